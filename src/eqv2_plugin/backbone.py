@@ -1,0 +1,237 @@
+"""The EquiformerV2 backbone behind fairchem's BackboneInterface (Figure 1a)."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Any
+
+import torch
+from ase.data import chemical_symbols
+from fairchem.core.common import gp_utils
+from fairchem.core.common.registry import registry
+from fairchem.core.models.base import BackboneInterface
+from fairchem.core.models.uma.escn_md import GradRegressConfig
+from torch import nn
+
+from eqv2_plugin.config import BackboneConfig
+from eqv2_plugin.geometry.edge_frames import edge_frames
+from eqv2_plugin.geometry.irreps import EdgeLayout, num_coefficients
+from eqv2_plugin.geometry.wigner import stretched_coupling, wigner_rows
+from eqv2_plugin.graph import Graph, build_graph
+from eqv2_plugin.layers.block import TransformerBlock
+from eqv2_plugin.layers.constants import ExactConstants
+from eqv2_plugin.layers.edge_degree import EdgeDegreeEmbedding
+from eqv2_plugin.layers.edges import EdgeBatch
+from eqv2_plugin.layers.norms import make_norm
+from eqv2_plugin.layers.radial import AtomPairEmbedding, GaussianBasis, LearnableGaussianBasis
+
+if TYPE_CHECKING:
+    from ase import Atoms
+    from fairchem.core.datasets.atomic_data import AtomicData
+    from fairchem.core.units.mlip_unit.api.inference import InferenceSettings
+    from fairchem.core.units.mlip_unit.mlip_unit import Task
+
+
+class WignerConstants(ExactConstants):
+    """Clebsch-Gordan couplings of `wigner_rows` in the model's dtype."""
+
+    def __init__(self, lmax: int) -> None:
+        super().__init__()
+        self.lmax = lmax
+        for degree in range(2, lmax + 1):
+            self.register_constant(f"coupling_{degree}", stretched_coupling(degree))
+
+    def couplings(self) -> list[torch.Tensor]:
+        return [getattr(self, f"coupling_{degree}") for degree in range(2, self.lmax + 1)]
+
+
+@registry.register_model("equiformer_v2_backbone")
+class EquiformerV2Backbone(nn.Module, BackboneInterface):
+    """Node embeddings of degrees 0..lmax for every atom.
+
+    Args:
+        **options: fields of `BackboneConfig`.
+
+    Raises:
+        ValueError: a misspelt option or a value out of range.
+        RuntimeError: graph parallelism is switched on, which this backbone does not have.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__()
+        self.config = config = BackboneConfig.from_options(options)
+        refuse_graph_parallel()
+        self.regress_config = GradRegressConfig(
+            direct_forces=config.direct_forces,
+            forces=config.regress_forces,
+            stress=config.regress_stress,
+        )
+        self.layout = EdgeLayout(config.lmax, config.mmax)
+        self.wigner_constants = WignerConstants(config.lmax)
+        basis = GaussianBasis if config.distance_basis == "gaussian" else LearnableGaussianBasis
+        self.distance_basis = basis(config.cutoff, config.num_distance_basis)
+        self.atom_embedding = nn.Embedding(config.max_num_elements, config.sphere_channels)
+        self.shared_pairs = (
+            AtomPairEmbedding(config.max_num_elements, config.edge_channels)
+            if config.atom_edge_embedding == "shared"
+            else None
+        )
+        self.edge_degree_embedding = EdgeDegreeEmbedding(config)
+        self.blocks = nn.ModuleList(TransformerBlock(config) for _ in range(config.num_layers))
+        self.norm = make_norm(config.norm_type, config.lmax, config.sphere_channels)
+
+    def forward(self, data: AtomicData) -> dict[str, Any]:
+        """Embed a batch.
+
+        Args:
+            data: fairchem's batch, see `build_graph`.
+
+        Returns:
+            ``node_embedding`` [N, (lmax+1)^2, C], ``edges`` (`EdgeBatch`), ``edge_vectors``
+            [E, 3] in Å, ``shared_pairs`` and ``batch``, for the heads.
+        """
+        refuse_graph_parallel()
+        # fairchem's element references look these up under graph-parallel names.
+        data["atomic_numbers_full"] = data["atomic_numbers"]
+        data["batch_full"] = data["batch"]
+        conservative = self.is_conservative
+        if conservative:
+            data["pos"].requires_grad_(True)
+            if self.regress_config.stress:
+                data["cell"].requires_grad_(True)
+        with torch.enable_grad() if conservative else nullcontext():
+            graph = build_graph(data, self.config)
+            return self.embed(
+                graph, data["atomic_numbers"], data["batch"], len(data["natoms"])
+            )
+
+    @property
+    def is_conservative(self) -> bool:
+        """Whether forces or stress are wanted as gradients (fairchem may switch them on)."""
+        wanted = self.regress_config.forces or self.regress_config.stress
+        return wanted and not self.regress_config.direct_forces
+
+    def embed(
+        self,
+        graph: Graph,
+        atomic_numbers: torch.Tensor,
+        structure_of_atom: torch.Tensor,
+        num_structures: int,
+        frames: torch.Tensor | None = None,
+    ) -> dict[str, Any]:
+        """Node embeddings on a given graph.
+
+        Args:
+            graph: edges sorted by target.
+            atomic_numbers: [N].
+            structure_of_atom: [N].
+            num_structures: B.
+            frames: [E, 3, 3] edge frames; `edge_frames` of the vectors by default.
+
+        Returns:
+            See `forward`.
+        """
+        edges = self._edge_batch(graph, atomic_numbers, frames)
+        scalars = self.atom_embedding(atomic_numbers)
+        rows = num_coefficients(self.config.lmax)
+        nodes = nn.functional.pad(scalars.unsqueeze(1), (0, 0, 0, rows - 1))
+        nodes = nodes + self.edge_degree_embedding(edges, self.shared_pairs)
+        for block in self.blocks:
+            nodes = block(nodes, edges, self.shared_pairs, structure_of_atom, num_structures)
+        return {
+            "node_embedding": self.norm(nodes),
+            "edges": edges,
+            "edge_vectors": graph.vectors,
+            "shared_pairs": self.shared_pairs,
+            "batch": structure_of_atom,
+        }
+
+    def _edge_batch(
+        self, graph: Graph, atomic_numbers: torch.Tensor, frames: torch.Tensor | None
+    ) -> EdgeBatch:
+        source, target = graph.edge_index
+        # Geometry keeps the full precision of the positions, also under autocast.
+        with torch.autocast(graph.vectors.device.type, enabled=False):
+            if frames is None:
+                frames = edge_frames(graph.vectors)
+            distances = torch.linalg.vector_norm(graph.vectors, dim=1)
+            return EdgeBatch(
+                source=source,
+                target=target,
+                elements=(atomic_numbers[source], atomic_numbers[target]),
+                basis=self.distance_basis(distances),
+                wigner=wigner_rows(frames, self.layout, self.wigner_constants.couplings()),
+                offsets=graph.offsets,
+                layout=self.layout,
+            )
+
+    @property
+    def num_params(self) -> int:
+        """Number of parameters."""
+        return sum(parameter.numel() for parameter in self.parameters())
+
+    @classmethod
+    def build_inference_settings(cls, settings: InferenceSettings) -> dict:
+        """Options that fairchem's inference settings override."""
+        overrides: dict[str, Any] = {
+            "otf_graph": not settings.external_graph_gen,
+            "radius_pbc_version": settings.internal_graph_gen_version,
+            "activation_checkpointing": settings.activation_checkpointing,
+        }
+        if settings.edge_chunk_size is not None:
+            overrides["edge_chunk_size"] = settings.edge_chunk_size
+        return overrides
+
+    def get_default_untrained_tasks(
+        self, checkpoint_tasks: dict[str, Task], inference_settings: InferenceSettings
+    ) -> list[Task]:
+        """None: a stress that nobody asked for would cost a gradient per call."""
+        return []
+
+    def validate_tasks(self, dataset_to_tasks: dict[str, list]) -> None:
+        """Any data set will do: the backbone has no data set embedding."""
+
+    def prepare_for_inference(
+        self, data: AtomicData, settings: InferenceSettings
+    ) -> EquiformerV2Backbone:
+        """Nothing to prepare; warns where fairchem's external graph may be smaller than ours."""
+        if settings.external_graph_gen and self.config.cutoff > 6.0:
+            logging.warning(
+                "external_graph_gen: FAIRChemCalculator searches neighbours within 6 Å, this model "
+                "was trained with a cutoff of %g Å. Where an atom has fewer than %d neighbours "
+                "within 6 Å, results will differ from the internal graph's.",
+                self.config.cutoff,
+                self.config.max_neighbors,
+            )
+        return self
+
+    def on_predict_check(self, data: AtomicData) -> None:
+        """Structures are checked when the graph is built."""
+
+    def validate_atoms_data(self, atoms: Atoms, task_name: str) -> None:
+        """Check the elements before anything is computed.
+
+        Raises:
+            ValueError: an element that the model does not know.
+        """
+        unknown = {int(z) for z in atoms.numbers if not 1 <= z < self.config.max_num_elements}
+        if unknown:
+            symbols = ", ".join(chemical_symbols[z] for z in sorted(unknown))
+            raise ValueError(
+                f"the model knows atomic numbers 1..{self.config.max_num_elements - 1}, "
+                f"but the structure contains {symbols}"
+            )
+
+
+def refuse_graph_parallel() -> None:
+    """fairchem would otherwise train on with gradients multiplied by the group size.
+
+    Raises:
+        RuntimeError: graph parallelism is on.
+    """
+    if gp_utils.initialized():
+        raise RuntimeError(
+            "EquiformerV2 does not support graph parallelism; set "
+            "job.graph_parallel.group_size=1 and use more data-parallel ranks instead"
+        )

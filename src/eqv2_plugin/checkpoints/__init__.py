@@ -1,0 +1,1 @@
+"""Bridges from the layouts of published checkpoints."""

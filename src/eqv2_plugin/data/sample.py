@@ -1,0 +1,163 @@
+"""The embedded sample of OC20 frames: as ASE atoms, and as a dataset fairchem reads.
+
+What is in it and where it comes from: ``samples/README.md`` beside this file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import uuid
+from pathlib import Path
+
+import lmdb
+import numpy as np
+from ase import Atoms
+from ase.calculators.singlepoint import SinglePointCalculator
+from ase.constraints import FixAtoms
+from ase_db_backends.aselmdb import LMDBDatabase
+
+TRAIN = "train"
+VAL_ID = "val_id"
+VAL_OOD = "val_ood"
+SPLITS = (TRAIN, VAL_ID, VAL_OOD)
+
+SAMPLE_FILE = Path(__file__).parent / "samples" / "oc20_sample.npz"
+
+# Part of the cache folder's name: raise it when the database written from the same
+# sample file changes, or old cache folders are taken for current ones.
+_LAYOUT = 1
+
+
+def load_oc20_sample(split: str) -> list[Atoms]:
+    """Return the frames of one split, grouped by system, each in relaxation order.
+
+    Every atoms object carries positions and cell (Å), pbc, tags (0 fixed slab, 1 free
+    slab, 2 adsorbate), a ``FixAtoms`` constraint, and a single-point calculator with the
+    referenced energy (eV) and the raw forces (eV/Å, shape ``[n_atoms, 3]``).
+    ``atoms.get_forces()`` zeroes the fixed atoms; ``get_forces(apply_constraint=False)``
+    does not. ``atoms.info`` has ``sid`` (str), ``fid`` (int) and ``ref_energy`` (float,
+    eV: add it to get the VASP energy back).
+
+    Args:
+        split: one of ``SPLITS``.
+
+    Raises:
+        ValueError: ``split`` is not one of ``SPLITS``.
+    """
+    _check_split(split)
+    with np.load(SAMPLE_FILE, allow_pickle=False) as file:
+        sample = {key: file[key] for key in file.files}
+    ends = np.cumsum(sample["natoms"])
+    return [
+        _frame(sample, i, slice(ends[i] - sample["natoms"][i], ends[i]))
+        for i in np.flatnonzero(sample["split"] == split)
+    ]
+
+
+def oc20_sample_directory(split: str, cache_root: Path | None = None) -> Path:
+    """Return the folder of one split in fairchem's ``ase_db`` form, built on first use.
+
+    The folder holds one ``.aselmdb`` database with the frames of ``load_oc20_sample`` in
+    the same order (units eV, Å, eV/Å) and ``metadata.npz`` with ``natoms`` (int64,
+    shape ``[n_frames]``). Sids read by fairchem are ``"<sid>-frame-<fid>"``.
+
+    The folder's name contains a hash of the sample, so another version of the package
+    builds its own. Building is atomic: several processes may ask at once, and one that
+    is killed leaves at most a hidden ``.building-*`` folder that nothing reads.
+
+    Args:
+        split: one of ``SPLITS``.
+        cache_root: where to keep the folder; by default ``$EQV2_CACHE``, else
+            ``$XDG_CACHE_HOME/eqv2_plugin``, else ``~/.cache/eqv2_plugin``.
+
+    Raises:
+        ValueError: ``split`` is not one of ``SPLITS``.
+        OSError: the cache folder cannot be written.
+    """
+    _check_split(split)
+    root = _default_cache_root() if cache_root is None else Path(cache_root)
+    digest = hashlib.sha256(SAMPLE_FILE.read_bytes()).hexdigest()[:16]
+    folder = root / f"oc20_sample-v{_LAYOUT}-{digest}-{split}"
+    if folder.is_dir():
+        return folder
+
+    frames = load_oc20_sample(split)
+    building = root / f".building-{folder.name}-{uuid.uuid4().hex}"
+    try:
+        building.mkdir(parents=True)
+        _write_ase_db(frames, building)
+        _publish(building, folder)
+    except (OSError, lmdb.Error) as error:
+        raise OSError(
+            f"cannot write the OC20 sample to the cache folder {root} ({error}); "
+            "set EQV2_CACHE to a folder that can be written"
+        ) from error
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+    return folder
+
+
+def _check_split(split: str) -> None:
+    if split not in SPLITS:
+        raise ValueError(f"unknown split {split!r}; the sample has {', '.join(SPLITS)}")
+
+
+def _frame(sample: dict[str, np.ndarray], i: int, rows: slice) -> Atoms:
+    """Return frame ``i``, whose atoms are ``rows`` of the per-atom arrays."""
+    atoms = Atoms(
+        numbers=sample["numbers"][rows],
+        positions=sample["pos"][rows].astype(np.float64),
+        cell=sample["cell"][i],
+        pbc=sample["pbc"][i],
+        tags=sample["tags"][rows],
+        constraint=FixAtoms(mask=sample["fixed"][rows].astype(bool)),
+        info={
+            "sid": str(sample["sid"][i]),
+            "fid": int(sample["fid"][i]),
+            "ref_energy": float(sample["ref_energy"][i]),
+        },
+    )
+    atoms.calc = SinglePointCalculator(
+        atoms,
+        energy=float(sample["energy"][i]),
+        forces=sample["forces"][rows].astype(np.float64),
+    )
+    return atoms
+
+
+def _default_cache_root() -> Path:
+    # An empty variable counts as unset, as the XDG specification asks.
+    if chosen := os.environ.get("EQV2_CACHE"):
+        return Path(chosen).expanduser()
+    if xdg := os.environ.get("XDG_CACHE_HOME"):
+        return Path(xdg) / "eqv2_plugin"
+    try:
+        return Path.home() / ".cache" / "eqv2_plugin"
+    except RuntimeError as error:  # a user id without home, usual in containers
+        raise OSError(
+            "no home folder to keep the OC20 sample in; set EQV2_CACHE to a folder "
+            "that can be written"
+        ) from error
+
+
+def _write_ase_db(frames: list[Atoms], folder: Path) -> None:
+    """Write ``frames`` and their metadata into ``folder``, which must be empty."""
+    path = folder / "sample.aselmdb"
+    with LMDBDatabase(path, use_lock_file=False) as database:  # one transaction for all
+        for atoms in frames:
+            # The database keeps no atoms.info; fairchem fills it again from the row data.
+            database.write(atoms, data=atoms.info)
+    path.with_name(f"{path.name}-lock").unlink()  # only writers need LMDB's lock file
+    np.savez(folder / "metadata.npz", natoms=np.array([len(a) for a in frames], np.int64))
+
+
+def _publish(building: Path, folder: Path) -> None:
+    """Give the finished folder its name, unless another process was faster."""
+    try:
+        os.rename(building, folder)
+    except OSError:
+        # Renaming onto a non-empty folder fails: it is the same sample, complete.
+        if not folder.is_dir():
+            raise

@@ -1,0 +1,1 @@
+"""Pure functions: irreps layouts, edge frames, Wigner D matrices, sphere grids."""

@@ -1,0 +1,94 @@
+"""Index layouts of irreps features (EquiformerV2, sections 2.1 and 2.3).
+
+Node features are *degree-major*: the coefficient of degree ``l`` and order ``m``
+lies at ``l*l + l + m``, so degree ``l`` owns the rows ``l*l .. (l+1)**2``.
+
+Features in the frame of an edge keep only orders ``|m| <= mmax`` and are
+*order-major*: first ``m = 0`` for ``l = 0..lmax``; then for every ``m > 0`` the
+coefficients ``+m`` for ``l = m..lmax`` followed by ``-m``. Each order is then one
+contiguous block, which is what an SO(2) linear layer multiplies.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+
+def num_coefficients(lmax: int) -> int:
+    """Number of rows of a node feature with degrees ``0..lmax``."""
+    return (lmax + 1) ** 2
+
+
+def degree_slice(degree: int) -> slice:
+    """Rows of degree ``degree`` in a degree-major feature."""
+    return slice(degree * degree, (degree + 1) ** 2)
+
+
+def degree_of_row(lmax: int) -> list[int]:
+    """Degree of every row of a degree-major feature with degrees ``0..lmax``."""
+    return [degree for degree in range(lmax + 1) for _ in range(2 * degree + 1)]
+
+
+@dataclass(frozen=True)
+class EdgeLayout:
+    """Order-major layout of features in the edge frame.
+
+    Args:
+        lmax: maximum degree.
+        mmax: maximum order kept, at most ``lmax``.
+
+    Raises:
+        ValueError: ``lmax < 0`` or ``mmax`` outside ``0..lmax``.
+    """
+
+    lmax: int
+    mmax: int
+
+    def __post_init__(self) -> None:
+        if self.lmax < 0:
+            raise ValueError(f"lmax must be at least 0, got {self.lmax}")
+        if not 0 <= self.mmax <= self.lmax:
+            raise ValueError(
+                f"mmax must lie between 0 and lmax={self.lmax}, got {self.mmax}: "
+                "a feature of degree l has no order m > l"
+            )
+
+    def num_degrees(self, order: int) -> int:
+        """How many degrees have a component of this order."""
+        return self.lmax + 1 - abs(order)
+
+    def rows_of_degree(self, degree: int) -> int:
+        """How many orders of this degree are kept: ``2 min(l, mmax) + 1``."""
+        return 2 * min(degree, self.mmax) + 1
+
+    @cached_property
+    def size(self) -> int:
+        """Number of rows of an edge feature."""
+        return sum(self.rows_of_degree(degree) for degree in range(self.lmax + 1))
+
+    @cached_property
+    def rows(self) -> tuple[tuple[int, int], ...]:
+        """``(degree, order)`` of every row, in order."""
+        rows = [(degree, 0) for degree in range(self.lmax + 1)]
+        for order in range(1, self.mmax + 1):
+            for sign in (1, -1):
+                rows += [(degree, sign * order) for degree in range(order, self.lmax + 1)]
+        return tuple(rows)
+
+    @cached_property
+    def row_index(self) -> dict[tuple[int, int], int]:
+        """Row of a ``(degree, order)`` pair."""
+        return {pair: row for row, pair in enumerate(self.rows)}
+
+    def order_slice(self, order: int) -> slice:
+        """Rows of the block ``m = 0``, or of ``+m`` and ``-m`` together."""
+        if order == 0:
+            return slice(0, self.lmax + 1)
+        start = self.lmax + 1 + sum(2 * self.num_degrees(m) for m in range(1, order))
+        return slice(start, start + 2 * self.num_degrees(order))
+
+    def rows_within_degree(self, degree: int) -> list[int]:
+        """Edge-layout rows of one degree, orders ascending ``-k..k``, ``k = min(l, mmax)``."""
+        kept = min(degree, self.mmax)
+        return [self.row_index[degree, order] for order in range(-kept, kept + 1)]

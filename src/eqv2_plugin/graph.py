@@ -1,0 +1,221 @@
+"""Input checks and graph construction, on top of fairchem's graph builder.
+
+Everything that depends on the data's values, and therefore waits for the device, is
+done here, once per batch and outside torch.compile.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import SimpleNamespace
+
+import torch
+from ase.data import chemical_symbols
+from fairchem.core.datasets.atomic_data import AtomicData
+from fairchem.core.graph.compute import generate_graph
+from fairchem.core.graph.radius_graph_pbc import get_max_neighbors_mask
+
+from eqv2_plugin.config import BackboneConfig
+from eqv2_plugin.layers.edges import sort_by_target
+
+# fairchem's graph builders take nearer pairs for one and the same atom and drop them.
+_COINCIDENT = 1e-2
+
+
+@dataclass(frozen=True)
+class Graph:
+    """Edges of a batch, sorted by target.
+
+    Attributes:
+        edge_index: [2, E]; row 0 sources j, row 1 targets i.
+        vectors: [E, 3] in Å, from target to source: r_j - r_i + periodic offset.
+        offsets: [N + 1] first edge of every target.
+    """
+
+    edge_index: torch.Tensor
+    vectors: torch.Tensor
+    offsets: torch.Tensor
+
+
+@torch.compiler.disable
+def build_graph(data: AtomicData, config: BackboneConfig) -> Graph:
+    """Check the structures and find the neighbours within the cutoff.
+
+    Atoms may lie outside the cell. Edge vectors are differentiable with respect to
+    positions and cell.
+
+    Args:
+        data: fairchem's batch: ``pos`` [N, 3] in Å, ``cell`` [B, 3, 3] in Å, ``pbc``
+            [B, 3], ``atomic_numbers`` [N], ``natoms`` [B], ``batch`` [N]; without
+            ``config.otf_graph`` also ``edge_index``, ``cell_offsets``, ``nedges``.
+        config: the backbone's configuration.
+
+    Raises:
+        ValueError: an unknown element, a position or cell that is not finite, a periodic
+            direction without a cell vector, or coinciding atoms.
+    """
+    check_structures(data, config.max_num_elements)
+    positions, shift = _wrapped(data)
+    check_no_coincident_atoms(positions.detach(), data.batch, data)
+    if config.otf_graph:
+        edge_index, offsets, per_structure = _search(data, positions, config)
+    else:
+        edge_index, offsets, per_structure = _given(data, shift)
+    cells = data.cell.repeat_interleave(per_structure, dim=0)
+    periodic = torch.einsum("ei,eij->ej", offsets.to(positions.dtype), cells)
+    vectors = positions[edge_index[0]] - positions[edge_index[1]] + periodic
+    if not config.otf_graph:
+        kept = _within_limits(edge_index, vectors.detach(), data, config)
+        edge_index, vectors = edge_index[:, kept], vectors[kept]
+    order, targets = sort_by_target(edge_index, positions.shape[0])
+    return Graph(edge_index[:, order], vectors[order], targets)
+
+
+def check_structures(data: AtomicData, max_num_elements: int) -> None:
+    """Raise a ValueError that names the atom or structure at fault."""
+    numbers, pos, cell, pbc = data.atomic_numbers, data.pos, data.cell, data.pbc
+    volumes = torch.linalg.det(cell.detach()).abs()
+    lengths = torch.linalg.vector_norm(cell.detach(), dim=2)
+    # A periodic direction needs a vector; with three periodic directions, a volume, too.
+    no_cell = (pbc & ~(lengths > 1e-6)).any(1) | (pbc.all(1) & ~(volumes > 1e-6))
+    bad_element = (numbers < 1) | (numbers >= max_num_elements)
+    bad_position = ~torch.isfinite(pos.detach()).all(1)
+    bad_cell = ~torch.isfinite(cell.detach()).all(2).all(1)
+    flags = torch.stack([bad_element.any(), bad_position.any(), bad_cell.any(), no_cell.any()])
+    element, position, infinite_cell, missing_cell = flags.tolist()
+    if element:
+        atom = int(bad_element.nonzero()[0])
+        number = int(numbers[atom])
+        symbol = chemical_symbols[number] if 0 < number < len(chemical_symbols) else "?"
+        raise ValueError(
+            f"atom {atom} of the batch has atomic number {number} ({symbol}), but the model knows "
+            f"1..{max_num_elements - 1}: remove the structure, or train a model with a larger "
+            "max_num_elements"
+        )
+    if position:
+        atom = int(bad_position.nonzero()[0])
+        raise ValueError(
+            f"the position of atom {atom} of the batch is not finite: {pos[atom].tolist()} "
+            f"(structure {_name(data, int(data.batch[atom]))}); mend or remove this structure"
+        )
+    if infinite_cell:
+        raise ValueError(
+            f"the cell of structure {_name(data, int(bad_cell.nonzero()[0]))} is not finite"
+        )
+    if missing_cell:
+        structure = int(no_cell.nonzero()[0])
+        raise ValueError(
+            f"structure {_name(data, structure)} is periodic along {pbc[structure].tolist()}, but "
+            f"its cell is {cell[structure].tolist()}: set a cell, or pbc=False for a molecule"
+        )
+
+
+def check_no_coincident_atoms(
+    wrapped: torch.Tensor, batch: torch.Tensor, data: AtomicData
+) -> None:
+    """Raise a ValueError if two atoms of a structure lie within 0.01 Å of each other.
+
+    The graph builder would silently drop the edge between them. Atoms are sorted along a
+    direction of no symmetry; coinciding ones are near neighbours in that order.
+    """
+    if wrapped.shape[0] < 2:
+        return
+    direction = wrapped.new_tensor([0.5257311, 0.6180340, 0.5844273])
+    along = wrapped @ direction
+    span = along.max() - along.min() + 1.0
+    order = torch.argsort(along + batch.to(along.dtype) * span)
+    positions, structures = wrapped[order], batch[order]
+    for step in range(1, min(8, len(order) - 1) + 1):
+        distance = torch.linalg.vector_norm(positions[step:] - positions[:-step], dim=1)
+        close = (distance <= _COINCIDENT) & (structures[step:] == structures[:-step])
+        if bool(close.any()):
+            at = int(close.nonzero()[0])
+            first, second = sorted((int(order[at]), int(order[at + step])))
+            raise ValueError(
+                f"atoms {first} and {second} of the batch (structure "
+                f"{_name(data, int(structures[at]))}) coincide: {float(distance[at]):.4f} Å apart. "
+                "An edge of no length has no direction; remove the duplicate atom"
+            )
+
+
+def _name(data: AtomicData, structure: int) -> str:
+    names = getattr(data, "sid", None)
+    known = names is not None and structure < len(names) and names[structure]
+    return f"{structure} ('{names[structure]}')" if known else str(structure)
+
+
+def _wrapped(data: AtomicData) -> tuple[torch.Tensor, torch.Tensor]:
+    """Positions inside the cell along periodic directions, and the cells each atom moved.
+
+    fairchem's builders search only the images within the cutoff of the cell.
+    """
+    pbc = data.pbc[data.batch]
+    with torch.no_grad():
+        identity = torch.eye(3, dtype=data.cell.dtype, device=data.cell.device)
+        # A non-periodic direction without a cell vector takes no part.
+        missing = torch.linalg.vector_norm(data.cell, dim=2) <= 1e-6
+        complete = torch.where(missing.unsqueeze(2), identity, data.cell)
+        singular = torch.linalg.det(complete).abs() <= 1e-9
+        complete = torch.where(singular.view(-1, 1, 1), identity, complete)
+        inverse = torch.linalg.inv(complete)[data.batch]
+        fractional = torch.einsum("ni,nij->nj", data.pos, inverse)
+        # The margin keeps atoms on a face, and the twin of an atom on the other, together.
+        shift = torch.floor(fractional + 1e-5) * (pbc & ~singular[data.batch].unsqueeze(1))
+    moved = torch.einsum("ni,nij->nj", shift, data.cell[data.batch])
+    return data.pos - moved, shift
+
+
+def _search(
+    data: AtomicData, positions: torch.Tensor, config: BackboneConfig
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Neighbours by fairchem's builder: edge_index, cell offsets, edges per structure."""
+    structures = SimpleNamespace(
+        pos=positions.detach(),
+        cell=data.cell.detach(),
+        natoms=data.natoms,
+        batch=data.batch,
+        pbc=data.pbc,
+    )
+    version = config.radius_pbc_version
+    if version == 1 and bool((data.pbc != data.pbc[:1]).any()):
+        # Version 1 takes one periodicity for the whole batch.
+        version = 2
+    graph = generate_graph(
+        structures,
+        cutoff=config.cutoff,
+        max_neighbors=config.max_neighbors,
+        enforce_max_neighbors_strictly=config.enforce_max_neighbors_strictly,
+        radius_pbc_version=version,
+        pbc=data.pbc,
+    )
+    edge_index = graph["edge_index"]
+    per_structure = torch.bincount(data.batch[edge_index[1]], minlength=len(data.natoms))
+    return edge_index, graph["cell_offsets"], per_structure
+
+
+def _given(
+    data: AtomicData, shift: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Edges that came with the input, their offsets relative to the wrapped positions."""
+    source, target = data.edge_index
+    offsets = data.cell_offsets.to(shift.dtype) + shift[source] - shift[target]
+    return data.edge_index, offsets, data.nedges
+
+
+def _within_limits(
+    edge_index: torch.Tensor, vectors: torch.Tensor, data: AtomicData, config: BackboneConfig
+) -> torch.Tensor:
+    """Indices of the given edges that the model's own graph would hold, too."""
+    squared = vectors.square().sum(1)
+    near = (squared <= config.cutoff**2).nonzero().squeeze(1)
+    near = near[torch.argsort(edge_index[1, near], stable=True)]
+    if len(near) == 0:
+        return near
+    mask, _ = get_max_neighbors_mask(
+        data.natoms,
+        edge_index[1, near],
+        squared[near],
+        config.max_neighbors,
+        enforce_max_strictly=config.enforce_max_neighbors_strictly,
+    )
+    return near[mask]

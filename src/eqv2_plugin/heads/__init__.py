@@ -1,0 +1,1 @@
+"""Output heads: energy, direct forces, stress, and gradients of the energy."""

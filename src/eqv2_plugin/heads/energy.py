@@ -1,0 +1,72 @@
+"""Energy head: a feed-forward network to one scalar per atom, summed (section 3.5)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from fairchem.core.common.registry import registry
+from fairchem.core.models.base import HeadInterface
+from torch import nn
+
+from eqv2_plugin.heads.backbone_check import config_of
+from eqv2_plugin.layers.feed_forward import FeedForward
+
+if TYPE_CHECKING:
+    from fairchem.core.datasets.atomic_data import AtomicData
+
+    from eqv2_plugin.backbone import EquiformerV2Backbone
+
+
+def sum_over_atoms(
+    values: torch.Tensor, batch: torch.Tensor, num_structures: int
+) -> torch.Tensor:
+    """Sum [N, ...] per structure, [B, ...]; in float64, for the sum over many atoms."""
+    total = values.new_zeros((num_structures, *values.shape[1:]), dtype=torch.float64)
+    total = total.index_add(0, batch, values.double())
+    return total.to(torch.promote_types(values.dtype, torch.float32))
+
+
+@registry.register_model("equiformer_v2_energy_head")
+@registry.register_model("equiformerV2_scalar_head")
+class EnergyHead(nn.Module, HeadInterface):
+    """An extensive (or mean) scalar per structure.
+
+    Args:
+        backbone: an `EquiformerV2Backbone`.
+        output_name: key of the output.
+        reduce: "sum" divides the sum over atoms by ``avg_num_nodes``; "mean" by the
+            number of atoms.
+        energy_lin_ref: add a linear reference per element, held in the checkpoint
+            (legacy OC22 checkpoints).
+
+    Returns from ``forward``: {output_name: [B]} in the units of the normalised target.
+    """
+
+    def __init__(
+        self,
+        backbone: EquiformerV2Backbone,
+        output_name: str = "energy",
+        reduce: Literal["sum", "mean"] = "sum",
+        energy_lin_ref: bool = False,
+    ) -> None:
+        super().__init__()
+        config = config_of(backbone, "EnergyHead")
+        if reduce not in ("sum", "mean"):
+            raise ValueError(f"reduce must be 'sum' or 'mean', got {reduce!r}")
+        self.output_name = output_name
+        self.reduce = reduce
+        self.avg_num_nodes = config.avg_num_nodes
+        self.energy_block = FeedForward(config, out_channels=1, scalars_only=True)
+        reference = torch.zeros(config.max_num_elements) if energy_lin_ref else None
+        self.register_buffer("energy_lin_ref", reference)
+
+    def forward(self, data: AtomicData, emb: dict[str, Any]) -> dict[str, torch.Tensor]:
+        per_atom = self.energy_block(emb["node_embedding"]).flatten()
+        num_structures = len(data["natoms"])
+        energy = sum_over_atoms(per_atom, data["batch"], num_structures)
+        energy = energy / (self.avg_num_nodes if self.reduce == "sum" else data["natoms"])
+        if self.energy_lin_ref is not None:
+            reference = self.energy_lin_ref[data["atomic_numbers"]]
+            energy = energy + sum_over_atoms(reference, data["batch"], num_structures)
+        return {self.output_name: energy}

@@ -1,0 +1,1 @@
+"""Building blocks of EquiformerV2: one concept of the paper per module."""

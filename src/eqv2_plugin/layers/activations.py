@@ -1,0 +1,101 @@
+"""Equivariant activations (section 3.3, A.4, Figure 2)."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import nn
+
+from eqv2_plugin.layers.constants import ExactConstants
+
+ActivationType = Literal["gate", "s2", "sep_s2"]
+
+
+def smooth_leaky_relu(x: torch.Tensor, negative_slope: float = 0.2) -> torch.Tensor:
+    """Leaky ReLU with |x| replaced by ``x (2 sigmoid(x) - 1)`` (Equiformer)."""
+    smooth_abs = x * (2 * torch.sigmoid(x) - 1)
+    return 0.5 * ((1 + negative_slope) * x + (1 - negative_slope) * smooth_abs)
+
+
+class SphereGrid(ExactConstants):
+    """Conversion of features to samples on the sphere and back, G and G^-1 of the paper.
+
+    Args:
+        matrices: ``to_grid`` [G, K] and ``from_grid`` [K, G], K the rows of the features.
+    """
+
+    def __init__(self, matrices: tuple[np.ndarray, np.ndarray]) -> None:
+        super().__init__()
+        self.register_constant("to_grid_matrix", matrices[0])
+        self.register_constant("from_grid_matrix", matrices[1])
+
+    def to_grid(self, features: torch.Tensor) -> torch.Tensor:
+        """[N, K, C] -> [N, G, C]."""
+        return torch.matmul(self.to_grid_matrix, features)
+
+    def from_grid(self, samples: torch.Tensor, first_row: int = 0) -> torch.Tensor:
+        """[N, G, C] -> [N, K - first_row, C]."""
+        return torch.matmul(self.from_grid_matrix[first_row:], samples)
+
+
+def s2_silu(features: torch.Tensor, grid: SphereGrid, first_row: int = 0) -> torch.Tensor:
+    """SiLU of every sample on the sphere; rows from ``first_row`` on are returned."""
+    samples = grid.to_grid(features)
+    # A fresh tensor of this size costs more than the function itself.
+    samples = nn.functional.silu(samples, inplace=not samples.requires_grad)
+    return grid.from_grid(samples, first_row)
+
+
+def gate(
+    features: torch.Tensor, gates: torch.Tensor, gate_of_row: torch.Tensor
+) -> torch.Tensor:
+    """Gate activation: SiLU on degree 0, sigmoid gates on higher degrees.
+
+    Args:
+        features: [N, K, C], row 0 the scalars.
+        gates: [N, lmax * C] gate logits, degree-major.
+        gate_of_row: [K - 1] index into the lmax gates for rows 1..K-1.
+    """
+    scalars = nn.functional.silu(features[:, :1])
+    weights = torch.sigmoid(gates).view(gates.shape[0], -1, features.shape[2])
+    return torch.cat((scalars, features[:, 1:] * weights[:, gate_of_row]), dim=1)
+
+
+class EquivariantActivation(nn.Module):
+    """One of the three activations of Table 1a, on features of any row order with l=0 first.
+
+    Args:
+        kind: "gate", "s2" or "sep_s2".
+        row_degrees: degree of every row.
+        grid: matrices for exactly these rows (unused by "gate").
+        channels: C.
+
+    Shape:
+        features [N, K, C] and scalars [N, num_scalars] -> [N, K, C].
+    """
+
+    def __init__(
+        self, kind: ActivationType, row_degrees: list[int], grid: SphereGrid | None, channels: int
+    ) -> None:
+        super().__init__()
+        self.kind = kind
+        self.channels = channels
+        self.lmax = max(row_degrees)
+        self.grid = grid
+        gates = torch.tensor(row_degrees[1:], dtype=torch.long) - 1
+        self.register_buffer("gate_of_row", gates, persistent=False)
+
+    @property
+    def num_scalars(self) -> int:
+        """How many further scalars the activation consumes."""
+        return {"gate": self.lmax, "s2": 0, "sep_s2": 1}[self.kind] * self.channels
+
+    def forward(self, features: torch.Tensor, scalars: torch.Tensor) -> torch.Tensor:
+        if self.kind == "gate":
+            return gate(features, scalars, self.gate_of_row)
+        if self.kind == "s2":
+            return s2_silu(features, self.grid)
+        tensors = s2_silu(features, self.grid, first_row=1)
+        return torch.cat((nn.functional.silu(scalars).unsqueeze(1), tensors), dim=1)

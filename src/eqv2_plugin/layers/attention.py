@@ -1,0 +1,159 @@
+"""Equivariant graph attention with attention re-normalization (section 3.5, Figure 1b)."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+from eqv2_plugin.config import BackboneConfig
+from eqv2_plugin.geometry.irreps import EdgeLayout
+from eqv2_plugin.geometry.sphere_grid import edge_grid_matrices
+from eqv2_plugin.geometry.wigner import (
+    rotate_degree_back,
+    rotate_from_edge_frame,
+    rotate_to_edge_frame,
+)
+from eqv2_plugin.layers.activations import (
+    EquivariantActivation,
+    SphereGrid,
+    smooth_leaky_relu,
+)
+from eqv2_plugin.layers.edges import EdgeBatch
+from eqv2_plugin.layers.neighbours import softmax_over_neighbours, sum_over_neighbours
+from eqv2_plugin.layers.radial import AtomPairEmbedding, RadialFunction
+from eqv2_plugin.layers.so2_linear import SO2Linear
+from eqv2_plugin.layers.so3_linear import SO3Linear
+
+
+class EquivariantGraphAttention(nn.Module):
+    """Attention over the neighbours of every atom.
+
+    Args:
+        config: the backbone's configuration.
+        out_channels: channels of the output.
+        alpha_drop: dropout of attention weights; output heads use 0.
+        out_degree: compute this degree only (1 for a force head). The parameters that
+            the other degrees alone would use stay in the state dict, but are frozen.
+
+    Shape:
+        nodes [N, (lmax+1)^2, C] -> [N, (lmax+1)^2, out_channels], or
+        [N, 2 out_degree + 1, out_channels].
+    """
+
+    def __init__(
+        self,
+        config: BackboneConfig,
+        out_channels: int,
+        alpha_drop: float,
+        out_degree: int | None = None,
+    ) -> None:
+        super().__init__()
+        layout = EdgeLayout(config.lmax, config.mmax)
+        self.num_heads = config.num_heads
+        self.alpha_channels = config.attn_alpha_channels
+        self.out_degree = out_degree
+        self.edge_chunk_size = config.edge_chunk_size
+        self.recompute = config.activation_checkpointing
+        row_degrees = [degree for degree, _ in layout.rows]
+        grid = None
+        if config.activation != "gate":
+            grid = SphereGrid(edge_grid_matrices(layout, config.grid_resolution))
+        hidden = config.attn_hidden_channels
+        self.activation = EquivariantActivation(config.activation, row_degrees, grid, hidden)
+
+        num_alpha = self.num_heads * self.alpha_channels
+        self.so2_linear_1 = SO2Linear(
+            2 * config.sphere_channels, hidden, layout, num_alpha + self.activation.num_scalars
+        )
+        own_pairs = config.atom_edge_embedding == "per_block"
+        self.atom_pairs = (
+            AtomPairEmbedding(config.max_num_elements, config.edge_channels) if own_pairs else None
+        )
+        radial_size = self.so2_linear_1.radial_size
+        if config.use_m_share_rad:
+            radial_size = 2 * config.sphere_channels * (config.lmax + 1)
+        self.radial = RadialFunction(
+            config.num_distance_basis,
+            config.edge_channels,
+            radial_size,
+            config.atom_edge_embedding != "none",
+        )
+        self.alpha_norm = (
+            nn.LayerNorm(self.alpha_channels) if config.use_attn_renorm else nn.Identity()
+        )
+        bound = self.alpha_channels**-0.5
+        self.alpha_dot = nn.Parameter(torch.empty(self.num_heads, self.alpha_channels))
+        nn.init.uniform_(self.alpha_dot, -bound, bound)
+        self.alpha_dropout = nn.Dropout(alpha_drop)
+        values = self.num_heads * config.attn_value_channels
+        self.so2_linear_2 = SO2Linear(hidden, values, layout)
+        self.projection = SO3Linear(values, out_channels, config.lmax)
+        if out_degree is not None:
+            self._freeze_unreachable(out_degree)
+
+    def forward(
+        self, nodes: torch.Tensor, edges: EdgeBatch, shared_pairs: AtomPairEmbedding | None
+    ) -> torch.Tensor:
+        pieces = []
+        for chunk in edges.chunks(chunk_size(self.edge_chunk_size, nodes)):
+            if self.recompute and torch.is_grad_enabled():
+                piece = checkpoint(self._attend, nodes, chunk, shared_pairs, use_reentrant=False)
+            else:
+                piece = self._attend(nodes, chunk, shared_pairs)
+            pieces.append(piece)
+        summed = pieces[0] if len(pieces) == 1 else torch.cat(pieces, dim=0)
+        if self.out_degree is None:
+            return self.projection(summed)
+        return self.projection.degree(summed, self.out_degree)
+
+    def _attend(
+        self, nodes: torch.Tensor, edges: EdgeBatch, shared_pairs: AtomPairEmbedding | None
+    ) -> torch.Tensor:
+        """Weighted values summed over neighbours, before the projection."""
+        pairs = self.atom_pairs if self.atom_pairs is not None else shared_pairs
+        weights = self.radial(edges.basis, edges.elements, pairs)
+        messages = rotate_to_edge_frame(
+            (nodes[edges.source], nodes[edges.target]), edges.wigner, edges.layout
+        )
+        hidden, scalars = self.so2_linear_1(messages, weights)
+        num_alpha = self.num_heads * self.alpha_channels
+        alpha, gates = scalars.split([num_alpha, scalars.shape[1] - num_alpha], dim=1)
+        values, _ = self.so2_linear_2(self.activation(hidden, gates), degree=self.out_degree)
+        attention = self._attention_weights(alpha, edges)
+        num_edges, num_rows, _ = values.shape
+        values = values.view(num_edges, num_rows, self.num_heads, -1)
+        values = (values * attention.view(num_edges, 1, self.num_heads, 1)).flatten(2)
+        if self.out_degree is None:
+            values = rotate_from_edge_frame(values, edges.wigner, edges.layout)
+        else:
+            block = edges.wigner[self.out_degree]
+            values = rotate_degree_back(values, block, self.out_degree, edges.layout.mmax)
+        return sum_over_neighbours(values, edges.local_target, edges.offsets)
+
+    def _attention_weights(self, alpha: torch.Tensor, edges: EdgeBatch) -> torch.Tensor:
+        """[E, H], summing to 1 over the neighbours of an atom (before dropout)."""
+        alpha = alpha.reshape(-1, self.num_heads, self.alpha_channels)
+        logits = (smooth_leaky_relu(self.alpha_norm(alpha)) * self.alpha_dot).sum(dim=2)
+        attention = softmax_over_neighbours(logits, edges.local_target, edges.offsets)
+        return self.alpha_dropout(attention)
+
+    def _freeze_unreachable(self, degree: int) -> None:
+        """Parameters of orders above ``degree``, and biases of degree 0, cannot act on it."""
+        if degree > 0:
+            self.projection.bias.requires_grad_(False)
+        for weight in list(self.so2_linear_2.order_weights)[degree:]:
+            weight.requires_grad_(False)
+
+
+def chunk_size(configured: int | None, nodes: torch.Tensor) -> int | None:
+    """Edges to process at a time: as configured, else what suits the device.
+
+    On a CPU without gradients a few hundred edges keep the intermediates in the cache.
+    Otherwise, and inside torch.compile, all edges go at once.
+    """
+    if configured is not None:
+        return configured
+    if torch.compiler.is_compiling() or torch.is_grad_enabled() or nodes.device.type != "cpu":
+        return None
+    return 256

@@ -1,0 +1,84 @@
+"""What the layers know of the edges of a batch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from eqv2_plugin.geometry.irreps import EdgeLayout
+from eqv2_plugin.layers.neighbours import segment_offsets
+
+
+@dataclass(frozen=True)
+class EdgeBatch:
+    """Edges sorted by target, with everything that all layers share.
+
+    Attributes:
+        source, target: [E] atom indices; messages go from source to target.
+        elements: atomic numbers of the sources and of the targets, [E] each.
+        basis: [E, num_basis] radial basis of the distances.
+        wigner: rows of the Wigner D matrices, one block [E, rows, 2l+1] per degree.
+        offsets: [num_targets + 1] first edge of every target.
+        first_target: atom that the first offset belongs to (chunks start later).
+        layout: layout of edge features.
+    """
+
+    source: torch.Tensor
+    target: torch.Tensor
+    elements: tuple[torch.Tensor, torch.Tensor]
+    basis: torch.Tensor
+    wigner: list[torch.Tensor]
+    offsets: torch.Tensor
+    layout: EdgeLayout
+    first_target: int = 0
+
+    @property
+    def local_target(self) -> torch.Tensor:
+        """Targets counted from ``first_target``."""
+        return self.target - self.first_target if self.first_target else self.target
+
+    def chunks(self, size: int | None) -> list[EdgeBatch]:
+        """Pieces of about ``size`` edges that end at the border between two targets.
+
+        Softmax and sums over the neighbours of an atom then stay within one piece, and
+        the large per-edge intermediates exist for one piece at a time.
+        """
+        num_edges = self.target.shape[0]
+        if size is None or num_edges <= size:
+            return [self]
+        offsets = self.offsets.tolist()
+        pieces, node = [], 0
+        while node < len(offsets) - 1:
+            end = node + 1
+            while end < len(offsets) - 1 and offsets[end + 1] - offsets[node] <= size:
+                end += 1
+            pieces.append(self._piece(node, end, offsets[node], offsets[end]))
+            node = end
+        return pieces
+
+    def _piece(self, first_node: int, end_node: int, first: int, end: int) -> EdgeBatch:
+        cut = slice(first, end)
+        return EdgeBatch(
+            source=self.source[cut],
+            target=self.target[cut],
+            elements=(self.elements[0][cut], self.elements[1][cut]),
+            basis=self.basis[cut],
+            wigner=[block[cut] for block in self.wigner],
+            offsets=self.offsets[first_node : end_node + 1] - first,
+            layout=self.layout,
+            first_target=first_node,
+        )
+
+
+def sort_by_target(
+    edge_index: torch.Tensor, num_nodes: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Stable order of edges by target, and the offsets of the targets.
+
+    Args:
+        edge_index: [2, E], row 0 the sources, row 1 the targets.
+        num_nodes: number of atoms.
+    """
+    order = torch.argsort(edge_index[1], stable=True)
+    return order, segment_offsets(edge_index[1][order], num_nodes)

@@ -1,0 +1,103 @@
+"""Feed-forward network with the grid MLP (section 3.5, Figure 1d)."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from eqv2_plugin.config import BackboneConfig
+from eqv2_plugin.geometry.irreps import degree_of_row
+from eqv2_plugin.geometry.sphere_grid import sphere_grid_matrices
+from eqv2_plugin.layers.activations import EquivariantActivation, SphereGrid
+from eqv2_plugin.layers.so3_linear import SO3Linear
+
+
+class FeedForward(nn.Module):
+    """Degree-wise linear, activation across degrees, degree-wise linear.
+
+    With the grid MLP, the activation's function F on the sphere is a two-layer MLP with
+    SiLU after each layer, and a final linear layer; with "sep_s2", degree 0 takes a
+    path of its own.
+
+    Args:
+        config: the backbone's configuration.
+        out_channels: channels of the output.
+        scalars_only: compute degree 0 of the output only (energy head). Parameters that
+            cannot reach it stay in the state dict, but are frozen.
+
+    Shape:
+        [N, (lmax+1)^2, C] -> [N, (lmax+1)^2, out_channels], or [N, 1, out_channels].
+    """
+
+    def __init__(
+        self, config: BackboneConfig, out_channels: int, scalars_only: bool = False
+    ) -> None:
+        super().__init__()
+        channels, hidden = config.sphere_channels, config.ffn_hidden_channels
+        self.kind = config.activation
+        self.scalars_only = scalars_only
+        self.linear_1 = SO3Linear(channels, hidden, config.lmax)
+        self.linear_2 = SO3Linear(hidden, out_channels, config.lmax)
+        grid = None
+        if config.activation != "gate":
+            grid = SphereGrid(sphere_grid_matrices(config.lmax, config.lmax, config.grid_resolution))
+        self.scalar_linear: nn.Linear | None = None
+        self.grid_mlp: nn.Sequential | None = None
+        self.activation: EquivariantActivation | None = None
+        if config.use_grid_mlp:
+            self.grid = grid
+            self.grid_mlp = nn.Sequential(
+                nn.Linear(hidden, hidden, bias=False),
+                nn.SiLU(),
+                nn.Linear(hidden, hidden, bias=False),
+                nn.SiLU(),
+                nn.Linear(hidden, hidden, bias=False),
+            )
+            num_scalars = hidden if config.activation == "sep_s2" else 0
+        else:
+            rows = degree_of_row(config.lmax)
+            self.activation = EquivariantActivation(config.activation, rows, grid, hidden)
+            num_scalars = self.activation.num_scalars
+        if num_scalars:
+            self.scalar_linear = nn.Linear(channels, num_scalars)
+            nn.init.zeros_(self.scalar_linear.bias)
+        if scalars_only:
+            self._freeze_unreachable()
+
+    def forward(self, nodes: torch.Tensor) -> torch.Tensor:
+        if self.scalars_only and self.kind != "s2":
+            return self.linear_2.degree(self._hidden_scalars(nodes[:, :1]), 0)
+        hidden = self.linear_1(nodes)
+        scalars = nodes[:, 0]
+        if self.scalar_linear is not None:
+            scalars = self.scalar_linear(scalars)
+        if self.grid_mlp is None:
+            hidden = self.activation(hidden, scalars)
+        else:
+            hidden = self._on_grid(hidden, scalars)
+        if self.scalars_only:
+            return self.linear_2.degree(hidden[:, :1], 0)
+        return self.linear_2(hidden)
+
+    def _on_grid(self, hidden: torch.Tensor, scalars: torch.Tensor) -> torch.Tensor:
+        samples = self.grid_mlp(self.grid.to_grid(hidden))
+        if self.kind != "sep_s2":
+            return self.grid.from_grid(samples)
+        tensors = self.grid.from_grid(samples, first_row=1)
+        return torch.cat((nn.functional.silu(scalars).unsqueeze(1), tensors), dim=1)
+
+    def _hidden_scalars(self, scalars: torch.Tensor) -> torch.Tensor:
+        """Degree 0 after the activation, [N, 1, hidden], where it needs no other degree."""
+        if self.kind == "sep_s2":
+            return nn.functional.silu(self.scalar_linear(scalars))
+        return nn.functional.silu(self.linear_1.degree(scalars, 0))
+
+    def _freeze_unreachable(self) -> None:
+        unreachable = []
+        if self.kind == "sep_s2":
+            unreachable = [self.linear_1, self.grid_mlp]
+        elif self.kind == "gate":
+            unreachable = [self.scalar_linear]
+        for module in unreachable:
+            if module is not None:
+                module.requires_grad_(False)

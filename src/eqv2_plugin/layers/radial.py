@@ -1,0 +1,123 @@
+"""Radial basis and radial functions (section 3.5, "Radial Basis and Radial Function")."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import nn
+
+from eqv2_plugin.layers.constants import ExactConstants
+
+
+class GaussianBasis(ExactConstants):
+    """Fixed Gaussians on [0, cutoff] whose width is twice their spacing.
+
+    Shape: [E] distances in Å -> [E, num_basis].
+    """
+
+    def __init__(self, cutoff: float, num_basis: int) -> None:
+        super().__init__()
+        self.num_basis = num_basis
+        centres = np.linspace(0.0, cutoff, num_basis)
+        self.register_constant("centres", centres)
+        self.exponent = -0.5 / (2.0 * (centres[1] - centres[0])) ** 2
+
+    def forward(self, distances: torch.Tensor) -> torch.Tensor:
+        return torch.exp(self.exponent * (distances.unsqueeze(1) - self.centres).square())
+
+
+class LearnableGaussianBasis(nn.Module):
+    """Gaussians with learnable centres and widths, of Equiformer (QM9 and IS2RE models).
+
+    Shape: [E] distances in Å -> [E, num_basis].
+    """
+
+    def __init__(self, cutoff: float, num_basis: int) -> None:
+        super().__init__()
+        self.cutoff = cutoff
+        self.num_basis = num_basis
+        self.mean = nn.Parameter(torch.rand(1, num_basis))
+        self.std = nn.Parameter(torch.empty(1, num_basis).uniform_(1.0 / num_basis, 1.0))
+        self.weight = nn.Parameter(torch.ones(1, 1))
+        self.bias = nn.Parameter(torch.zeros(1, 1))
+
+    def forward(self, distances: torch.Tensor) -> torch.Tensor:
+        scaled = self.weight * (distances / self.cutoff).unsqueeze(1) + self.bias
+        width = self.std.abs() + 1e-5
+        # 3.14159, not pi, is what published weights were trained with.
+        norm = (2 * 3.14159) ** 0.5 * width
+        return torch.exp(-0.5 * ((scaled - self.mean) / width).square()) / norm
+
+
+class AtomPairEmbedding(nn.Module):
+    """Scalars for the elements of the source and target atom of an edge (section C).
+
+    Args:
+        max_num_elements: atomic numbers below this are known.
+        channels: d_edge.
+    """
+
+    def __init__(self, max_num_elements: int, channels: int) -> None:
+        super().__init__()
+        self.source = nn.Embedding(max_num_elements, channels)
+        self.target = nn.Embedding(max_num_elements, channels)
+        nn.init.uniform_(self.source.weight, -0.001, 0.001)
+        nn.init.uniform_(self.target.weight, -0.001, 0.001)
+
+
+class RadialFunction(nn.Module):
+    """Two hidden layers, each with layer norm and SiLU, then a linear layer.
+
+    The first layer acts on (radial basis, source scalars, target scalars). Its product
+    with the scalars is tabulated per element, so nothing of that width is built per edge.
+
+    Args:
+        num_basis: number of radial basis functions.
+        channels: d_edge, the width of the hidden layers and of the atom-pair scalars.
+        out_features: number of outputs.
+        atom_pairs: whether atom-pair scalars enter.
+    """
+
+    def __init__(
+        self, num_basis: int, channels: int, out_features: int, atom_pairs: bool
+    ) -> None:
+        super().__init__()
+        self.num_basis = num_basis
+        self.channels = channels
+        in_features = num_basis + (2 * channels if atom_pairs else 0)
+        self.hidden_1 = nn.Linear(in_features, channels)
+        self.norm_1 = nn.LayerNorm(channels)
+        self.hidden_2 = nn.Linear(channels, channels)
+        self.norm_2 = nn.LayerNorm(channels)
+        self.output = nn.Linear(channels, out_features)
+        for linear in (self.hidden_1, self.hidden_2, self.output):
+            nn.init.uniform_(linear.weight, -(linear.in_features**-0.5), linear.in_features**-0.5)
+            nn.init.zeros_(linear.bias)
+
+    def forward(
+        self,
+        basis: torch.Tensor,
+        elements: tuple[torch.Tensor, torch.Tensor],
+        atom_pairs: AtomPairEmbedding | None,
+    ) -> torch.Tensor:
+        """Edge weights.
+
+        Args:
+            basis: [E, num_basis].
+            elements: atomic numbers of sources and targets, [E] each.
+            atom_pairs: the scalars' embedding, or None.
+
+        Returns:
+            [E, out_features].
+        """
+        linear = nn.functional.linear
+        weight = self.hidden_1.weight
+        hidden = linear(basis, weight[:, : self.num_basis], self.hidden_1.bias)
+        if atom_pairs is not None:
+            split = self.num_basis + self.channels
+            sources = linear(atom_pairs.source.weight, weight[:, self.num_basis : split])
+            targets = linear(atom_pairs.target.weight, weight[:, split:])
+            hidden = hidden + sources[elements[0]] + targets[elements[1]]
+        hidden = nn.functional.silu(self.norm_1(hidden))
+        hidden = nn.functional.silu(self.norm_2(self.hidden_2(hidden)))
+        return self.output(hidden)

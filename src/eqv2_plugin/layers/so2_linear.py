@@ -1,0 +1,144 @@
+"""SO(2) linear layer: the eSCN convolution in the edge frame (section 2.3, A.3).
+
+In the edge frame a rotation-equivariant map may mix degrees and channels of one order
+m freely, and orders +m and -m only like a complex number:
+
+    (y_+)   (W_r  -W_i) (x_+)
+    (y_-) = (W_i   W_r) (x_-).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from eqv2_plugin.geometry.irreps import EdgeLayout
+
+
+class SO2Linear(nn.Module):
+    """Linear map of order-major edge features, one GEMM per order.
+
+    Args:
+        in_channels: C_in.
+        out_channels: C_out.
+        layout: layout of the edge features, the same for input and output.
+        extra_scalars: further scalar outputs computed from order 0.
+
+    Shape:
+        [E, layout.size, C_in] -> ([E, layout.size, C_out], [E, extra_scalars]).
+
+    Parameters keep the published shapes: ``order_weights[m - 1]`` stacks W_r over W_i.
+    """
+
+    def __init__(
+        self, in_channels: int, out_channels: int, layout: EdgeLayout, extra_scalars: int = 0
+    ) -> None:
+        super().__init__()
+        self.layout = layout
+        self.in_channels = in_channels
+        self.out_channels = out_channels
+        self.extra_scalars = extra_scalars
+        degrees = layout.lmax + 1
+        self.linear_m0 = nn.Linear(degrees * in_channels, extra_scalars + degrees * out_channels)
+        nn.init.zeros_(self.linear_m0.bias)
+        self.order_weights = nn.ParameterList()
+        for order in range(1, layout.mmax + 1):
+            count = layout.num_degrees(order)
+            weight = torch.empty(2 * count * out_channels, count * in_channels)
+            # Two such products are added, hence the further 1/sqrt(2).
+            bound = (2 * count * in_channels) ** -0.5
+            self.order_weights.append(nn.Parameter(nn.init.uniform_(weight, -bound, bound)))
+
+    @property
+    def radial_size(self) -> int:
+        """Number of radial weights per edge: one per order m >= 0, degree and input channel."""
+        orders = range(self.layout.mmax + 1)
+        return self.in_channels * sum(self.layout.num_degrees(order) for order in orders)
+
+    def forward(
+        self,
+        features: torch.Tensor,
+        radial: torch.Tensor | None = None,
+        degree: int | None = None,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Mix degrees and channels order by order.
+
+        Args:
+            features: [E, layout.size, C_in], order-major.
+            radial: factors for the input, or None: [E, radial_size], or
+                [E, (lmax+1) C_in] if all orders of a degree share theirs.
+            degree: return only the rows of this degree, orders ascending.
+
+        Returns:
+            [E, layout.size, C_out] (or [E, 2 min(degree, mmax) + 1, C_out]) and the
+            extra scalars [E, extra_scalars].
+        """
+        layout, channels = self.layout, self.in_channels
+        num_edges = features.shape[0]
+        sizes = [len(range(*layout.order_slice(m).indices(layout.size))) for m in self._orders]
+        blocks = features.flatten(1).split([size * channels for size in sizes], dim=1)
+        weights = self._radial_blocks(radial)
+        block = blocks[0] if weights is None else blocks[0] * weights[0]
+        scalar_weight, scalar_bias = self._scalar_map(degree)
+        mixed = nn.functional.linear(block, scalar_weight, scalar_bias)
+        extra, mixed = mixed.split(
+            [self.extra_scalars, mixed.shape[1] - self.extra_scalars], dim=1
+        )
+        outputs = [mixed]
+        for order in self._orders[1:]:
+            if degree is not None and order > degree:
+                break
+            block = blocks[order]
+            if weights is not None:
+                signs = block.view(num_edges, 2, -1)
+                block = (signs * weights[order].unsqueeze(1)).flatten(1)
+            outputs.append(nn.functional.linear(block, self._real_matrix(order, degree)))
+        if degree is not None:
+            outputs = _ascending(outputs)
+        merged = torch.cat(outputs, dim=1)
+        return merged.view(num_edges, -1, self.out_channels), extra
+
+    @property
+    def _orders(self) -> range:
+        return range(self.layout.mmax + 1)
+
+    def _radial_blocks(self, radial: torch.Tensor | None) -> list[torch.Tensor] | None:
+        """The factors of each order m >= 0, [E, n_m C_in]."""
+        if radial is None:
+            return None
+        counts = [self.layout.num_degrees(order) * self.in_channels for order in self._orders]
+        if radial.shape[1] == self.radial_size:
+            return list(radial.split(counts, dim=1))
+        return [radial[:, radial.shape[1] - count :] for count in counts]
+
+    def _scalar_map(self, degree: int | None) -> tuple[torch.Tensor, torch.Tensor]:
+        """Weight and bias of order 0, cut to the extra scalars and one degree."""
+        weight, bias = self.linear_m0.weight, self.linear_m0.bias
+        if degree is None:
+            return weight, bias
+        start = self.extra_scalars + degree * self.out_channels
+        rows = slice(start, start + self.out_channels)
+        if self.extra_scalars == 0:
+            return weight[rows], bias[rows]
+        kept = slice(0, self.extra_scalars)
+        return torch.cat((weight[kept], weight[rows])), torch.cat((bias[kept], bias[rows]))
+
+    def _real_matrix(self, order: int, degree: int | None) -> torch.Tensor:
+        """The 2x2 block matrix of one order, [2 n C_out, 2 n C_in]."""
+        real, imaginary = self.order_weights[order - 1].chunk(2, dim=0)
+        if degree is not None:
+            start = (degree - order) * self.out_channels
+            real = real[start : start + self.out_channels]
+            imaginary = imaginary[start : start + self.out_channels]
+        upper = torch.cat((real, -imaginary), dim=1)
+        lower = torch.cat((imaginary, real), dim=1)
+        return torch.cat((upper, lower), dim=0)
+
+
+def _ascending(outputs: list[torch.Tensor]) -> list[torch.Tensor]:
+    """From blocks (0), (+1, -1), ... of one degree to (-k, ..., 0, ..., +k)."""
+    ascending = [outputs[0]]
+    for block in outputs[1:]:
+        plus, minus = block.chunk(2, dim=1)
+        ascending = [minus, *ascending, plus]
+    return ascending

@@ -1,0 +1,121 @@
+"""The embedded OC20 sample: what it contains, and its way through fairchem."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ase.geometry import wrap_positions
+from fairchem.core.datasets import create_dataset
+
+from eqv2_plugin.data import sample
+from eqv2_plugin.data.sample import SPLITS, load_oc20_sample, oc20_sample_directory
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="module", params=SPLITS)
+def stored(request, cache):
+    """Frames of one split, and the same frames as fairchem reads them."""
+    folder = oc20_sample_directory(request.param, cache)
+    config = {"format": "ase_db", "splits": {"train": {"src": str(folder)}}, "no_shuffle": True}
+    return load_oc20_sample(request.param), create_dataset(config, "train")
+
+
+def keys(split: str) -> set[tuple[str, int]]:
+    return {(a.info["sid"], a.info["fid"]) for a in load_oc20_sample(split)}
+
+
+def elements(split: str) -> set[str]:
+    return {symbol for atoms in load_oc20_sample(split) for symbol in atoms.symbols}
+
+
+def test_sample_file_is_smaller_than_one_and_a_half_megabytes():
+    assert sample.SAMPLE_FILE.stat().st_size < 1_500_000
+
+
+def test_every_frame_belongs_to_exactly_one_split():
+    counts = [len(load_oc20_sample(split)) for split in SPLITS]
+    assert counts == [354, 88, 90]
+    assert len(set.union(*map(keys, SPLITS))) == sum(counts)
+
+
+def test_val_id_has_the_trajectories_of_train_and_val_ood_has_others():
+    train, val_id, val_ood = ({sid for sid, _ in keys(split)} for split in SPLITS)
+    assert val_id == train
+    assert val_ood.isdisjoint(train)
+    assert (len(train), len(val_ood)) == (10, 3)
+
+
+def test_molybdenum_is_the_only_element_of_val_ood_that_train_lacks():
+    assert elements("val_ood") - elements("train") == {"Mo"}
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_no_force_exceeds_fifty_and_no_system_45_atoms(split):
+    for atoms in load_oc20_sample(split):
+        assert len(atoms) <= 45
+        assert np.linalg.norm(atoms.calc.results["forces"], axis=1).max() <= 50.0
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_tags_tell_adsorbate_from_free_and_fixed_slab(split):
+    for atoms in load_oc20_sample(split):
+        fixed = np.zeros(len(atoms), dtype=bool)
+        fixed[atoms.constraints[0].index] = True
+        np.testing.assert_array_equal(atoms.get_tags() == 0, fixed)
+        assert set(atoms.get_tags()) == {0, 1, 2}
+
+
+def test_forces_on_fixed_atoms_are_not_zeroed():
+    atoms = load_oc20_sample("train")[0]
+    fixed = atoms.constraints[0].index
+    assert np.abs(atoms.get_forces(apply_constraint=False)[fixed]).max() > 0.01
+
+
+def test_energies_are_referenced():
+    # VASP energies of these systems are -17 to -350 eV, adsorption energies are not.
+    for split in SPLITS:
+        for atoms in load_oc20_sample(split):
+            energy = atoms.get_potential_energy()
+            assert abs(energy) < 10.0
+            assert -360.0 < energy + atoms.info["ref_energy"] < -10.0
+
+
+def test_fairchem_reads_the_stored_values_bit_for_bit(stored):
+    frames, dataset = stored
+    assert len(dataset) == len(frames)
+    for i, atoms in enumerate(frames):
+        data, results = dataset[i], atoms.calc.results
+        wrapped = wrap_positions(atoms.positions, atoms.cell, atoms.pbc, eps=0)
+        fixed = np.isin(np.arange(len(atoms)), atoms.constraints[0].index)
+        np.testing.assert_array_equal(data.energy, np.float32([results["energy"]]))
+        np.testing.assert_array_equal(data.forces, np.float32(results["forces"]))
+        np.testing.assert_array_equal(data.pos, np.float32(wrapped))
+        np.testing.assert_array_equal(data.cell[0], np.float32(atoms.cell.array))
+        np.testing.assert_array_equal(data.pbc[0], atoms.pbc)
+        np.testing.assert_array_equal(data.atomic_numbers, atoms.numbers)
+        np.testing.assert_array_equal(data.tags, atoms.get_tags())
+        np.testing.assert_array_equal(data.fixed, fixed)
+
+
+def test_fairchem_sids_are_unique_strings_of_system_and_frame(stored):
+    frames, dataset = stored
+    sids = [dataset[i].sid[0] for i in range(len(dataset))]
+    assert sids == [f"{a.info['sid']}-frame-{a.info['fid']}" for a in frames]
+    assert len(set(sids)) == len(sids)
+
+
+def test_metadata_natoms_are_integers_in_the_order_of_the_frames(stored):
+    frames, dataset = stored
+    natoms = dataset._metadata["natoms"]
+    assert np.issubdtype(natoms.dtype, np.integer)
+    assert natoms.tolist() == [len(atoms) for atoms in frames]
+
+
+@pytest.mark.parametrize("function", [load_oc20_sample, oc20_sample_directory])
+def test_unknown_split_lists_the_known_ones(function):
+    with pytest.raises(ValueError, match=r"'test'.*train, val_id, val_ood"):
+        function("test")

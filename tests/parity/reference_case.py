@@ -1,0 +1,133 @@
+"""Reading and running the reference cases of one folder."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import torch
+from fairchem.core.datasets.atomic_data import AtomicData
+
+from eqv2_plugin.checkpoints.v1_names import from_single_class, rename_v1_state
+from eqv2_plugin.checkpoints.v1_options import backbone_options
+from eqv2_plugin.graph import Graph, build_graph
+from eqv2_plugin.layers.edges import sort_by_target
+from eqv2_plugin.model import EquiformerV2
+
+HEAD_MODULES = {
+    "equiformer_v2_energy_head": "eqv2_plugin.heads.energy.EnergyHead",
+    "equiformerV2_scalar_head": "eqv2_plugin.heads.energy.EnergyHead",
+    "equiformer_v2_force_head": "eqv2_plugin.heads.forces.ForceHead",
+    "equiformerV2_vector_head": "eqv2_plugin.heads.forces.ForceHead",
+    "rank2_symmetric_head": "eqv2_plugin.heads.stress.StressHead",
+}
+
+
+class ReferenceCase:
+    """One ``model_*`` folder: config, weights, inputs and outputs of the reference."""
+
+    def __init__(self, folder: Path) -> None:
+        self.name = folder.name
+        self.config = json.loads((folder / "config.json").read_text())
+        self.state = dict(np.load(folder / "state.npz"))
+        self.inputs = dict(np.load(folder / "inputs.npz"))
+        self.outputs = dict(np.load(folder / "outputs.npz"))
+
+    @property
+    def output_names(self) -> list[str]:
+        suffixes = ("_f32", "_gauge_mean")
+        return [k for k in self.outputs if k not in ("layers", "x") and not k.endswith(suffixes)]
+
+    def model(self, dtype: torch.dtype) -> EquiformerV2:
+        """Our model with the reference's weights, loaded with strict keys."""
+        spec = self.config["model"]
+        options = backbone_options(spec["backbone"])
+        legacy = spec["class"] != "hydra"
+        heads = dict(spec.get("heads") or {})
+        if legacy:
+            heads = {
+                "energy": {"module": "equiformer_v2_energy_head"},
+                "forces": {"module": "equiformer_v2_force_head"},
+            }
+        heads = {
+            name: {**head, "module": HEAD_MODULES[head["module"]]} for name, head in heads.items()
+        }
+        state = {key: torch.from_numpy(value) for key, value in self.state.items()}
+        if legacy:
+            state = from_single_class(state)
+            heads["energy"]["energy_lin_ref"] = bool(spec["backbone"].get("use_energy_lin_ref"))
+        else:
+            # fairchem-core 1.10's hydra class held this reference, and never added it.
+            state.pop("backbone.energy_lin_ref", None)
+        model = EquiformerV2(
+            backbone={"model": "eqv2_plugin.backbone.EquiformerV2Backbone", **options},
+            heads=heads,
+            pass_through_head_outputs=True,
+        )
+        model.load_state_dict(rename_v1_state(state), strict=True)
+        return model.to(dtype).eval()
+
+    def data(self, dtype: torch.dtype) -> AtomicData:
+        inputs = {key: torch.from_numpy(np.array(value)) for key, value in self.inputs.items()}
+        num = len(inputs["natoms"])
+        return AtomicData(
+            pos=inputs["pos"].to(dtype),
+            atomic_numbers=inputs["atomic_numbers"],
+            cell=inputs["cell"].to(dtype).view(-1, 3, 3),
+            pbc=inputs["pbc"].view(-1, 3),
+            natoms=inputs["natoms"],
+            edge_index=torch.empty(2, 0, dtype=torch.long),
+            cell_offsets=torch.empty(0, 3, dtype=dtype),
+            nedges=torch.zeros(num, dtype=torch.long),
+            charge=torch.zeros(num, dtype=torch.long),
+            spin=torch.zeros(num, dtype=torch.long),
+            fixed=inputs["fixed"],
+            tags=inputs["tags"],
+            batch=inputs["batch"],
+            sid=[f"{self.name}-{i}" for i in range(num)],
+        )
+
+    def stored_graph(self, dtype: torch.dtype) -> tuple[Graph, torch.Tensor]:
+        """The reference's edges and edge frames."""
+        index = torch.from_numpy(self.inputs["edge_index"])
+        order, offsets = sort_by_target(index, len(self.inputs["pos"]))
+        vectors = torch.from_numpy(self.inputs["edge_distance_vec"]).to(dtype)
+        frames = torch.from_numpy(self.inputs["edge_rot_mat"]).to(dtype)
+        return Graph(index[:, order], vectors[order], offsets), frames[order]
+
+    def edges_of(self, data: AtomicData, model: EquiformerV2) -> set[tuple[int, ...]]:
+        """Our graph as a set of (source, target, vector rounded to 1e-4 Å)."""
+        return edge_set(build_graph(data, model.backbone.config))
+
+    def run(self, dtype: torch.dtype, own_frames: bool) -> dict[str, torch.Tensor]:
+        """Outputs and ``x`` on the stored edges, with stored frames or our own."""
+        model, data = self.model(dtype), self.data(dtype)
+        graph, frames = self.stored_graph(dtype)
+        with torch.no_grad():
+            emb = model.backbone.embed(
+                graph,
+                data.atomic_numbers,
+                data.batch,
+                len(data.natoms),
+                frames=None if own_frames else frames,
+            )
+            outputs = {"x": emb["node_embedding"]}
+            for head in model.output_heads.values():
+                outputs.update(head(data, emb))
+        return outputs
+
+
+def edge_set(graph: Graph) -> set[tuple[int, ...]]:
+    vectors = torch.round(graph.vectors.detach() * 1e4).long()
+    rows = torch.cat((graph.edge_index.T, vectors), dim=1)
+    return {tuple(row) for row in rows.tolist()}
+
+
+def stored_edge_set(case: ReferenceCase) -> set[tuple[int, ...]]:
+    inputs = SimpleNamespace(**case.inputs)
+    graph = Graph(
+        torch.from_numpy(inputs.edge_index), torch.from_numpy(inputs.edge_distance_vec), None
+    )
+    return edge_set(graph)
