@@ -12,8 +12,6 @@ from eqv2_plugin.heads.stress import StressHead
 from eqv2_plugin.model import EquiformerV2
 from eqv2_plugin.version import __version__
 
-
-
 __all__ = [
     "ConservativeHead",
     "EnergyHead",

@@ -102,9 +102,7 @@ class EquiformerV2Backbone(nn.Module, BackboneInterface):
                 data["cell"].requires_grad_(True)
         with torch.enable_grad() if conservative else nullcontext():
             graph = build_graph(data, self.config)
-            return self.embed(
-                graph, data["atomic_numbers"], data["batch"], len(data["natoms"])
-            )
+            return self.embed(graph, data["atomic_numbers"], data["batch"], len(data["natoms"]))
 
     @property
     def is_conservative(self) -> bool:

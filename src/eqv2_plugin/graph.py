@@ -110,9 +110,7 @@ def check_structures(data: AtomicData, max_num_elements: int) -> None:
         )
 
 
-def check_no_coincident_atoms(
-    wrapped: torch.Tensor, batch: torch.Tensor, data: AtomicData
-) -> None:
+def check_no_coincident_atoms(wrapped: torch.Tensor, batch: torch.Tensor, data: AtomicData) -> None:
     """Raise a ValueError if two atoms of a structure lie within 0.01 Å of each other.
 
     The graph builder would silently drop the edge between them. Atoms are sorted along a

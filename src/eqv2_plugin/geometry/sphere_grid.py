@@ -8,7 +8,7 @@ matrix per direction.
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache
 
 import numpy as np
 import torch
@@ -45,7 +45,7 @@ def grid_shape(lmax: int, mmax: int, resolution: int | None) -> tuple[int, int]:
     return resolution, resolution
 
 
-@lru_cache(maxsize=None)
+@cache
 def sphere_grid_matrices(
     lmax: int, mmax: int, resolution: int | None
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -78,9 +78,7 @@ def sphere_grid_matrices(
     return np.ascontiguousarray(to_grid), np.ascontiguousarray(from_grid)
 
 
-def edge_grid_matrices(
-    layout: EdgeLayout, resolution: int | None
-) -> tuple[np.ndarray, np.ndarray]:
+def edge_grid_matrices(layout: EdgeLayout, resolution: int | None) -> tuple[np.ndarray, np.ndarray]:
     """`sphere_grid_matrices` with rows in the order-major layout of edge features."""
     to_grid, from_grid = sphere_grid_matrices(layout.lmax, layout.mmax, resolution)
     position = {}

@@ -11,7 +11,7 @@ taken, so nothing is singular at a pole and every derivative exists.
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from e3nn import o3
 from eqv2_plugin.geometry.irreps import EdgeLayout
 
 
-@lru_cache(maxsize=None)
+@cache
 def stretched_coupling(degree: int) -> np.ndarray:
     """Orthonormal map from degree ``degree - 1`` times degree 1 onto ``degree``.
 

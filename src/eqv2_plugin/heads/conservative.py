@@ -44,9 +44,7 @@ class ConservativeHead(nn.Module, HeadInterface):
         self.regress_config = backbone.regress_config
         self.energy = EnergyHead(backbone)
 
-    def forward(
-        self, data: AtomicData, emb: dict[str, Any]
-    ) -> dict[str, dict[str, torch.Tensor]]:
+    def forward(self, data: AtomicData, emb: dict[str, Any]) -> dict[str, dict[str, torch.Tensor]]:
         with torch.enable_grad():
             energy = self.energy(data, emb)["energy"]
             outputs = {"energy": {"energy": energy}}

@@ -18,9 +18,7 @@ if TYPE_CHECKING:
     from eqv2_plugin.backbone import EquiformerV2Backbone
 
 
-def sum_over_atoms(
-    values: torch.Tensor, batch: torch.Tensor, num_structures: int
-) -> torch.Tensor:
+def sum_over_atoms(values: torch.Tensor, batch: torch.Tensor, num_structures: int) -> torch.Tensor:
     """Sum [N, ...] per structure, [B, ...]; in float64, for the sum over many atoms."""
     total = values.new_zeros((num_structures, *values.shape[1:]), dtype=torch.float64)
     total = total.index_add(0, batch, values.double())

@@ -48,9 +48,7 @@ def s2_silu(features: torch.Tensor, grid: SphereGrid, first_row: int = 0) -> tor
     return grid.from_grid(samples, first_row)
 
 
-def gate(
-    features: torch.Tensor, gates: torch.Tensor, gate_of_row: torch.Tensor
-) -> torch.Tensor:
+def gate(features: torch.Tensor, gates: torch.Tensor, gate_of_row: torch.Tensor) -> torch.Tensor:
     """Gate activation: SiLU on degree 0, sigmoid gates on higher degrees.
 
     Args:

@@ -34,9 +34,7 @@ class EdgeDegreeEmbedding(nn.Module):
             config.atom_edge_embedding != "none",
         )
 
-    def forward(
-        self, edges: EdgeBatch, shared_pairs: AtomPairEmbedding | None
-    ) -> torch.Tensor:
+    def forward(self, edges: EdgeBatch, shared_pairs: AtomPairEmbedding | None) -> torch.Tensor:
         pairs = self.atom_pairs if self.atom_pairs is not None else shared_pairs
         weights = self.radial(edges.basis, edges.elements, pairs)
         weights = weights.view(-1, self.lmax + 1, self.channels).unbind(1)

@@ -71,9 +71,7 @@ class EdgeBatch:
         )
 
 
-def sort_by_target(
-    edge_index: torch.Tensor, num_nodes: int
-) -> tuple[torch.Tensor, torch.Tensor]:
+def sort_by_target(edge_index: torch.Tensor, num_nodes: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Stable order of edges by target, and the offsets of the targets.
 
     Args:

@@ -40,7 +40,9 @@ class FeedForward(nn.Module):
         self.linear_2 = SO3Linear(hidden, out_channels, config.lmax)
         grid = None
         if config.activation != "gate":
-            grid = SphereGrid(sphere_grid_matrices(config.lmax, config.lmax, config.grid_resolution))
+            grid = SphereGrid(
+                sphere_grid_matrices(config.lmax, config.lmax, config.grid_resolution)
+            )
         self.scalar_linear: nn.Linear | None = None
         self.grid_mlp: nn.Sequential | None = None
         self.activation: EquivariantActivation | None = None

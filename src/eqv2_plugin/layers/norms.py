@@ -43,9 +43,7 @@ class EquivariantNorm(ExactConstants):
         super().__init__()
         self.lmax = lmax
         degrees = [l for l in degree_of_row(lmax) if l >= first_degree]
-        self.register_buffer(
-            "row_degree", torch.tensor(degrees) - first_degree, persistent=False
-        )
+        self.register_buffer("row_degree", torch.tensor(degrees) - first_degree, persistent=False)
         per_row = np.array([1.0 / (2 * l + 1) for l in degrees])
         self.register_constant("row_weight", per_row / max(lmax + 1 - first_degree, 1))
 

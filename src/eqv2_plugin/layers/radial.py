@@ -78,9 +78,7 @@ class RadialFunction(nn.Module):
         atom_pairs: whether atom-pair scalars enter.
     """
 
-    def __init__(
-        self, num_basis: int, channels: int, out_features: int, atom_pairs: bool
-    ) -> None:
+    def __init__(self, num_basis: int, channels: int, out_features: int, atom_pairs: bool) -> None:
         super().__init__()
         self.num_basis = num_basis
         self.channels = channels

@@ -81,9 +81,7 @@ class SO2Linear(nn.Module):
         block = blocks[0] if weights is None else blocks[0] * weights[0]
         scalar_weight, scalar_bias = self._scalar_map(degree)
         mixed = nn.functional.linear(block, scalar_weight, scalar_bias)
-        extra, mixed = mixed.split(
-            [self.extra_scalars, mixed.shape[1] - self.extra_scalars], dim=1
-        )
+        extra, mixed = mixed.split([self.extra_scalars, mixed.shape[1] - self.extra_scalars], dim=1)
         outputs = [mixed]
         for order in self._orders[1:]:
             if degree is not None and order > degree:
