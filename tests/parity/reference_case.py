@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -23,6 +24,25 @@ HEAD_MODULES = {
     "equiformerV2_vector_head": "eqv2_plugin.heads.forces.ForceHead",
     "rank2_symmetric_head": "eqv2_plugin.heads.stress.StressHead",
 }
+
+
+def fixtures_folder() -> Path:
+    """The folder of reference cases: ``$EQV2_FIXTURES``, else the small set of this repository."""
+    return Path(os.environ.get("EQV2_FIXTURES") or Path(__file__).parents[1] / "fixtures")
+
+
+def case_folders(folder: Path, pattern: str = "model_*") -> list[Path]:
+    """Folders of the cases; an empty list would let parametrised tests pass unseen.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
+    cases = sorted(path for path in folder.glob(pattern) if path.is_dir())
+    if not cases:
+        raise FileNotFoundError(
+            f"no reference case {pattern} in {folder}: set EQV2_FIXTURES to a folder that has some"
+        )
+    return cases
 
 
 class ReferenceCase:

@@ -1,0 +1,88 @@
+"""Data sets for training: paths checked, then fairchem's own readers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from fairchem.core.datasets.mt_concat_dataset import ConcatDataset, create_concat_dataset
+from omegaconf import DictConfig, OmegaConf
+
+from eqv2_plugin.data.sample import SPLITS, oc20_sample_directory
+
+EMBEDDED_ROOT = "embedded:oc20_sample"
+
+
+def create_datasets(
+    name: str,
+    root: str | None,
+    splits: Mapping[str, Mapping[str, Any]] | DictConfig,
+    reader: Mapping[str, Any] | DictConfig,
+    how_to_get: str,
+    repeats: int = 1,
+) -> ConcatDataset:
+    """fairchem's `create_concat_dataset` for the splits of one data set below one root.
+
+    Args:
+        name: of the data set; fairchem's tasks refer to it.
+        root: folder that each split's ``src`` is relative to, or "embedded:oc20_sample".
+        splits: {split: {"src": path, ...fairchem's options}}.
+        reader: fairchem's options for all splits, with ``format``.
+        how_to_get: sentence for the error where the root is missing.
+        repeats: times that every frame occurs in an epoch.
+
+    Raises:
+        FileNotFoundError: no root given, or a path that does not exist.
+        ValueError: a file that cannot be read.
+    """
+    located = {}
+    for split, options in splits.items():
+        source = _source(root, options["src"], f"{name}.{split}", how_to_get)
+        located[split] = {**options, "src": str(source)}
+    config = {
+        **reader,
+        "transforms": {"common_transform": {"dataset_name": name}},
+        "splits": located,
+    }
+    ratios = {f"{name}.{split}": repeats for split in located}
+    try:
+        datasets = create_concat_dataset(
+            OmegaConf.create({name: config}), {"sampling": {"type": "explicit", "ratios": ratios}}
+        )
+        _check_readable(datasets)
+    except Exception as error:
+        raise ValueError(
+            f"cannot read the data set {name} below {root}: {error}. If a file is damaged, "
+            "make it anew"
+        ) from error
+    return datasets
+
+
+def _source(root: str | None, src: str, name: str, how_to_get: str) -> Path:
+    if root is None:
+        raise FileNotFoundError(f"no data for {name}: set data_root=FOLDER. {how_to_get}")
+    if root == EMBEDDED_ROOT:
+        if src not in SPLITS:
+            raise FileNotFoundError(f"the embedded sample has no split {src!r}, only {SPLITS}")
+        return oc20_sample_directory(src)
+    path = Path(root).expanduser() / src
+    if not path.exists():
+        raise FileNotFoundError(f"no data for {name}: {path} does not exist. {how_to_get}")
+    return path
+
+
+def _check_readable(datasets: ConcatDataset) -> None:
+    """fairchem skips database files that it cannot open; a lost shard must not go unseen."""
+    for subset in datasets.datasets:
+        reader = subset.dataset
+        source = Path(reader.config["src"])
+        opened = getattr(reader, "dbs", None)
+        if opened is None:
+            continue
+        shards = [source] if source.is_file() else sorted(source.glob("*.aselmdb"))
+        if len(opened) < len(shards):
+            raise ValueError(
+                f"only {len(opened)} of the {len(shards)} database files in {source} can be opened"
+            )
+        subset[0]

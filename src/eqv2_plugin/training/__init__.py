@@ -1,0 +1,1 @@
+"""What a training run adds to fairchem's: checks, messages, progress and a report."""

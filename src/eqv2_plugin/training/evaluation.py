@@ -1,0 +1,121 @@
+"""Predictions of a unit's evaluation model over a data loader, in physical units."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from fairchem.core.common import distutils
+from fairchem.core.common.distutils import get_device_for_local_rank
+from fairchem.core.units.mlip_unit.mlip_unit import MLIPTrainEvalUnit, Task
+
+
+@dataclass
+class SplitPredictions:
+    """Targets and predictions of one split.
+
+    Attributes:
+        energy: [frames, 2] target and prediction, eV.
+        forces: [free atoms, 2, 3] target and prediction, eV/Å.
+        sids: one per frame.
+    """
+
+    energy: list[np.ndarray] = field(default_factory=list)
+    forces: list[np.ndarray] = field(default_factory=list)
+    sids: list[str] = field(default_factory=list)
+
+    def metrics(self) -> dict[str, float]:
+        """Energy MAE in meV, force MAE in meV/Å (components of free atoms), cosine."""
+        energy, forces = np.concatenate(self.energy), np.concatenate(self.forces)
+        target, predicted = forces[:, 0], forces[:, 1]
+        norms = np.linalg.norm(target, axis=1) * np.linalg.norm(predicted, axis=1)
+        cosine = (target * predicted).sum(1) / np.maximum(norms, 1e-12)
+        return {
+            "energy_mae_meV": float(1e3 * np.abs(energy[:, 1] - energy[:, 0]).mean()),
+            "forces_mae_meV_per_A": float(1e3 * np.abs(predicted - target).mean()),
+            "forces_cosine": float(cosine.mean()),
+            "frames": len(self.sids),
+        }
+
+
+def predict_splits(unit: MLIPTrainEvalUnit, dataloader) -> dict[str, SplitPredictions]:
+    """Run the evaluation model (EMA weights, if there are) over a loader.
+
+    Args:
+        unit: fairchem's training unit; its tasks include "energy" and "forces".
+        dataloader: of labelled frames.
+
+    Returns:
+        Predictions per split name ("val_id" of "oc20.val_id"), gathered from all ranks.
+    """
+    device = get_device_for_local_rank()
+    tasks = {task.property: task for task in unit.tasks}
+    model = unit.eval_unit.model
+    was_training = model.training
+    model.eval()
+    splits: dict[str, SplitPredictions] = {}
+    with torch.no_grad():
+        for batch in dataloader:
+            batch = batch.to(device)
+            outputs = model(batch)
+            energy = _physical(tasks["energy"], outputs, batch)
+            forces = _physical(tasks["forces"], outputs, batch)
+            free = batch.fixed == 0
+            for index, name in enumerate(batch.dataset_name):
+                split = splits.setdefault(name.split(".", 1)[1], SplitPredictions())
+                atoms = (batch.batch == index) & free
+                split.sids.append(batch.sid[index])
+                pair = torch.stack((batch.energy[index], energy[index]))
+                split.energy.append(pair[None].cpu().numpy())
+                pair = torch.stack((batch.forces[atoms], forces[atoms]), dim=1)
+                split.forces.append(pair.detach().cpu().numpy())
+    model.train(was_training)
+    return _gathered(splits)
+
+
+def evaluated_metrics(unit: MLIPTrainEvalUnit) -> dict[str, dict[str, float]]:
+    """Metrics of fairchem's last evaluation per split, summed over the ranks."""
+    device = get_device_for_local_rank()
+
+    def mean(task: str, dataset: str, metric: str) -> float:
+        part = unit.eval_unit.running_metrics[task][dataset][metric]
+        total = distutils.all_reduce(part.total, average=False, device=device)
+        count = distutils.all_reduce(part.numel, average=False, device=device)
+        return float(total) / max(float(count), 1.0)
+
+    return {
+        dataset.split(".", 1)[1]: {
+            "energy_mae_meV": 1e3 * mean("energy", dataset, "mae"),
+            "forces_mae_meV_per_A": 1e3 * mean("forces", dataset, "mae"),
+            "forces_cosine": mean("forces", dataset, "cosine_similarity"),
+        }
+        for dataset in sorted(unit.eval_unit.running_metrics["energy"])
+    }
+
+
+def _physical(task: Task, outputs: dict, batch) -> torch.Tensor:
+    value = task.normalizer.denorm(outputs[task.name][task.property])
+    if task.element_references is not None:
+        value = task.element_references.undo_refs(batch, value)
+    return value
+
+
+def _gathered(splits: dict[str, SplitPredictions]) -> dict[str, SplitPredictions]:
+    """Merge the ranks; a frame that padding gave to two ranks counts once."""
+    if distutils.get_world_size() == 1:
+        return splits
+    parts: list = [None] * distutils.get_world_size()
+    torch.distributed.all_gather_object(parts, splits)
+    merged: dict[str, SplitPredictions] = {}
+    for part in parts:
+        for name, split in part.items():
+            target = merged.setdefault(name, SplitPredictions())
+            seen = set(target.sids)
+            for sid, energy, forces in zip(split.sids, split.energy, split.forces, strict=True):
+                if sid not in seen:
+                    seen.add(sid)
+                    target.sids.append(sid)
+                    target.energy.append(energy)
+                    target.forces.append(forces)
+    return merged

@@ -1,0 +1,122 @@
+"""Progress bar of a training run: loss per task, learning rate, samples per second."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+
+import torch
+from fairchem.core.common import distutils
+from torchtnt.framework.callback import Callback
+from torchtnt.framework.state import State
+from torchtnt.framework.unit import TTrainUnit
+from tqdm import tqdm
+
+
+class TaskLosses:
+    """Records the loss of each task at every step.
+
+    fairchem's training step adds the losses up and keeps only the sum; a forward hook on
+    each task's loss sees them without repeating that step.
+    """
+
+    def __init__(self, unit: TTrainUnit) -> None:
+        self.last: dict[str, torch.Tensor] = {}
+        self.sums: dict[str, torch.Tensor] = {}
+        self.steps = 0
+        for task in unit.tasks:
+            task.loss_fn.register_forward_hook(self._recorder(task.name))
+
+    def _recorder(self, name: str):
+        def record(module, inputs, output) -> None:
+            if torch.is_grad_enabled():
+                self.last[name] = output.detach()
+
+        return record
+
+    def count_step(self) -> None:
+        """Take the losses of the step that has just ended into the mean."""
+        self.steps += 1
+        for name, value in self.last.items():
+            self.sums[name] = self.sums.get(name, torch.zeros_like(value)) + value
+
+    def mean_and_reset(self) -> dict[str, float]:
+        """Mean losses since the last call."""
+        means = {name: float(value) / max(self.steps, 1) for name, value in self.sums.items()}
+        self.sums, self.steps = {}, 0
+        return means
+
+
+class ProgressBar(Callback):
+    """tqdm bar on the first rank, with the facts of the run printed once before it.
+
+    Args:
+        facts: lines to print at the start, e.g. {"scale": "sample"}.
+        refresh_seconds: how often the numbers change; where the output is no terminal,
+            a line is written every 15 s.
+    """
+
+    def __init__(self, facts: dict[str, str], refresh_seconds: float = 0.5) -> None:
+        self.facts = facts
+        self.refresh_seconds = refresh_seconds
+        self.losses: TaskLosses | None = None
+        self.bar: tqdm | None = None
+        self.shown = 0.0
+        self.samples = 0
+        self.since = 0.0
+
+    def on_train_start(self, state: State, unit: TTrainUnit) -> None:
+        self.losses = TaskLosses(unit)
+        if not distutils.is_master():
+            return
+        device = next(unit.model.parameters()).device
+        facts = {
+            **self.facts,
+            "device": f"{device.type}, {distutils.get_world_size()} rank(s)",
+            "parameters": f"{unit.num_params:,}",
+        }
+        for name, value in facts.items():
+            logging.info("%s: %s", name, value)
+            print(f"{name:>18}: {value}", flush=True)
+        loader = state.train_state.dataloader
+        total = state.train_state.max_steps or state.train_state.max_epochs * len(loader)
+        terminal = sys.stderr.isatty()
+        self.bar = tqdm(
+            total=total,
+            initial=unit.train_progress.num_steps_completed,
+            unit="step",
+            mininterval=self.refresh_seconds if terminal else 15.0,
+            dynamic_ncols=terminal,
+            ncols=None if terminal else 120,
+        )
+        self.since = self.shown = time.monotonic()
+
+    def on_train_get_next_batch_end(self, state: State, unit: TTrainUnit) -> None:
+        self.samples += 1
+
+    def on_train_step_end(self, state: State, unit: TTrainUnit) -> None:
+        self.losses.count_step()
+        if self.bar is None:
+            return
+        now = time.monotonic()
+        if now - self.shown >= self.refresh_seconds:
+            sampler = state.train_state.dataloader.batch_sampler
+            per_step = sampler.per_rank * distutils.get_world_size()
+            rate = self.samples * per_step / max(now - self.since, 1e-9)
+            losses = {name: f"{float(loss):.3g}" for name, loss in self.losses.last.items()}
+            learning_rate = unit.optimizer.param_groups[0]["lr"]
+            self.bar.set_postfix(
+                {**losses, "lr": f"{learning_rate:.1e}", "samples/s": f"{rate:.1f}"}, refresh=False
+            )
+            self.shown = self.since = now
+            self.samples = 0
+        self.bar.update(1)
+
+    def on_eval_end(self, state: State, unit: TTrainUnit) -> None:
+        # The time spent on validation is not training speed.
+        self.since, self.samples = time.monotonic(), 0
+
+    def on_train_end(self, state: State, unit: TTrainUnit) -> None:
+        if self.bar is not None:
+            self.bar.close()

@@ -1,0 +1,152 @@
+"""Small structures, tiny models and rotations that the tests share."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from ase import Atoms
+from ase.build import fcc111
+from ase.build import molecule as ase_molecule
+from e3nn import o3
+from fairchem.core.datasets.atomic_data import AtomicData, atomicdata_list_to_batch
+
+from eqv2_plugin.config import BackboneConfig
+from eqv2_plugin.model import EquiformerV2
+
+BACKBONE = "eqv2_plugin.backbone.EquiformerV2Backbone"
+ENERGY = {"module": "eqv2_plugin.heads.energy.EnergyHead"}
+FORCES = {"module": "eqv2_plugin.heads.forces.ForceHead"}
+CONSERVATIVE = {"module": "eqv2_plugin.heads.conservative.ConservativeHead"}
+DIRECT_HEADS = {"energy": ENERGY, "forces": FORCES}
+
+TINY = {
+    "cutoff": 4.0,
+    "max_neighbors": 30,
+    "max_num_elements": 84,
+    "lmax": 2,
+    "mmax": 2,
+    "grid_resolution": 18,
+    "num_layers": 2,
+    "sphere_channels": 8,
+    "attn_hidden_channels": 6,
+    "num_heads": 2,
+    "attn_alpha_channels": 4,
+    "attn_value_channels": 3,
+    "ffn_hidden_channels": 10,
+    "edge_channels": 5,
+    "num_distance_basis": 12,
+    "avg_num_nodes": 10.0,
+    "avg_degree": 12.0,
+}
+GATE = {"activation": "gate", "use_grid_mlp": False}
+# Every kind of activation with every function F of the feed-forward network.
+ACTIVATIONS = {
+    "gate": GATE,
+    "s2": {"activation": "s2", "use_grid_mlp": False},
+    "s2_grid_mlp": {"activation": "s2", "use_grid_mlp": True},
+    "sep_s2": {"activation": "sep_s2", "use_grid_mlp": False},
+    "sep_s2_grid_mlp": {"activation": "sep_s2", "use_grid_mlp": True},
+}
+
+
+def tiny_config(**changes) -> BackboneConfig:
+    return BackboneConfig.from_options({**TINY, **changes})
+
+
+def generator(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def randn(seed: int, *shape: int, dtype: torch.dtype = torch.float64) -> torch.Tensor:
+    return torch.randn(*shape, generator=generator(seed), dtype=torch.float64).to(dtype)
+
+
+def randomise(module: torch.nn.Module, seed: int) -> torch.nn.Module:
+    """Move every parameter, so that none is left at zero, one or a tiny start value."""
+    source = generator(seed)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            noise = torch.randn(parameter.shape, generator=source, dtype=torch.float64)
+            parameter.add_(0.2 * noise)
+    return module
+
+
+def tiny_model(
+    heads: dict | None = None, seed: int = 0, dtype: torch.dtype = torch.float64, **options
+) -> EquiformerV2:
+    """A tiny model in evaluation mode whose parameters are all random."""
+    torch.manual_seed(seed)
+    model = EquiformerV2(
+        backbone={"model": BACKBONE, **TINY, **options},
+        heads=DIRECT_HEADS if heads is None else heads,
+        pass_through_head_outputs=True,
+    )
+    return randomise(model, seed).to(dtype).eval()
+
+
+def conservative_model(stress: bool = True, **options) -> EquiformerV2:
+    changes = {"direct_forces": False, "regress_stress": stress, **options}
+    return tiny_model({"head": CONSERVATIVE}, **changes)
+
+
+def batch_of(*structures: Atoms, dtype: torch.dtype = torch.float64) -> AtomicData:
+    """What fairchem would hand to the model."""
+    return atomicdata_list_to_batch(
+        [AtomicData.from_ase(atoms, task_name="oc20", target_dtype=dtype) for atoms in structures]
+    )
+
+
+def predict(model: EquiformerV2, *structures: Atoms) -> dict[str, torch.Tensor]:
+    """Outputs for these structures in the dtype of the model, detached."""
+    dtype = next(model.parameters()).dtype
+    outputs = model(batch_of(*structures, dtype=dtype))
+    flat = {}
+    for name, value in outputs.items():
+        # A conservative head returns {"energy": {"energy": ...}, ...}.
+        flat[name] = (value[name] if isinstance(value, dict) else value).detach()
+    return flat
+
+
+def molecule(seed: int = 0) -> Atoms:
+    atoms = ase_molecule("CH3CH2OH")
+    atoms.rattle(0.1, seed=seed)
+    return atoms
+
+
+def slab(seed: int = 1) -> Atoms:
+    """A periodic slab with an adsorbate, away from any symmetry."""
+    atoms = fcc111("Cu", size=(2, 2, 2), a=3.7, vacuum=6.0, periodic=True)
+    atoms += Atoms("CO", positions=atoms.positions[-1] + np.array([[0.3, 0.2, 1.8], [0.5, 0.1, 3]]))
+    atoms.rattle(0.12, seed=seed)
+    return atoms
+
+
+def crystal(seed: int = 2) -> Atoms:
+    """Four atoms in a skew cell that is smaller than the cutoff."""
+    cell = np.array([[3.9, 0.1, 0.2], [0.6, 3.7, -0.1], [-0.4, 0.3, 4.1]])
+    scaled = np.array([[0.02, 0.05, 0.0], [0.5, 0.48, 0.03], [0.47, 0.04, 0.51], [0.03, 0.5, 0.45]])
+    atoms = Atoms("NaClKO", scaled_positions=scaled, cell=cell, pbc=True)
+    atoms.rattle(0.1, seed=seed)
+    return atoms
+
+
+def random_rotation(seed: int) -> torch.Tensor:
+    q, r = torch.linalg.qr(randn(seed, 3, 3))
+    q = q * torch.sign(torch.diagonal(r))
+    return q * torch.linalg.det(q)
+
+
+def node_wigner(rotation: torch.Tensor, lmax: int) -> torch.Tensor:
+    """D with Y(R v) = D Y(v) for all degrees up to ``lmax``, fitted to e3nn's harmonics."""
+    points = randn(99, 4 * (lmax + 1) ** 2, 3)
+    before = o3.spherical_harmonics(list(range(lmax + 1)), points, normalize=True)
+    after = o3.spherical_harmonics(list(range(lmax + 1)), points @ rotation.T, normalize=True)
+    return torch.linalg.lstsq(before, after).solution.T
+
+
+def largest(tensor: torch.Tensor) -> float:
+    return float(tensor.detach().abs().max())
+
+
+def relative_error(ours: torch.Tensor, reference: torch.Tensor) -> float:
+    return largest(ours - reference) / largest(reference)
