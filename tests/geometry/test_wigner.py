@@ -102,7 +102,7 @@ def test_harmonics_of_an_edge_keep_only_order_zero_in_its_frame(lmax, mmax):
     turned = rotate_to_edge_frame((features,), rows(edge_frames(edges()), lmax, mmax), layout)
     polar = torch.tensor([(2 * l + 1) ** 0.5 for l in range(lmax + 1)], dtype=torch.float64)
     assert largest(turned[:, : lmax + 1, 0] - polar) < 1e-12
-    assert largest(torch.cat((turned[:, lmax + 1 :], turned.new_zeros(1, 1, 1).expand(len(turned), 1, 1)), 1)) < 1e-12
+    assert float(turned[:, lmax + 1 :].abs().sum()) < 1e-11
 
 
 @pytest.mark.parametrize(("lmax", "mmax"), TRUNCATIONS)
@@ -110,10 +110,10 @@ def test_rotation_helpers_equal_block_diagonal_products(lmax, mmax):
     layout = EdgeLayout(lmax, mmax)
     blocks = rows(frames(), lmax, mmax)
     num = len(frames())
-    first, second = randn(1, num, (lmax + 1) ** 2, 3), randn(2, num, (lmax + 1) ** 2, 4)
+    first, second = randn(1, num, (lmax + 1) ** 2, 3), randn(2, num, (lmax + 1) ** 2, 3)
     both = torch.cat((first, second), dim=2)
     turned = rotate_to_edge_frame((first, second), blocks, layout)
-    assert turned.shape == (num, layout.size, 7)
+    assert turned.shape == (num, layout.size, 6)
     for degree, block in enumerate(blocks):
         wanted = block @ both[:, degree_slice(degree)]
         assert largest(turned[:, layout.rows_within_degree(degree)] - wanted) < 1e-13

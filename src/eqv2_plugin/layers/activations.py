@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Literal
 
-import numpy as np
 import torch
 from torch import nn
 
-from eqv2_plugin.layers.constants import ExactConstants
+from eqv2_plugin.layers.sphere_grid import SphereGrid
 
 ActivationType = Literal["gate", "s2", "sep_s2"]
 
@@ -17,35 +16,6 @@ def smooth_leaky_relu(x: torch.Tensor, negative_slope: float = 0.2) -> torch.Ten
     """Leaky ReLU with |x| replaced by ``x (2 sigmoid(x) - 1)`` (Equiformer)."""
     smooth_abs = x * (2 * torch.sigmoid(x) - 1)
     return 0.5 * ((1 + negative_slope) * x + (1 - negative_slope) * smooth_abs)
-
-
-class SphereGrid(ExactConstants):
-    """Conversion of features to samples on the sphere and back, G and G^-1 of the paper.
-
-    Args:
-        matrices: ``to_grid`` [G, K] and ``from_grid`` [K, G], K the rows of the features.
-    """
-
-    def __init__(self, matrices: tuple[np.ndarray, np.ndarray]) -> None:
-        super().__init__()
-        self.register_constant("to_grid_matrix", matrices[0])
-        self.register_constant("from_grid_matrix", matrices[1])
-
-    def to_grid(self, features: torch.Tensor) -> torch.Tensor:
-        """[N, K, C] -> [N, G, C]."""
-        return torch.matmul(self.to_grid_matrix, features)
-
-    def from_grid(self, samples: torch.Tensor, first_row: int = 0) -> torch.Tensor:
-        """[N, G, C] -> [N, K - first_row, C]."""
-        return torch.matmul(self.from_grid_matrix[first_row:], samples)
-
-
-def s2_silu(features: torch.Tensor, grid: SphereGrid, first_row: int = 0) -> torch.Tensor:
-    """SiLU of every sample on the sphere; rows from ``first_row`` on are returned."""
-    samples = grid.to_grid(features)
-    # A fresh tensor of this size costs more than the function itself.
-    samples = nn.functional.silu(samples, inplace=not samples.requires_grad)
-    return grid.from_grid(samples, first_row)
 
 
 def gate(features: torch.Tensor, gates: torch.Tensor, gate_of_row: torch.Tensor) -> torch.Tensor:
@@ -94,6 +64,6 @@ class EquivariantActivation(nn.Module):
         if self.kind == "gate":
             return gate(features, scalars, self.gate_of_row)
         if self.kind == "s2":
-            return s2_silu(features, self.grid)
-        tensors = s2_silu(features, self.grid, first_row=1)
+            return self.grid.silu(features)
+        tensors = self.grid.silu(features, first_row=1)
         return torch.cat((nn.functional.silu(scalars).unsqueeze(1), tensors), dim=1)

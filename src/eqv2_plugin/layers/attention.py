@@ -14,16 +14,13 @@ from eqv2_plugin.geometry.wigner import (
     rotate_from_edge_frame,
     rotate_to_edge_frame,
 )
-from eqv2_plugin.layers.activations import (
-    EquivariantActivation,
-    SphereGrid,
-    smooth_leaky_relu,
-)
+from eqv2_plugin.layers.activations import EquivariantActivation, smooth_leaky_relu
 from eqv2_plugin.layers.edges import EdgeBatch
 from eqv2_plugin.layers.neighbours import softmax_over_neighbours, sum_over_neighbours
 from eqv2_plugin.layers.radial import AtomPairEmbedding, RadialFunction
 from eqv2_plugin.layers.so2_linear import SO2Linear
 from eqv2_plugin.layers.so3_linear import SO3Linear
+from eqv2_plugin.layers.sphere_grid import SphereGrid
 
 
 class EquivariantGraphAttention(nn.Module):

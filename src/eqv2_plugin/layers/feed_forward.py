@@ -8,8 +8,9 @@ from torch import nn
 from eqv2_plugin.config import BackboneConfig
 from eqv2_plugin.geometry.irreps import degree_of_row
 from eqv2_plugin.geometry.sphere_grid import sphere_grid_matrices
-from eqv2_plugin.layers.activations import EquivariantActivation, SphereGrid
+from eqv2_plugin.layers.activations import EquivariantActivation
 from eqv2_plugin.layers.so3_linear import SO3Linear
+from eqv2_plugin.layers.sphere_grid import SphereGrid
 
 
 class FeedForward(nn.Module):
@@ -82,10 +83,13 @@ class FeedForward(nn.Module):
         return self.linear_2(hidden)
 
     def _on_grid(self, hidden: torch.Tensor, scalars: torch.Tensor) -> torch.Tensor:
-        samples = self.grid_mlp(self.grid.to_grid(hidden))
+        # The first and the last linear layer have no bias, so they commute with the grid
+        # transforms and act on the few coefficients instead of the many samples.
+        first, act, middle, _, last = self.grid_mlp
+        samples = act(middle(act(self.grid.to_grid(first(hidden)))))
         if self.kind != "sep_s2":
-            return self.grid.from_grid(samples)
-        tensors = self.grid.from_grid(samples, first_row=1)
+            return last(self.grid.from_grid(samples))
+        tensors = last(self.grid.from_grid(samples, first_row=1))
         return torch.cat((nn.functional.silu(scalars).unsqueeze(1), tensors), dim=1)
 
     def _hidden_scalars(self, scalars: torch.Tensor) -> torch.Tensor:
