@@ -90,21 +90,33 @@ def conservative_model(stress: bool = True, **options) -> EquiformerV2:
 
 
 def batch_of(*structures: Atoms, dtype: torch.dtype = torch.float64) -> AtomicData:
-    """What fairchem would hand to the model."""
-    return atomicdata_list_to_batch(
-        [AtomicData.from_ase(atoms, task_name="oc20", target_dtype=dtype) for atoms in structures]
-    )
+    """The batch that fairchem would hand to the model, but exactly as the atoms are.
+
+    ``from_ase`` would wrap positions into the cell and complete missing cell vectors.
+    """
+    return atomicdata_list_to_batch([_unwrapped(atoms, dtype) for atoms in structures])
+
+
+def _unwrapped(atoms: Atoms, dtype: torch.dtype) -> AtomicData:
+    boxed = atoms.copy()
+    if atoms.cell.rank < 3:
+        boxed.set_cell(atoms.cell.complete())
+    data = AtomicData.from_ase(boxed, task_name="oc20", target_dtype=dtype)
+    data.pos = torch.tensor(atoms.positions, dtype=dtype)
+    data.cell = torch.tensor(np.array(atoms.cell), dtype=dtype).view(1, 3, 3)
+    return data
 
 
 def predict(model: EquiformerV2, *structures: Atoms) -> dict[str, torch.Tensor]:
     """Outputs for these structures in the dtype of the model, detached."""
     dtype = next(model.parameters()).dtype
     outputs = model(batch_of(*structures, dtype=dtype))
-    flat = {}
-    for name, value in outputs.items():
-        # A conservative head returns {"energy": {"energy": ...}, ...}.
-        flat[name] = (value[name] if isinstance(value, dict) else value).detach()
-    return flat
+    return {name: value.detach() for name, value in flatten(outputs).items()}
+
+
+def flatten(outputs: dict) -> dict[str, torch.Tensor]:
+    """A conservative head returns {"energy": {"energy": ...}, ...}, the others {"energy": ...}."""
+    return {k: v[k] if isinstance(v, dict) else v for k, v in outputs.items()}
 
 
 def molecule(seed: int = 0) -> Atoms:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fairchem.core.datasets.mt_concat_dataset import ConcatDataset, create_concat_dataset
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 
 from eqv2_plugin.data.sample import SPLITS, oc20_sample_directory
 
@@ -17,8 +17,8 @@ EMBEDDED_ROOT = "embedded:oc20_sample"
 def create_datasets(
     name: str,
     root: str | None,
-    splits: Mapping[str, Mapping[str, Any]] | DictConfig,
-    reader: Mapping[str, Any] | DictConfig,
+    splits: Mapping[str, Mapping[str, Any]],
+    reader: Mapping[str, Any],
     how_to_get: str,
     repeats: int = 1,
 ) -> ConcatDataset:

@@ -49,7 +49,7 @@ class StructureBatchSampler(Sampler[list[int]]):
         self.per_rank = batch_size // num_replicas
         self.drop_last = drop_last
         self.start_iteration = 0
-        self.order = DistributedSampler(
+        self.order: DistributedSampler = DistributedSampler(
             dataset, num_replicas, rank, shuffle=shuffle, seed=seed, drop_last=drop_last
         )
 

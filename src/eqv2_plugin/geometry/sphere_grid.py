@@ -60,8 +60,9 @@ def sphere_grid_matrices(
     default_dtype = torch.get_default_dtype()
     torch.set_default_dtype(torch.float64)
     try:
-        to_module = ToS2Grid(lmax, (latitudes, longitudes), normalization="component")
-        from_module = FromS2Grid((latitudes, longitudes), lmax, normalization="component")
+        with torch.device("cpu"):
+            to_module = ToS2Grid(lmax, (latitudes, longitudes), normalization="component")
+            from_module = FromS2Grid((latitudes, longitudes), lmax, normalization="component")
     finally:
         torch.set_default_dtype(default_dtype)
     to_grid = np.einsum("mbi,am->bai", to_module.shb.numpy(), to_module.sha.numpy())
@@ -81,7 +82,7 @@ def sphere_grid_matrices(
 def edge_grid_matrices(layout: EdgeLayout, resolution: int | None) -> tuple[np.ndarray, np.ndarray]:
     """`sphere_grid_matrices` with rows in the order-major layout of edge features."""
     to_grid, from_grid = sphere_grid_matrices(layout.lmax, layout.mmax, resolution)
-    position = {}
+    position: dict[tuple[int, int], int] = {}
     for degree in range(layout.lmax + 1):
         kept = min(degree, layout.mmax)
         for order in range(-kept, kept + 1):

@@ -27,7 +27,9 @@ def stretched_coupling(degree: int) -> np.ndarray:
     Returns:
         float64 array [2l+1, 2l-1, 3].
     """
-    coupling = o3.wigner_3j(degree - 1, 1, degree, dtype=torch.float64)
+    # A caller may have made another device the default one.
+    with torch.device("cpu"):
+        coupling = o3.wigner_3j(degree - 1, 1, degree, dtype=torch.float64)
     return (coupling * (2 * degree + 1) ** 0.5).permute(2, 0, 1).contiguous().numpy()
 
 

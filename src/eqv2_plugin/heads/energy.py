@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from eqv2_plugin.backbone import EquiformerV2Backbone
 
 
+# torch's CPU code generator fails on a float64 index_add fused into a float32 kernel.
+@torch.compiler.disable
 def sum_over_atoms(values: torch.Tensor, batch: torch.Tensor, num_structures: int) -> torch.Tensor:
     """Sum [N, ...] per structure, [B, ...]; in float64, for the sum over many atoms."""
     total = values.new_zeros((num_structures, *values.shape[1:]), dtype=torch.float64)

@@ -99,7 +99,7 @@ class FeedForward(nn.Module):
         return nn.functional.silu(self.linear_1.degree(scalars, 0))
 
     def _freeze_unreachable(self) -> None:
-        unreachable = []
+        unreachable: list[nn.Module | None] = []
         if self.kind == "sep_s2":
             unreachable = [self.linear_1, self.grid_mlp]
         elif self.kind == "gate":

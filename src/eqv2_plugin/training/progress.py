@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 import time
 
@@ -10,7 +9,7 @@ import torch
 from fairchem.core.common import distutils
 from torchtnt.framework.callback import Callback
 from torchtnt.framework.state import State
-from torchtnt.framework.unit import TTrainUnit
+from torchtnt.framework.unit import TEvalUnit, TTrainUnit
 from tqdm import tqdm
 
 
@@ -42,8 +41,11 @@ class TaskLosses:
             self.sums[name] = self.sums.get(name, torch.zeros_like(value)) + value
 
     def mean_and_reset(self) -> dict[str, float]:
-        """Mean losses since the last call."""
-        means = {name: float(value) / max(self.steps, 1) for name, value in self.sums.items()}
+        """Mean losses since the last call, over all ranks (call it on each of them)."""
+        means = {
+            name: float(distutils.all_reduce(value / max(self.steps, 1), average=True))
+            for name, value in self.sums.items()
+        }
         self.sums, self.steps = {}, 0
         return means
 
@@ -77,7 +79,6 @@ class ProgressBar(Callback):
             "parameters": f"{unit.num_params:,}",
         }
         for name, value in facts.items():
-            logging.info("%s: %s", name, value)
             print(f"{name:>18}: {value}", flush=True)
         loader = state.train_state.dataloader
         total = state.train_state.max_steps or state.train_state.max_epochs * len(loader)
@@ -113,7 +114,7 @@ class ProgressBar(Callback):
             self.samples = 0
         self.bar.update(1)
 
-    def on_eval_end(self, state: State, unit: TTrainUnit) -> None:
+    def on_eval_end(self, state: State, unit: TEvalUnit) -> None:
         # The time spent on validation is not training speed.
         self.since, self.samples = time.monotonic(), 0
 

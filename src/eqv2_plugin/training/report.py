@@ -10,7 +10,7 @@ from typing import Any
 from fairchem.core.common import distutils
 from torchtnt.framework.callback import Callback
 from torchtnt.framework.state import State
-from torchtnt.framework.unit import TTrainUnit
+from torchtnt.framework.unit import TEvalUnit, TTrainUnit
 from tqdm import tqdm
 
 from eqv2_plugin.training.baselines import baselines
@@ -73,7 +73,7 @@ class RunReport(Callback):
     def on_train_step_end(self, state: State, unit: TTrainUnit) -> None:
         self.losses.count_step()
 
-    def on_eval_epoch_end(self, state: State, unit: TTrainUnit) -> None:
+    def on_eval_epoch_end(self, state: State, unit: TEvalUnit) -> None:
         self._record(unit, evaluated_metrics(unit))
 
     def on_train_end(self, state: State, unit: TTrainUnit) -> None:
@@ -105,14 +105,14 @@ class RunReport(Callback):
     def _loaders(state: State) -> tuple[Any, Any]:
         return state.train_state.dataloader, state.eval_state.dataloader
 
-    def _record(self, unit: TTrainUnit, splits: dict[str, dict[str, float]]) -> None:
+    def _record(self, unit: TTrainUnit | TEvalUnit, splits: dict[str, dict[str, float]]) -> None:
         """One validation, into the history and onto the screen."""
-        if not distutils.is_master():
-            return
         step = unit.train_progress.num_steps_completed
         record: dict[str, Any] = {"step": step, "splits": dict(sorted(splits.items()))}
         if self.losses.steps:
             record["losses"] = self.losses.mean_and_reset()
+        if not distutils.is_master():
+            return
         with (self.results / "history.jsonl").open("a") as file:
             file.write(json.dumps(record) + "\n")
         shown = "  ".join(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import Any
 
@@ -68,9 +67,7 @@ def check_same_model(checkpoint: Path, config_path: Path) -> None:
         return
     before = _model_section(saved)
     now = _model_section(config_path)
-    changed = sorted(
-        key for key in before.keys() | now.keys() if before.get(key) != now.get(key)
-    )
+    changed = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
     if changed:
         listed = ", ".join(f"{k}: {before.get(k)} -> {now.get(k)}" for k in changed[:5])
         raise ValueError(
@@ -97,5 +94,4 @@ def _model_section(config_path: Path) -> dict[str, Any]:
 
 def _say(message: str) -> None:
     if distutils.is_master():
-        logging.info(message)
         print(message, flush=True)

@@ -1,0 +1,87 @@
+"""Functions on the sphere: samples of a feature, SiLU on them, and back (A.4)."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import nn
+
+from eqv2_plugin.layers.constants import ExactConstants
+
+# Samples are ten times larger than the features. About this many at a time stay in a
+# core's cache; larger fresh tensors cost more in page faults than the arithmetic does.
+_SAMPLES_AT_A_TIME = 2**20
+
+
+class SphereGrid(ExactConstants):
+    """Conversion of features to samples on the sphere and back, G and G^-1 of the paper.
+
+    Args:
+        matrices: ``to_grid`` [G, K] and ``from_grid`` [K, G], K the rows of the features.
+    """
+
+    def __init__(self, matrices: tuple[np.ndarray, np.ndarray]) -> None:
+        super().__init__()
+        self.register_constant("to_grid_matrix", matrices[0])
+        self.register_constant("from_grid_matrix", matrices[1])
+
+    def to_grid(self, features: torch.Tensor) -> torch.Tensor:
+        """[N, K, C] -> [N, G, C]."""
+        return torch.matmul(self.to_grid_matrix, features)
+
+    def from_grid(self, samples: torch.Tensor, first_row: int = 0) -> torch.Tensor:
+        """[N, G, C] -> [N, K - first_row, C]."""
+        return torch.matmul(self.from_grid_matrix[first_row:], samples)
+
+    def silu(self, features: torch.Tensor, first_row: int = 0) -> torch.Tensor:
+        """SiLU of every sample, [N, K, C] -> [N, K - first_row, C]."""
+        from_grid = self.from_grid_matrix[first_row:]
+        if features.device.type != "cpu" or torch.compiler.is_compiling():
+            samples = nn.functional.silu(torch.matmul(self.to_grid_matrix, features))
+            return torch.matmul(from_grid, samples)
+        return _SampledSiLU.apply(features, self.to_grid_matrix, from_grid)
+
+
+class _SampledSiLU(torch.autograd.Function):
+    """``from_grid @ silu(to_grid @ x)``, a few rows at a time, samples never kept.
+
+    The backward pass computes the samples again. Where a second derivative is wanted it
+    uses differentiable operations on all rows at once.
+    """
+
+    @staticmethod
+    def forward(ctx, features, to_grid, from_grid):
+        ctx.save_for_backward(features, to_grid, from_grid)
+        out = features.new_empty(features.shape[0], from_grid.shape[0], features.shape[2])
+        for rows in _pieces(features, to_grid):
+            samples = torch.matmul(to_grid, features[rows])
+            out[rows] = torch.matmul(from_grid, nn.functional.silu(samples, inplace=True))
+        return out
+
+    @staticmethod
+    def backward(ctx, gradient):
+        features, to_grid, from_grid = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            return _gradient(features, gradient, to_grid, from_grid), None, None
+        out = torch.empty_like(features)
+        for rows in _pieces(features, to_grid):
+            out[rows] = _gradient(features[rows], gradient[rows], to_grid, from_grid)
+        return out, None, None
+
+
+def _gradient(features, gradient, to_grid, from_grid):
+    """Gradient of the sampled SiLU with respect to the features."""
+    samples = torch.matmul(to_grid, features)
+    through = torch.matmul(from_grid.T, gradient)
+    if torch.is_grad_enabled():
+        sigmoid = torch.sigmoid(samples)
+        through = through * (sigmoid * (1 + samples * (1 - sigmoid)))
+    else:
+        # One fused pass, which cannot be differentiated again.
+        through = torch.ops.aten.silu_backward(through, samples)
+    return torch.matmul(to_grid.T, through)
+
+
+def _pieces(features: torch.Tensor, to_grid: torch.Tensor) -> list[slice]:
+    step = max(1, _SAMPLES_AT_A_TIME // max(to_grid.shape[0] * features.shape[2], 1))
+    return [slice(start, start + step) for start in range(0, features.shape[0], step)]

@@ -1,0 +1,58 @@
+"""Random graphs as the layers see them."""
+
+from __future__ import annotations
+
+import torch
+from helpers import generator, randn
+
+from eqv2_plugin.config import BackboneConfig
+from eqv2_plugin.geometry.edge_frames import edge_frames
+from eqv2_plugin.geometry.irreps import EdgeLayout
+from eqv2_plugin.geometry.wigner import stretched_coupling, wigner_rows
+from eqv2_plugin.layers.edges import EdgeBatch, sort_by_target
+from eqv2_plugin.layers.radial import GaussianBasis
+
+# Edges per target. Atoms without edges lie at the start, side by side, and at the end.
+EVERY_ATOM = [3, 1, 5, 2, 8, 4]
+SOME_ISOLATED = [0, 3, 0, 0, 5, 1, 0]
+
+
+def targets_of(counts: list[int]) -> torch.Tensor:
+    return torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts))
+
+
+def random_vectors(num_edges: int, seed: int) -> torch.Tensor:
+    """Edge vectors of 1 to 4 Å."""
+    directions = torch.nn.functional.normalize(randn(seed, num_edges, 3), dim=1)
+    return directions * (1 + 3 * torch.rand(num_edges, 1, generator=generator(seed)).double())
+
+
+def edge_batch(
+    config: BackboneConfig,
+    counts: list[int],
+    seed: int = 0,
+    rotation: torch.Tensor | None = None,
+    vectors: torch.Tensor | None = None,
+) -> EdgeBatch:
+    """Edges of random direction, source and elements; ``rotation`` turns their vectors."""
+    target = targets_of(counts)
+    num_edges = len(target)
+    source = torch.randint(len(counts), (num_edges,), generator=generator(seed))
+    numbers = torch.randint(1, config.max_num_elements, (len(counts),), generator=generator(seed))
+    vectors = random_vectors(num_edges, seed) if vectors is None else vectors
+    if rotation is not None:
+        vectors = vectors @ rotation.T
+    layout = EdgeLayout(config.lmax, config.mmax)
+    couplings = [torch.from_numpy(stretched_coupling(l)) for l in range(2, config.lmax + 1)]
+    basis = GaussianBasis(config.cutoff, config.num_distance_basis).double()
+    order, offsets = sort_by_target(torch.stack((source, target)), len(counts))
+    assert torch.equal(order, torch.arange(num_edges))
+    return EdgeBatch(
+        source=source,
+        target=target,
+        elements=(numbers[source], numbers[target]),
+        basis=basis(torch.linalg.vector_norm(vectors, dim=1)),
+        wigner=wigner_rows(edge_frames(vectors), layout, couplings),
+        offsets=offsets,
+        layout=layout,
+    )

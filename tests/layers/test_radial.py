@@ -1,0 +1,95 @@
+"""Radial basis and radial functions."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from helpers import generator, largest, randn, randomise
+
+from eqv2_plugin.layers.radial import (
+    AtomPairEmbedding,
+    GaussianBasis,
+    LearnableGaussianBasis,
+    RadialFunction,
+)
+
+NUM_BASIS, CHANNELS, ELEMENTS, OUT = 7, 5, 20, 9
+
+
+def elements(num_edges: int = 30) -> tuple[torch.Tensor, torch.Tensor]:
+    source = torch.randint(ELEMENTS, (num_edges,), generator=generator(1))
+    return source, torch.randint(ELEMENTS, (num_edges,), generator=generator(2))
+
+
+def twin(radial: RadialFunction, inputs: torch.Tensor) -> torch.Tensor:
+    """The same network on the whole concatenated input."""
+    functional = torch.nn.functional
+    hidden = functional.silu(radial.norm_1(radial.hidden_1(inputs)))
+    hidden = functional.silu(radial.norm_2(radial.hidden_2(hidden)))
+    return radial.output(hidden)
+
+
+def test_tabulated_atom_pairs_equal_the_concatenated_input():
+    radial = randomise(RadialFunction(NUM_BASIS, CHANNELS, OUT, True).double(), seed=3)
+    pairs = randomise(AtomPairEmbedding(ELEMENTS, CHANNELS).double(), seed=4)
+    (source, target), basis = elements(), randn(5, 30, NUM_BASIS)
+    concatenated = torch.cat((basis, pairs.source(source), pairs.target(target)), dim=1)
+    output, wanted = radial(basis, (source, target), pairs), twin(radial, concatenated)
+    assert largest(output - wanted) < 1e-12
+
+    parameters = [*radial.parameters(), *pairs.parameters()]
+    weights = randn(6, *output.shape)
+    gradients = torch.autograd.grad((output * weights).sum(), parameters)
+    for ours, theirs in zip(
+        gradients, torch.autograd.grad((wanted * weights).sum(), parameters), strict=True
+    ):
+        assert largest(ours - theirs) < 1e-12
+
+
+def test_without_atom_pairs_elements_do_not_matter():
+    radial = randomise(RadialFunction(NUM_BASIS, CHANNELS, OUT, False).double(), seed=3)
+    basis = randn(5, 30, NUM_BASIS)
+    output = radial(basis, elements(), None)
+    assert largest(output - twin(radial, basis)) < 1e-13
+    assert torch.equal(output, radial(basis, elements()[::-1], None))
+
+
+def test_source_and_target_elements_play_different_parts():
+    radial = randomise(RadialFunction(NUM_BASIS, CHANNELS, OUT, True).double(), seed=3)
+    pairs = randomise(AtomPairEmbedding(ELEMENTS, CHANNELS).double(), seed=4)
+    basis = randn(5, 30, NUM_BASIS)
+    swapped = radial(basis, elements()[::-1], pairs)
+    assert largest(radial(basis, elements(), pairs) - swapped) > 1e-2
+
+
+@pytest.mark.parametrize(("cutoff", "num_basis"), [(12.0, 600), (5.0, 2), (6.0, 32)])
+def test_gaussians_stand_evenly_up_to_the_cutoff_twice_as_wide_as_their_spacing(cutoff, num_basis):
+    basis = GaussianBasis(cutoff, num_basis).double()
+    distances = torch.linspace(0.3, 1.2 * cutoff, 17, dtype=torch.float64)
+    spacing = cutoff / (num_basis - 1)
+    output = basis(distances)
+    for i, distance in enumerate(distances.tolist()):
+        for k in range(num_basis):
+            wanted = math.exp(-0.5 * ((distance - k * spacing) / (2 * spacing)) ** 2)
+            assert abs(float(output[i, k]) - wanted) < 1e-13
+
+
+def test_learnable_gaussians_equal_their_formula():
+    basis = randomise(LearnableGaussianBasis(5.0, 6).double(), seed=7)
+    distances = torch.linspace(0.5, 4.9, 9, dtype=torch.float64)
+    output = basis(distances).detach()
+    scale, shift = float(basis.weight), float(basis.bias)
+    for i, distance in enumerate(distances.tolist()):
+        for k in range(6):
+            width = abs(float(basis.std[0, k])) + 1e-5
+            offset = (scale * distance / 5.0 + shift - float(basis.mean[0, k])) / width
+            wanted = math.exp(-0.5 * offset**2) / (math.sqrt(2 * 3.14159) * width)
+            assert abs(float(output[i, k]) - wanted) < 1e-12 * max(1.0, wanted)
+
+
+def test_learnable_gaussians_learn_all_their_parameters():
+    basis = randomise(LearnableGaussianBasis(5.0, 6).double(), seed=7)
+    basis(randn(8, 10).abs() + 0.5).square().sum().backward()
+    assert all(largest(parameter.grad) > 0 for parameter in basis.parameters())

@@ -1,0 +1,122 @@
+"""What the model refuses, and that the message names the culprit and the way out."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+import torch
+from ase import Atoms
+from fairchem.core.common import gp_utils
+from helpers import GATE, batch_of, crystal, molecule, predict, slab, tiny_model
+
+
+@pytest.fixture(scope="module")
+def model():
+    return tiny_model(**GATE)
+
+
+@pytest.mark.parametrize(("number", "symbol"), [(84, "Po"), (92, "U"), (0, "?")])
+def test_an_unknown_element_is_named(model, number, symbol):
+    numbers = [6, 8, number]
+    atoms = Atoms(numbers=numbers, positions=[[0, 0, 0], [0, 0, 1.2], [0, 1.5, 0]])
+    pattern = re.escape(f"atom {9 + 2} of the batch has atomic number {number} ({symbol})")
+    with pytest.raises(ValueError, match=pattern):
+        predict(model, molecule(), atoms)
+
+
+def test_the_calculator_check_names_unknown_elements_and_accepts_known_ones(model):
+    with pytest.raises(ValueError, match=r"knows atomic numbers 1\.\.83.* Po, U"):
+        model.backbone.validate_atoms_data(Atoms("UCuPo"), "oc20")
+    model.backbone.validate_atoms_data(Atoms("CuBiH"), "oc20")
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_position_that_is_not_finite_is_named(model, value):
+    atoms = molecule()
+    atoms.positions[4, 1] = value
+    with pytest.raises(ValueError, match=r"position of atom 14 of the batch is not finite"):
+        predict(model, slab(), atoms)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_cell_that_is_not_finite_is_named(model, value):
+    data = batch_of(slab(), crystal())
+    data.cell[1, 2, 0] = value
+    with pytest.raises(ValueError, match="cell of structure 1 is not finite"):
+        model(data)
+
+
+@pytest.mark.parametrize("pbc", [[1, 1, 1], [0, 0, 1], [1, 0, 0]])
+def test_periodicity_without_a_cell_is_refused(model, pbc):
+    data = batch_of(slab(), molecule())
+    data.pbc[1] = torch.tensor(pbc).bool()
+    with pytest.raises(ValueError, match=r"structure 1 .*pbc=False for a molecule"):
+        model(data)
+
+
+def test_three_periodic_directions_in_one_plane_are_refused(model):
+    data = batch_of(crystal())
+    data.cell[0, 2] = data.cell[0, 0] - 2 * data.cell[0, 1]
+    with pytest.raises(ValueError, match="structure 0 is periodic"):
+        model(data)
+
+
+def test_two_parallel_periodic_directions_are_refused(model):
+    data = batch_of(crystal())
+    data.pbc[0] = torch.tensor([True, True, False])
+    data.cell[0, 1] = 2 * data.cell[0, 0]
+    with pytest.raises(ValueError, match="structure 0"):
+        model(data)
+
+
+def test_a_structure_is_named_by_its_sid(model):
+    data = batch_of(slab(), crystal())
+    data.sid = ["first", "the-culprit"]
+    data.pos[len(slab()), 0] = float("nan")
+    with pytest.raises(ValueError, match=r"structure 1 \('the-culprit'\)"):
+        model(data)
+
+
+@pytest.mark.parametrize("distance", [0.0, 1e-6, 0.005])
+def test_coincident_atoms_are_named(model, distance):
+    atoms = molecule()
+    atoms.positions[7] = atoms.positions[2] + [0, 0, distance]
+    with pytest.raises(ValueError, match=r"atoms 12 and 17 of the batch .*coincide"):
+        predict(model, slab(), atoms)
+
+
+@pytest.mark.parametrize("distance", [0.0, 1e-6, 0.005])
+@pytest.mark.parametrize("jump", [(1, 0, 0), (-1, 2, 0), (3, -1, 2)])
+def test_coincident_atoms_in_different_cells_are_named(model, distance, jump):
+    atoms = crystal()
+    atoms.positions[3] = atoms.positions[1] + np.array(jump) @ np.array(atoms.cell)
+    atoms.positions[3, 2] += distance
+    with pytest.raises(ValueError, match=r"atoms 1 and 3 .*coincide"):
+        predict(model, atoms)
+
+
+@pytest.mark.parametrize("distance", [1e-6, 0.005])
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_coincident_atoms_on_both_sides_of_a_periodic_border_are_named(model, distance, axis):
+    atoms = crystal()
+    atoms.set_cell(np.diag([5.0, 6.0, 7.0]))
+    atoms.positions[0] = [1.0, 1.1, 1.2]
+    atoms.positions[2] = [1.0, 1.1, 1.2]
+    atoms.positions[0, axis] = distance / 2
+    atoms.positions[2, axis] = atoms.cell[axis, axis] - distance / 2
+    with pytest.raises(ValueError, match=r"atoms 0 and 2 .*coincide"):
+        predict(model, atoms)
+
+
+def test_the_same_positions_in_different_structures_are_fine(model):
+    assert torch.isfinite(predict(model, molecule(), molecule(), molecule())["energy"]).all()
+
+
+def test_graph_parallel_training_is_refused(model, monkeypatch):
+    monkeypatch.setattr(gp_utils, "initialized", lambda: True)
+    with pytest.raises(RuntimeError, match="group_size=1"):
+        tiny_model(**GATE)
+    with pytest.raises(RuntimeError, match="does not support graph parallelism"):
+        model(batch_of(slab()))
