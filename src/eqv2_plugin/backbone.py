@@ -188,7 +188,24 @@ class EquiformerV2Backbone(nn.Module, BackboneInterface):
         return []
 
     def validate_tasks(self, dataset_to_tasks: dict[str, list]) -> None:
-        """Any data set will do: the backbone has no data set embedding."""
+        """Any data set will do; a gradient must not be shifted by its normaliser.
+
+        fairchem copies the energy's normaliser for derivative tasks that it adds.
+
+        Raises:
+            ValueError: forces or stress of a conservative model whose normaliser has a mean.
+        """
+        if self.regress_config.direct_forces:
+            return
+        for tasks in dataset_to_tasks.values():
+            for task in tasks:
+                mean = float(torch.as_tensor(task.normalizer.mean).abs().max())
+                if task.property in ("forces", "stress", "hessian") and mean > 0.0:
+                    raise ValueError(
+                        f"the normaliser of task {task.name!r} has the mean {mean:g}, but "
+                        f"{task.property} are a gradient of the energy and must not be shifted. "
+                        "Train conservative models with energy_normalizer.mean=0"
+                    )
 
     def prepare_for_inference(
         self, data: AtomicData, settings: InferenceSettings

@@ -17,6 +17,7 @@ from reference_case import (
     stored_edge_set,
 )
 
+from eqv2_plugin.checkpoints.v1_names import from_single_class, rename_v1_key
 from eqv2_plugin.graph import build_graph
 
 CASES = case_folders(fixtures_folder())
@@ -126,6 +127,17 @@ def test_number_of_parameters_is_that_of_the_reference(folder):
     # The linear reference is a parameter there and a buffer here.
     linear_references = [v for k, v in case.state.items() if k.endswith("energy_lin_ref")]
     assert ours == case.config["num_params"] - sum(v.size for v in linear_references)
+
+
+def test_frozen_parameters_are_those_without_effect_in_the_reference(folder):
+    case = load(folder)
+    names = dict.fromkeys(case.config["params_without_effect_on_outputs"])
+    if case.config["model"]["class"] != "hydra":
+        names = from_single_class(names)
+    wanted = {rename_v1_key(name) for name in names if "energy_lin_ref" not in name}
+    model = case.model(torch.float32)
+    frozen = {name for name, p in model.named_parameters() if not p.requires_grad}
+    assert frozen == wanted
 
 
 @pytest.mark.parametrize("folder", LAYER_CASES, ids=lambda folder: folder.name)
