@@ -1,0 +1,175 @@
+"""Inference checkpoints through fairchem's own calculator, in a process without our imports."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import calculator_worker as worker
+import numpy as np
+import pytest
+import torch
+from fairchem.core.units.mlip_unit.api.inference import MLIPInferenceCheckpoint
+from helpers import BACKBONE, CONSERVATIVE, ENERGY, FORCES, TINY, batch_of, flatten, randomise
+from torch.optim.swa_utils import AveragedModel
+
+import eqv2_plugin
+from eqv2_plugin.model import EquiformerV2
+
+SCALE, MEAN = 2.5, -0.7
+OPTIONS = {**TINY, "num_layers": 1}
+GRADIENTS = {**OPTIONS, "direct_forces": False, "regress_stress": True}
+KINDS = {
+    "direct": (OPTIONS, {"oc20_energy": ENERGY, "oc20_forces": FORCES}, "oc20_"),
+    "conservative": (GRADIENTS, {"head": CONSERVATIVE}, ""),
+}
+
+
+def task(name: str, prop: str, level: str, dim: list[int], mean: float = 0.0) -> dict:
+    unit, modules = "fairchem.core.units.mlip_unit.mlip_unit", "fairchem.core.modules"
+    normalizer = {"_target_": f"{modules}.normalization.normalizer.Normalizer"}
+    return {
+        "_target_": f"{unit}.Task",
+        "name": name,
+        "level": level,
+        "property": prop,
+        "out_spec": {"_target_": f"{unit}.OutputSpec", "dim": dim, "dtype": "float32"},
+        "normalizer": {**normalizer, "mean": mean, "rmsd": SCALE},
+        "datasets": ["oc20"],
+    }
+
+
+def make_checkpoint(path: Path, kind: str) -> EquiformerV2:
+    """Write an inference checkpoint; the model whose averaged weights it holds."""
+    options, heads, prefix = KINDS[kind]
+    config = {
+        "backbone": {"model": BACKBONE, **options},
+        "heads": heads,
+        "supports_single_atoms": True,
+        "pass_through_head_outputs": kind == "conservative",
+    }
+    torch.manual_seed(0)
+    averaged = randomise(EquiformerV2(**copy.deepcopy(config)), seed=3)
+    latest = randomise(copy.deepcopy(averaged), seed=4)
+    tasks = [
+        task(f"{prefix}energy", "energy", "system", [1], MEAN),
+        task(f"{prefix}forces", "forces", "atom", [3]),
+    ]
+    if kind == "conservative":
+        tasks.append(task("stress", "stress", "system", [1, 9]))
+    checkpoint = MLIPInferenceCheckpoint(
+        model_config={"_target_": "eqv2_plugin.model.EquiformerV2", **config},
+        model_state_dict=latest.state_dict(),
+        ema_state_dict=AveragedModel(averaged).state_dict(),
+        tasks_config=tasks,
+    )
+    torch.save(checkpoint, path)
+    return averaged.eval()
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def kind(request) -> str:
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("calculator")
+
+
+def run(folder: Path, kind: str, scenario: str) -> tuple[dict, EquiformerV2]:
+    checkpoint, output = folder / f"{kind}.pt", folder / f"{kind}-{scenario}.json"
+    model = make_checkpoint(checkpoint, kind)
+    source = Path(eqv2_plugin.__file__).parents[1]
+    search_path = [str(source), os.environ.get("PYTHONPATH", "")]
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(filter(None, search_path)),
+        "TORCHINDUCTOR_CACHE_DIR": str(folder / "inductor"),
+    }
+    command = [sys.executable, worker.__file__, str(checkpoint), str(output), scenario]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(output.read_text()), model
+
+
+def deviation(ours: list[dict], reference: list[dict]) -> float:
+    """Largest difference relative to the largest value of each property."""
+    assert len(ours) == len(reference) > 0
+    largest = 0.0
+    for one, other in zip(ours, reference, strict=True):
+        assert one.keys() == other.keys()
+        for name, value in other.items():
+            value = np.array(value)
+            difference = np.abs(np.array(one[name]) - value).max()
+            largest = max(largest, difference / max(np.abs(value).max(), 1e-3))
+    return largest
+
+
+@pytest.fixture(scope="module")
+def eager(folder, kind) -> tuple[dict, EquiformerV2, str]:
+    return *run(folder, kind, "eager"), kind
+
+
+def test_the_calculator_returns_the_denormalised_outputs_of_the_averaged_weights(eager):
+    found, model, kind = eager
+    wanted = []
+    for atoms in worker.structures():
+        outputs = model.double()(batch_of(atoms))
+        prefix = KINDS[kind][2]
+        if kind == "direct":
+            outputs = {name.removeprefix(prefix): value for name, value in outputs.items()}
+        outputs = {name: value.detach().numpy() for name, value in flatten(outputs).items()}
+        results = {
+            "energy": float(SCALE * outputs["energy"][0] + MEAN),
+            "forces": SCALE * outputs["forces"],
+        }
+        if kind == "conservative" and atoms.pbc.all():
+            stress = SCALE * outputs["stress"].reshape(3, 3)
+            results["stress"] = stress[[0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]]
+        wanted.append(results)
+    assert deviation(found["traineval"], wanted) < 1e-5
+    assert deviation(found["float64"], wanted) < 1e-12
+
+
+@pytest.mark.parametrize("settings", [name for name in worker.EAGER if name != "traineval"])
+def test_every_inference_setting_gives_the_same_results(eager, settings):
+    found, _, _ = eager
+    assert deviation(found[settings], found["traineval"]) < 1e-5
+
+
+def test_results_have_the_same_bits_in_two_calls_and_after_loading_again(eager):
+    found, _, _ = eager
+    assert found["again_first"] == found["again_second"] == found["traineval"]
+
+
+def test_two_relaxations_follow_the_same_path_to_the_last_bit(eager):
+    found, _, _ = eager
+    assert found["relaxed_first"] == found["relaxed_second"]
+    moved = np.abs(np.array(found["relaxed_first"]) - found["start"]).max()
+    assert 1e-3 < moved < 2.0
+
+
+def test_an_isolated_atom_has_a_finite_energy_and_no_forces(folder, kind):
+    found, _ = run(folder, kind, "isolated")
+    for results in found.values():
+        energies = [result["energy"] for result in results]
+        assert np.isfinite(energies).all()
+        # Without neighbours a periodic box makes no difference.
+        assert energies[0] == energies[1]
+        assert not np.array([result["forces"] for result in results]).any()
+
+
+@pytest.mark.parametrize("preset", ["high-precision", "default"])
+def test_compiled_presets_agree_and_other_sizes_do_not_compile_again(folder, preset):
+    """Needs a C++ compiler, as the presets themselves do."""
+    found, _ = run(folder, "direct", preset)
+    print(f"{preset}: {found['seconds']:.0f} s to compile, {found['graphs'][1]} graphs")
+    assert deviation(found["results"], found["eager"]) < 1e-5
+    assert found["again"] == found["results"]
+    assert found["frames"][0] == found["frames"][1] > 0
+    assert found["graphs"][0] == found["graphs"][1] > 0

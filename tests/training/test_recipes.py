@@ -1,0 +1,117 @@
+"""Every config composes and holds the numbers of the papers' tables."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import hydra
+import pytest
+import torch
+from fairchem.core._cli import get_hydra_config_from_yaml
+
+from eqv2_plugin import cli
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+OC20, OC22 = CONFIGS / "eqv2_oc20.yml", CONFIGS / "eqv2_oc22.yml"
+
+# Table 7 (columns) and Table 11 of the EquiformerV2 paper, in the order
+# warm-up epochs, learning rate, batch size, epochs, dropout, stochastic depth, lambda_E,
+# lambda_F, clipping, L, M, blocks.
+TABLES = {
+    (OC20, "scale=oc20_2m"): (0.1, 2e-4, 64, 12, 0.1, 0.05, 2, 100, 100, 6, 2, 12),
+    (OC20, "scale=oc20_all"): (0.01, 4e-4, 256, 1, 0.1, 0.1, 2, 100, 100, 6, 3, 20),
+    (OC20, "scale=oc20_all_md_31m"): (0.01, 4e-4, 512, 3, 0.1, 0.1, 4, 100, 100, 4, 2, 8),
+    (OC20, "scale=oc20_all_md_153m"): (0.01, 4e-4, 512, 1, 0.1, 0.1, 4, 100, 100, 6, 3, 20),
+    (OC22, "coefficients=e4_f100"): (0.1, 2e-4, 128, 6, 0.1, 0.1, 4, 100, 50, 6, 2, 18),
+    (OC22, "coefficients=e1_f1"): (0.1, 2e-4, 128, 6, 0.1, 0.1, 1, 1, 50, 6, 2, 18),
+}
+PARAMETERS = {
+    (OC20, "scale=oc20_2m"): 83_164_802,
+    (OC20, "scale=oc20_all"): 153_602_690,
+    (OC20, "scale=oc20_all_md_31m"): 31_058_690,
+    (OC20, "scale=oc20_all_md_153m"): 153_602_690,
+    (OC22, "coefficients=e4_f100"): 121_526_402,
+    (OC22, "coefficients=e1_f1"): 121_526_402,
+}
+# What all columns share.
+SHARED = {
+    "cutoff": 12.0, "max_neighbors": 20, "num_distance_basis": 600, "edge_channels": 128,
+    "sphere_channels": 128, "attn_hidden_channels": 64, "num_heads": 8,
+    "attn_alpha_channels": 64, "attn_value_channels": 16, "ffn_hidden_channels": 128,
+    "grid_resolution": 18,
+}  # fmt: skip
+
+
+def name(case: tuple[Path, str]) -> str:
+    return f"{case[0].stem} {case[1]}"
+
+
+def unit_of(config):
+    return config.runner.train_eval_unit
+
+
+@pytest.mark.parametrize("case", TABLES, ids=name)
+def test_a_scale_has_the_numbers_of_its_table(case):
+    config = get_hydra_config_from_yaml(str(case[0]), [case[1]])
+    unit, backbone = unit_of(config), unit_of(config).model.backbone
+    energy, forces = unit.tasks
+    found = (
+        unit.cosine_lr_scheduler_fn.warmup_epochs,
+        unit.optimizer_fn.lr,
+        config.runner.train_dataloader.batch_sampler_fn.batch_size,
+        config.runner.max_epochs,
+        backbone.alpha_drop,
+        backbone.drop_path_rate,
+        energy.loss_fn.coefficient,
+        forces.loss_fn.coefficient,
+        unit.clip_grad_norm,
+        backbone.lmax,
+        backbone.mmax,
+        backbone.num_layers,
+    )
+    assert found == TABLES[case]
+    assert unit.cosine_lr_scheduler_fn.epochs == config.runner.max_epochs
+    assert unit.optimizer_fn._target_ == "torch.optim.AdamW"
+    assert unit.optimizer_fn.weight_decay == 1e-3
+    assert unit.ema_decay == 0.999
+    assert {key: backbone[key] for key in SHARED} == SHARED
+
+
+@pytest.mark.parametrize("case", PARAMETERS, ids=name)
+def test_a_scale_has_the_papers_number_of_parameters(case, capsys):
+    assert cli.main(["info", "--config", str(case[0]), case[1]]) == 0
+    assert f"parameters: {PARAMETERS[case]:,}\n" in capsys.readouterr().out
+
+
+def test_normalisers_are_the_papers():
+    energy, forces = unit_of(get_hydra_config_from_yaml(str(OC20), ["scale=oc20_2m"])).tasks
+    assert (energy.normalizer.mean, energy.normalizer.rmsd) == (
+        -0.7554450631141663,
+        2.887317180633545,
+    )
+    assert (forces.normalizer.mean, forces.normalizer.rmsd) == (0.0, 2.887317180633545)
+    energy, forces = unit_of(get_hydra_config_from_yaml(str(OC22), [])).tasks
+    assert (energy.normalizer.mean, energy.normalizer.rmsd) == (0.0, 25.119809935106424)
+    assert (forces.normalizer.mean, forces.normalizer.rmsd) == (0.0, 0.14759646356105804)
+    references = hydra.utils.instantiate(energy.element_references)
+    assert torch.isfinite(references.element_references[8])
+
+
+def test_the_conservative_recipe_shifts_no_gradient():
+    config = get_hydra_config_from_yaml(str(OC20), ["heads=conservative"])
+    unit = unit_of(config)
+    assert not unit.model.backbone.direct_forces
+    assert [task.normalizer.mean for task in unit.tasks] == [0.0, 0.0]
+    assert len({task.normalizer.rmsd for task in unit.tasks}) == 1
+
+
+def test_an_unknown_scale_lists_the_known_ones(capsys):
+    assert cli.main(["info", "--config", str(OC20), "scale=oc20_2M"]) == 1
+    assert "oc20_all_md_31m" in capsys.readouterr().err
+
+
+def test_a_misspelt_key_is_refused(capsys):
+    assert cli.main(["info", "--config", str(OC20), "model.backbone.lmx=3"]) == 1
+    assert "lmx" in capsys.readouterr().err
+    assert cli.main(["info", "--config", str(OC20), "+model.backbone.lmx=3"]) == 1
+    assert "did you mean 'lmax'" in capsys.readouterr().err
