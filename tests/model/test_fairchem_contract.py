@@ -89,6 +89,7 @@ def run(folder: Path, kind: str, scenario: str) -> tuple[dict, EquiformerV2]:
     environment = {
         **os.environ,
         "PYTHONPATH": os.pathsep.join(filter(None, search_path)),
+        "OMP_NUM_THREADS": "1",
         "TORCHINDUCTOR_CACHE_DIR": str(folder / "inductor"),
     }
     command = [sys.executable, worker.__file__, str(checkpoint), str(output), scenario]
