@@ -55,10 +55,15 @@ def build_graph(data: AtomicData, config: BackboneConfig) -> Graph:
             direction without a cell vector, or coinciding atoms.
     """
     check_structures(data, config.max_num_elements)
-    positions, shift = _wrapped(data)
-    check_no_coincident_atoms(positions.detach(), data.batch, data)
+    complete = _complete_cells(data.cell.detach(), data.pbc)
+    inverse = torch.linalg.inv(complete)[data.batch]
+    fractional = torch.einsum("ni,nij->nj", data.pos.detach(), inverse)
+    check_no_coincident_atoms(data, fractional)
+    # fairchem's builders search only the images within the cutoff of the cell.
+    shift = torch.floor(fractional) * data.pbc[data.batch]
+    positions = data.pos - torch.einsum("ni,nij->nj", shift, data.cell[data.batch])
     if config.otf_graph:
-        edge_index, offsets, per_structure = _search(data, positions, config)
+        edge_index, offsets, per_structure = _search(data, positions, complete, config)
     else:
         edge_index, offsets, per_structure = _given(data, shift)
     cells = data.cell.repeat_interleave(per_structure, dim=0)
@@ -74,10 +79,12 @@ def build_graph(data: AtomicData, config: BackboneConfig) -> Graph:
 def check_structures(data: AtomicData, max_num_elements: int) -> None:
     """Raise a ValueError that names the atom or structure at fault."""
     numbers, pos, cell, pbc = data.atomic_numbers, data.pos, data.cell, data.pbc
-    volumes = torch.linalg.det(cell.detach()).abs()
-    lengths = torch.linalg.vector_norm(cell.detach(), dim=2)
-    # A periodic direction needs a vector; with three periodic directions, a volume, too.
-    no_cell = (pbc & ~(lengths > 1e-6)).any(1) | (pbc.all(1) & ~(volumes > 1e-6))
+    # The periodic cell vectors must be there and span a line, an area or a volume: the
+    # Gram determinant of their directions.
+    lengths = torch.linalg.vector_norm(cell.detach(), dim=2, keepdim=True)
+    directions = torch.where(pbc.unsqueeze(2), cell.detach() / lengths.clamp(min=1e-6), 0.0)
+    gram = directions @ directions.mT + torch.diag_embed((~pbc).to(cell.dtype))
+    no_cell = ~(torch.linalg.det(gram) > 1e-6)
     bad_element = (numbers < 1) | (numbers >= max_num_elements)
     bad_position = ~torch.isfinite(pos.detach()).all(1)
     bad_cell = ~torch.isfinite(cell.detach()).all(2).all(1)
@@ -106,32 +113,48 @@ def check_structures(data: AtomicData, max_num_elements: int) -> None:
         structure = int(no_cell.nonzero()[0])
         raise ValueError(
             f"structure {_name(data, structure)} is periodic along {pbc[structure].tolist()}, but "
-            f"its cell is {cell[structure].tolist()}: set a cell, or pbc=False for a molecule"
+            f"its cell vectors {cell[structure].tolist()} are zero or parallel: set a cell, or "
+            "pbc=False for a molecule"
         )
 
 
-def check_no_coincident_atoms(wrapped: torch.Tensor, batch: torch.Tensor, data: AtomicData) -> None:
+@torch.no_grad()
+def check_no_coincident_atoms(data: AtomicData, fractional: torch.Tensor) -> None:
     """Raise a ValueError if two atoms of a structure lie within 0.01 Å of each other.
 
-    The graph builder would silently drop the edge between them. Atoms are sorted along a
-    direction of no symmetry; coinciding ones are near neighbours in that order.
+    The graph builder would silently drop the edge between them. Each atom gets one number
+    that is continuous across periodic borders (coordinates as points on circles, projected
+    along a direction of no symmetry); coinciding atoms are near neighbours in its order.
+
+    Args:
+        data: the batch.
+        fractional: [N, 3] fractional coordinates.
     """
-    if wrapped.shape[0] < 2:
+    num_atoms = fractional.shape[0]
+    if num_atoms < 2:
         return
-    direction = wrapped.new_tensor([0.5257311, 0.6180340, 0.5844273])
-    along = wrapped @ direction
+    batch, pbc = data.batch, data.pbc[data.batch]
+    lengths = torch.linalg.vector_norm(data.cell, dim=2)[batch]
+    angle = 2 * torch.pi * fractional
+    circle = lengths / (2 * torch.pi) * (torch.cos(angle) + 0.6180340 * torch.sin(angle))
+    coordinate = torch.where(pbc, circle, data.pos)
+    along = coordinate @ coordinate.new_tensor([0.5257311, 0.7320508, 0.4336284])
     span = along.max() - along.min() + 1.0
     order = torch.argsort(along + batch.to(along.dtype) * span)
-    positions, structures = wrapped[order], batch[order]
-    for step in range(1, min(8, len(order) - 1) + 1):
-        distance = torch.linalg.vector_norm(positions[step:] - positions[:-step], dim=1)
-        close = (distance <= _COINCIDENT) & (structures[step:] == structures[:-step])
+    for step in range(1, min(8, num_atoms - 1) + 1):
+        first, second = order[step:], order[:-step]
+        difference = fractional[first] - fractional[second]
+        images = torch.round(difference) * pbc[first]
+        vector = data.pos[first] - data.pos[second]
+        vector = vector - torch.einsum("ni,nij->nj", images, data.cell[batch[first]])
+        distance = torch.linalg.vector_norm(vector, dim=1)
+        close = (distance <= _COINCIDENT) & (batch[first] == batch[second])
         if bool(close.any()):
             at = int(close.nonzero()[0])
-            first, second = sorted((int(order[at]), int(order[at + step])))
+            low, high = sorted((int(first[at]), int(second[at])))
             raise ValueError(
-                f"atoms {first} and {second} of the batch (structure "
-                f"{_name(data, int(structures[at]))}) coincide: {float(distance[at]):.4f} Å apart. "
+                f"atoms {low} and {high} of the batch (structure "
+                f"{_name(data, int(batch[low]))}) coincide: {float(distance[at]):.4f} Å apart. "
                 "An edge of no length has no direction; remove the duplicate atom"
             )
 
@@ -142,34 +165,28 @@ def _name(data: AtomicData, structure: int) -> str:
     return f"{structure} ('{names[structure]}')" if known else str(structure)
 
 
-def _wrapped(data: AtomicData) -> tuple[torch.Tensor, torch.Tensor]:
-    """Positions inside the cell along periodic directions, and the cells each atom moved.
+def _complete_cells(cell: torch.Tensor, pbc: torch.Tensor) -> torch.Tensor:
+    """Cells [B, 3, 3] with a volume: unit normals in place of vectors that are not periodic.
 
-    fairchem's builders search only the images within the cutoff of the cell.
+    A direction without periodicity may have no vector, or one in the plane of the others.
     """
-    pbc = data.pbc[data.batch]
-    with torch.no_grad():
-        identity = torch.eye(3, dtype=data.cell.dtype, device=data.cell.device)
-        # A non-periodic direction without a cell vector takes no part.
-        missing = torch.linalg.vector_norm(data.cell, dim=2) <= 1e-6
-        complete = torch.where(missing.unsqueeze(2), identity, data.cell)
-        singular = torch.linalg.det(complete).abs() <= 1e-9
-        complete = torch.where(singular.view(-1, 1, 1), identity, complete)
-        inverse = torch.linalg.inv(complete)[data.batch]
-        fractional = torch.einsum("ni,nij->nj", data.pos, inverse)
-        # The margin keeps atoms on a face, and the twin of an atom on the other, together.
-        shift = torch.floor(fractional + 1e-5) * (pbc & ~singular[data.batch].unsqueeze(1))
-    moved = torch.einsum("ni,nij->nj", shift, data.cell[data.batch])
-    return data.pos - moved, shift
+    if bool(pbc.all()):
+        return cell
+    periodic = torch.where(pbc.unsqueeze(2), cell, 0.0)
+    # The last right singular vectors are normal to all periodic cell vectors.
+    normals = torch.linalg.svd(periodic).Vh.flip(1)
+    place = (torch.cumsum((~pbc).long(), dim=1) - 1).clamp(min=0)
+    filling = torch.gather(normals, 1, place.unsqueeze(2).expand_as(cell))
+    return torch.where(pbc.unsqueeze(2), cell, filling)
 
 
 def _search(
-    data: AtomicData, positions: torch.Tensor, config: BackboneConfig
+    data: AtomicData, positions: torch.Tensor, cells: torch.Tensor, config: BackboneConfig
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Neighbours by fairchem's builder: edge_index, cell offsets, edges per structure."""
     structures = SimpleNamespace(
         pos=positions.detach(),
-        cell=data.cell.detach(),
+        cell=cells,
         natoms=data.natoms,
         batch=data.batch,
         pbc=data.pbc,

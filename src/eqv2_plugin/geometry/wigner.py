@@ -104,7 +104,7 @@ def rotate_to_edge_frame(
         for rows in turned
     ]
     stacked = torch.stack(pieces, dim=1)
-    return stacked.view(stacked.shape[0], layout.size, -1)
+    return stacked.unflatten(1, (layout.size, len(features))).flatten(2)
 
 
 def rotate_from_edge_frame(

@@ -27,7 +27,7 @@ def gate(features: torch.Tensor, gates: torch.Tensor, gate_of_row: torch.Tensor)
         gate_of_row: [K - 1] index into the lmax gates for rows 1..K-1.
     """
     scalars = nn.functional.silu(features[:, :1])
-    weights = torch.sigmoid(gates).view(gates.shape[0], -1, features.shape[2])
+    weights = torch.sigmoid(gates).unflatten(1, (-1, features.shape[2]))
     return torch.cat((scalars, features[:, 1:] * weights[:, gate_of_row]), dim=1)
 
 

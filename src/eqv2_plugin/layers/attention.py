@@ -118,9 +118,8 @@ class EquivariantGraphAttention(nn.Module):
         alpha, gates = scalars.split([num_alpha, scalars.shape[1] - num_alpha], dim=1)
         values, _ = self.so2_linear_2(self.activation(hidden, gates), degree=self.out_degree)
         attention = self._attention_weights(alpha, edges)
-        num_edges, num_rows, _ = values.shape
-        values = values.view(num_edges, num_rows, self.num_heads, -1)
-        values = (values * attention.view(num_edges, 1, self.num_heads, 1)).flatten(2)
+        values = values.unflatten(2, (self.num_heads, -1))
+        values = (values * attention[:, None, :, None]).flatten(2)
         if self.out_degree is None:
             values = rotate_from_edge_frame(values, edges.wigner, edges.layout)
         else:
@@ -139,8 +138,13 @@ class EquivariantGraphAttention(nn.Module):
         """Parameters of orders above ``degree``, and biases of degree 0, cannot act on it."""
         if degree > 0:
             self.projection.bias.requires_grad_(False)
-        for weight in list(self.so2_linear_2.order_weights)[degree:]:
-            weight.requires_grad_(False)
+        layers = [self.so2_linear_2]
+        if self.activation.kind == "gate":
+            # Gates leave every order to itself; the S2 grid mixes orders.
+            layers.append(self.so2_linear_1)
+        for layer in layers:
+            for weight in list(layer.order_weights)[degree:]:
+                weight.requires_grad_(False)
 
 
 def chunk_size(configured: int | None, nodes: torch.Tensor) -> int | None:

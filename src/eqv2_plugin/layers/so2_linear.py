@@ -74,7 +74,6 @@ class SO2Linear(nn.Module):
             extra scalars [E, extra_scalars].
         """
         layout, channels = self.layout, self.in_channels
-        num_edges = features.shape[0]
         sizes = [len(range(*layout.order_slice(m).indices(layout.size))) for m in self._orders]
         blocks = features.flatten(1).split([size * channels for size in sizes], dim=1)
         weights = self._radial_blocks(radial)
@@ -88,13 +87,13 @@ class SO2Linear(nn.Module):
                 break
             block = blocks[order]
             if weights is not None:
-                signs = block.view(num_edges, 2, -1)
+                signs = block.unflatten(1, (2, -1))
                 block = (signs * weights[order].unsqueeze(1)).flatten(1)
             outputs.append(nn.functional.linear(block, self._real_matrix(order, degree)))
         if degree is not None:
             outputs = _ascending(outputs)
         merged = torch.cat(outputs, dim=1)
-        return merged.view(num_edges, -1, self.out_channels), extra
+        return merged.unflatten(1, (-1, self.out_channels)), extra
 
     @property
     def _orders(self) -> range:

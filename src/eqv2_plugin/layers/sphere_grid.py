@@ -39,7 +39,10 @@ class SphereGrid(ExactConstants):
         if features.device.type != "cpu" or torch.compiler.is_compiling():
             samples = nn.functional.silu(torch.matmul(self.to_grid_matrix, features))
             return torch.matmul(from_grid, samples)
-        return _SampledSiLU.apply(features, self.to_grid_matrix, from_grid)
+        # The backward pass runs outside autocast, so the forward pass must, too.
+        with torch.autocast("cpu", enabled=False):
+            features = features.to(from_grid.dtype)
+            return _SampledSiLU.apply(features, self.to_grid_matrix, from_grid)
 
 
 class _SampledSiLU(torch.autograd.Function):
