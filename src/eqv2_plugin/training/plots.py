@@ -73,11 +73,18 @@ def plot_parity(
     for axis, (name, split) in zip(axes[0], sorted(splits.items()), strict=True):
         values = np.concatenate(getattr(split, kind))
         target, predicted = values[:, 0].ravel(), values[:, 1].ravel()
-        low, high = float(values.min()), float(values.max())
+        # A few large forces would squeeze all others into a dot.
+        low, high = np.percentile(np.concatenate((target, predicted)), (0.2, 99.8))
+        margin = 0.05 * (high - low)
+        low, high = low - margin, high + margin
+        inside = (np.minimum(target, predicted) >= low) & (np.maximum(target, predicted) <= high)
         axis.plot([low, high], [low, high], color="black", lw=0.8)
         axis.scatter(target, predicted, s=5, alpha=0.35, color=_COLOURS[0], edgecolors="none")
+        left_out = f"({(~inside).sum()} points outside)"
         axis.set(
-            title=f"{name}: MAE {metrics[name][key]:.0f} m{unit}",
+            title=f"{name}: MAE {metrics[name][key]:.0f} m{unit} {left_out}",
+            xlim=(low, high),
+            ylim=(low, high),
             xlabel=f"DFT {kind}, {unit}",
             ylabel=f"predicted {kind}, {unit}",
             aspect="equal",
