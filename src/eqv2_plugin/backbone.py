@@ -23,6 +23,7 @@ from eqv2_plugin.layers.block import TransformerBlock
 from eqv2_plugin.layers.constants import ExactConstants
 from eqv2_plugin.layers.edge_degree import EdgeDegreeEmbedding
 from eqv2_plugin.layers.edges import EdgeBatch
+from eqv2_plugin.layers.force_embedding import ForceEmbedding
 from eqv2_plugin.layers.norms import make_norm
 from eqv2_plugin.layers.radial import AtomPairEmbedding, GaussianBasis, LearnableGaussianBasis
 
@@ -31,6 +32,11 @@ if TYPE_CHECKING:
     from fairchem.core.datasets.atomic_data import AtomicData
     from fairchem.core.units.mlip_unit.api.inference import InferenceSettings
     from fairchem.core.units.mlip_unit.mlip_unit import Task
+
+
+# Fields of a training batch that DeNS corrupted (see `eqv2_plugin.dens`).
+ENCODED_FORCES = "encoded_forces"
+NOISE_SIGMA = "noise_sigma"
 
 
 class WignerConstants(ExactConstants):
@@ -77,6 +83,11 @@ class EquiformerV2Backbone(nn.Module, BackboneInterface):
             if config.atom_edge_embedding == "shared"
             else None
         )
+        self.force_embedding = (
+            ForceEmbedding(config.lmax, config.sphere_channels, config.sigma_encoding)
+            if config.force_encoding
+            else None
+        )
         self.edge_degree_embedding = EdgeDegreeEmbedding(config)
         self.blocks = nn.ModuleList(TransformerBlock(config) for _ in range(config.num_layers))
         self.norm = make_norm(config.norm_type, config.lmax, config.sphere_channels)
@@ -102,7 +113,28 @@ class EquiformerV2Backbone(nn.Module, BackboneInterface):
                 data["cell"].requires_grad_(True)
         with torch.enable_grad() if conservative else nullcontext():
             graph = build_graph(data, self.config)
-            return self.embed(graph, data["atomic_numbers"], data["batch"], len(data["natoms"]))
+            return self.embed(
+                graph,
+                data["atomic_numbers"],
+                data["batch"],
+                len(data["natoms"]),
+                encoded=self._encoded_forces(data),
+            )
+
+    def _encoded_forces(self, data: AtomicData) -> tuple[torch.Tensor, torch.Tensor] | None:
+        """Forces and noise levels that the DeNS unit put into a training batch.
+
+        Raises:
+            RuntimeError: they are there outside training, where labels must not be seen.
+        """
+        if ENCODED_FORCES not in data:
+            return None
+        if not self.training:
+            raise RuntimeError(
+                f"a batch with {ENCODED_FORCES!r} reached the model outside training: predictions "
+                "must not see force labels"
+            )
+        return data[ENCODED_FORCES], data[NOISE_SIGMA]
 
     @property
     def is_conservative(self) -> bool:
@@ -117,6 +149,7 @@ class EquiformerV2Backbone(nn.Module, BackboneInterface):
         structure_of_atom: torch.Tensor,
         num_structures: int,
         frames: torch.Tensor | None = None,
+        encoded: tuple[torch.Tensor, torch.Tensor] | None = None,
     ) -> dict[str, Any]:
         """Node embeddings on a given graph.
 
@@ -126,6 +159,8 @@ class EquiformerV2Backbone(nn.Module, BackboneInterface):
             structure_of_atom: [N].
             num_structures: B.
             frames: [E, 3, 3] edge frames; `edge_frames` of the vectors by default.
+            encoded: forces [N, 3] in eV/Å and noise levels [N] in Å of corrupted atoms, zero
+                for the others (DeNS); none by default.
 
         Returns:
             See `forward`.
@@ -134,6 +169,10 @@ class EquiformerV2Backbone(nn.Module, BackboneInterface):
         scalars = self.atom_embedding(atomic_numbers)
         rows = num_coefficients(self.config.lmax)
         nodes = nn.functional.pad(scalars.unsqueeze(1), (0, 0, 0, rows - 1))
+        if self.force_embedding is not None:
+            if encoded is None:
+                encoded = graph.vectors.new_zeros(len(scalars), 3), scalars.new_zeros(len(scalars))
+            nodes = nodes + self.force_embedding(*encoded)
         nodes = nodes + self.edge_degree_embedding(edges, self.shared_pairs)
         for block in self.blocks:
             nodes = block(nodes, edges, self.shared_pairs, structure_of_atom, num_structures)

@@ -44,6 +44,8 @@ class BackboneConfig:
         use_grid_mlp: an MLP as the function F of the feed-forward network's S2 activation.
         norm_type: layer_norm (LN), layer_norm_sh (SLN) or rms_norm_sh.
         alpha_drop, drop_path_rate: dropout of attention weights, stochastic depth.
+        force_encoding: embed the forces of corrupted atoms (DeNS).
+        sigma_encoding: embed the noise's standard deviation, too (DeNS with a schedule).
         avg_num_nodes, avg_degree: averages of the training set that energy and
             edge-degree embedding are divided by.
         direct_forces: forces from a head; otherwise from the energy's gradient.
@@ -79,6 +81,8 @@ class BackboneConfig:
     norm_type: NormType = "layer_norm_sh"
     alpha_drop: float = 0.1
     drop_path_rate: float = 0.05
+    force_encoding: bool = False
+    sigma_encoding: bool = False
     avg_num_nodes: float = 77.81317
     avg_degree: float = 23.395238876342773
     direct_forces: bool = True
@@ -114,6 +118,8 @@ class BackboneConfig:
             raise ValueError(
                 "activation='gate' has no sphere grid for use_grid_mlp=true; set use_grid_mlp=false"
             )
+        if self.sigma_encoding and not self.force_encoding:
+            raise ValueError("sigma_encoding=true needs force_encoding=true")
         if self.radius_pbc_version not in (1, 2, 3):
             raise ValueError(f"radius_pbc_version must be 1, 2 or 3, got {self.radius_pbc_version}")
         if self.num_distance_basis < 2:

@@ -1,4 +1,4 @@
-"""Numbers of parameters of the published models (Tables 3, 7 and 8 of the papers)."""
+"""Numbers of parameters of the published models."""
 
 from __future__ import annotations
 

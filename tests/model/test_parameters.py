@@ -97,8 +97,8 @@ def test_only_heads_have_frozen_parameters(options):
     model = tiny_model(**options)
     assert all(parameter.requires_grad for parameter in model.backbone.parameters())
     frozen = {n for n, p in model.output_heads.named_parameters() if not p.requires_grad}
-    assert "forces.force_block.projection.bias" in frozen
-    assert "forces.force_block.so2_linear_2.order_weights.1" in frozen
+    assert "forces.vector_block.projection.bias" in frozen
+    assert "forces.vector_block.so2_linear_2.order_weights.1" in frozen
 
 
 @activations

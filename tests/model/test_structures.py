@@ -23,6 +23,8 @@ from helpers import (
     tiny_model,
 )
 
+from eqv2_plugin.graph import build_graph
+
 STRESS = {"module": "eqv2_plugin.heads.stress.StressHead"}
 WITH_STRESS = {**DIRECT_HEADS, "stress": STRESS}
 ATOM = Atoms("Cu", positions=[[0.3, 0.2, 0.1]])
@@ -169,8 +171,6 @@ def test_a_cell_smaller_than_the_cutoff_equals_its_supercell(model, size):
 
 
 def test_given_edges_equal_the_graph_of_the_model():
-    from eqv2_plugin.graph import build_graph
-
     own, given = tiny_model(**GATE), tiny_model(otf_graph=False, **GATE)
     data = batch_of(slab(), crystal())
     graph = build_graph(data, own.backbone.config)

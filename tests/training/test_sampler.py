@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import chain
+
 import pytest
 
 from eqv2_plugin.data.sampler import StructureBatchSampler
@@ -10,7 +12,9 @@ FRAMES = list(range(23))
 
 
 def global_batches(batch_size: int, ranks: int, epoch: int, **options) -> list[set[int]]:
-    samplers = [StructureBatchSampler(FRAMES, batch_size, ranks, r, **options) for r in range(ranks)]
+    samplers = [
+        StructureBatchSampler(FRAMES, batch_size, ranks, rank, **options) for rank in range(ranks)
+    ]
     for sampler in samplers:
         sampler.set_epoch_and_start_iteration(epoch, 0)
     return [set().union(*parts) for parts in zip(*samplers, strict=True)]
@@ -23,7 +27,7 @@ def test_global_batches_do_not_depend_on_the_number_of_ranks(ranks):
 
 def test_ranks_share_no_structure():
     first, second = (StructureBatchSampler(FRAMES, 4, 2, rank) for rank in range(2))
-    assert not set(sum(first, [])) & set(sum(second, []))
+    assert not set(chain(*first)) & set(chain(*second))
 
 
 def test_epochs_are_shuffled_differently_and_reproducibly():
@@ -42,7 +46,7 @@ def test_starting_in_mid_epoch_gives_the_rest_of_the_epoch():
 
 def test_without_dropping_every_structure_occurs_in_order():
     sampler = StructureBatchSampler(FRAMES, 4, 1, 0, shuffle=False, drop_last=False)
-    assert sum(sampler, []) == FRAMES
+    assert list(chain(*sampler)) == FRAMES
     assert len(sampler) == len(list(sampler)) == 6
 
 

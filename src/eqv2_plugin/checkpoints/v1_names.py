@@ -57,10 +57,27 @@ _RULES = [
     *_prefixed(r"backbone\.blocks\.(\d+)\.ga", r"backbone.blocks.\1.attention", _ATTENTION),
     *_prefixed(r"backbone\.blocks\.(\d+)\.ffn", r"backbone.blocks.\1.feed_forward", _FEED_FORWARD),
     *_prefixed(r"backbone\.norm", "backbone.norm", _NORM),
-    *_prefixed(
-        r"output_heads\.(\w+)\.energy_block", r"output_heads.\1.energy_block", _FEED_FORWARD
+    (r"backbone\.force_embedding\.(weight|bias)", r"backbone.force_embedding.linear.\1"),
+    (
+        r"backbone\.noise_schedule_sigma_embedding\.(weight|bias)",
+        r"backbone.force_embedding.sigma_linear.\1",
     ),
-    *_prefixed(r"output_heads\.(\w+)\.force_block", r"output_heads.\1.force_block", _ATTENTION),
+    *_prefixed(
+        r"output_heads\.(\w+)\.(?:energy|scalar)_block",
+        r"output_heads.\1.energy_block",
+        _FEED_FORWARD,
+    ),
+    *_prefixed(
+        r"output_heads\.(\w+)\.(?:force|vector)_block",
+        r"output_heads.\1.vector_block",
+        _ATTENTION,
+    ),
+    # v1 kept the noise block within the force head.
+    *_prefixed(
+        r"output_heads\.forces\.denoising_pos_block",
+        "output_heads.noise_forces.vector_block",
+        _ATTENTION,
+    ),
     (r"output_heads\.(\w+)\.energy_lin_ref", r"output_heads.\1.energy_lin_ref"),
     *_prefixed(r"output_heads\.(\w+)\.sphharm_norm", r"output_heads.\1.harmonics_norm", _NORM),
     (r"output_heads\.(\w+)\.xedge_layer_norm\.(weight|bias)", r"output_heads.\1.edge_norm.\2"),

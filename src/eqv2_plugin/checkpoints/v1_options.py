@@ -10,6 +10,7 @@ _RENAMED = {
     "max_radius": "cutoff",
     "otf_graph": "otf_graph",
     "activation_checkpoint": "activation_checkpointing",
+    "use_noise_schedule_sigma_encoding": "sigma_encoding",
     **{
         name: name
         for name in (
@@ -45,6 +46,8 @@ _WITHOUT_EFFECT = {
     "num_distance_basis",
     "weight_init",
     "load_energy_lin_ref",
+    # An ablation: the DeNS unit encodes zero forces. The embedding is there all the same.
+    "use_force_encoding",
     "use_energy_lin_ref",
 }
 # Options of which only one value was ever published.
@@ -85,6 +88,7 @@ def backbone_options(v1: Mapping[str, Any]) -> dict[str, Any]:
     options["mmax"] = _single(v1, "mmax_list", [2])
     options["activation"] = _activation(v1)
     options["atom_edge_embedding"] = _atom_edge_embedding(v1)
+    options["force_encoding"] = "dens" in str(v1.get("model", "")).lower()
     return options
 
 

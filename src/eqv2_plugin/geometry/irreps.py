@@ -11,8 +11,7 @@ contiguous block, which is what an SO(2) linear layer multiplies.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
 
 
 def num_coefficients(lmax: int) -> int:
@@ -40,10 +39,18 @@ class EdgeLayout:
 
     Raises:
         ValueError: ``lmax < 0`` or ``mmax`` outside ``0..lmax``.
+
+    Attributes:
+        size: number of rows of an edge feature.
+        rows: ``(degree, order)`` of every row, in order.
+        row_index: row of a ``(degree, order)`` pair.
     """
 
     lmax: int
     mmax: int
+    size: int = field(init=False, compare=False)
+    rows: tuple[tuple[int, int], ...] = field(init=False, compare=False, repr=False)
+    row_index: dict[tuple[int, int], int] = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.lmax < 0:
@@ -53,6 +60,14 @@ class EdgeLayout:
                 f"mmax must lie between 0 and lmax={self.lmax}, got {self.mmax}: "
                 "a feature of degree l has no order m > l"
             )
+        rows = [(degree, 0) for degree in range(self.lmax + 1)]
+        for order in range(1, self.mmax + 1):
+            for sign in (1, -1):
+                rows += [(degree, sign * order) for degree in range(order, self.lmax + 1)]
+        # Plain attributes: torch.compile cannot trace a cached_property.
+        object.__setattr__(self, "size", len(rows))
+        object.__setattr__(self, "rows", tuple(rows))
+        object.__setattr__(self, "row_index", {pair: row for row, pair in enumerate(rows)})
 
     def num_degrees(self, order: int) -> int:
         """How many degrees have a component of this order."""
@@ -61,25 +76,6 @@ class EdgeLayout:
     def rows_of_degree(self, degree: int) -> int:
         """How many orders of this degree are kept: ``2 min(l, mmax) + 1``."""
         return 2 * min(degree, self.mmax) + 1
-
-    @cached_property
-    def size(self) -> int:
-        """Number of rows of an edge feature."""
-        return sum(self.rows_of_degree(degree) for degree in range(self.lmax + 1))
-
-    @cached_property
-    def rows(self) -> tuple[tuple[int, int], ...]:
-        """``(degree, order)`` of every row, in order."""
-        rows = [(degree, 0) for degree in range(self.lmax + 1)]
-        for order in range(1, self.mmax + 1):
-            for sign in (1, -1):
-                rows += [(degree, sign * order) for degree in range(order, self.lmax + 1)]
-        return tuple(rows)
-
-    @cached_property
-    def row_index(self) -> dict[tuple[int, int], int]:
-        """Row of a ``(degree, order)`` pair."""
-        return {pair: row for row, pair in enumerate(self.rows)}
 
     def order_slice(self, order: int) -> slice:
         """Rows of the block ``m = 0``, or of ``+m`` and ``-m`` together."""

@@ -42,6 +42,10 @@ class StressHead(nn.Module, HeadInterface):
     or a scalar and the harmonics of degree 2 (decomposed form). Means are taken over the
     edges of an atom and over the atoms.
 
+    The MLP acts on each tensor component by itself, as in the published models. Its SiLU
+    breaks rotational equivariance: only the isotropic part is invariant. For an equivariant
+    stress use `ConservativeHead`.
+
     Args:
         backbone: an `EquiformerV2Backbone`.
         output_name: key of the output.

@@ -31,7 +31,7 @@ class StochasticDepth(nn.Module):
             return branch
         keep = 1.0 - self.rate
         kept = torch.rand(num_structures, 1, 1, device=branch.device) < keep
-        return branch * (kept / keep).to(branch.dtype)[structure_of_atom]
+        return branch * (kept.to(branch.dtype) / keep)[structure_of_atom]
 
 
 class TransformerBlock(nn.Module):

@@ -1,0 +1,50 @@
+"""Force encoding of DeNS (DeNS paper, equation 5 and Algorithm 1)."""
+
+from __future__ import annotations
+
+import torch
+from e3nn import o3
+from torch import nn
+
+from eqv2_plugin.layers.so3_linear import SO3Linear
+
+
+class ForceEmbedding(nn.Module):
+    """Node features from the forces of corrupted atoms, and from the noise level.
+
+    ``SO3Linear(|F| Y(F / |F|))`` with component-normalised harmonics over sqrt(3), so that
+    degree 1 is the force itself; zero forces, of atoms that are not corrupted, give the
+    bias alone, in plain forward passes, too.
+
+    Args:
+        lmax: maximum degree.
+        channels: C.
+        sigma_encoding: add a linear embedding of the noise's standard deviation to degree
+            0 (for schedules of sigma).
+    """
+
+    def __init__(self, lmax: int, channels: int, sigma_encoding: bool) -> None:
+        super().__init__()
+        self.degrees = list(range(lmax + 1))
+        self.linear = SO3Linear(1, channels, lmax)
+        self.sigma_linear = nn.Linear(1, channels) if sigma_encoding else None
+
+    def forward(self, forces: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
+        """Embed the encoded forces.
+
+        Args:
+            forces: [N, 3] in eV/Å, zero where no force is encoded.
+            sigma: [N] standard deviation of each atom's noise in Å, zero without noise.
+
+        Returns:
+            [N, (lmax+1)^2, C].
+        """
+        size = torch.linalg.vector_norm(forces, dim=1, keepdim=True)
+        harmonics = o3.spherical_harmonics(
+            self.degrees, forces, normalize=True, normalization="component"
+        )
+        embedding = self.linear((harmonics * size / 3**0.5).unsqueeze(2))
+        if self.sigma_linear is None:
+            return embedding
+        scalars = embedding[:, :1] + self.sigma_linear(sigma.unsqueeze(1)).unsqueeze(1)
+        return torch.cat((scalars, embedding[:, 1:]), dim=1)
