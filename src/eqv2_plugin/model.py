@@ -2,21 +2,45 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+import torch
 from fairchem.core.common.registry import registry
 from fairchem.core.models.base import HydraModel
 from torch import nn
 
+from eqv2_plugin.heads.conservative import ConservativeHead
 from eqv2_plugin.layers.norms import EquivariantNorm
 from eqv2_plugin.layers.radial import LearnableGaussianBasis
+
+if TYPE_CHECKING:
+    from fairchem.core.datasets.atomic_data import AtomicData
 
 
 @registry.register_model("equiformer_v2_hydra")
 class EquiformerV2(HydraModel):
-    """fairchem's HydraModel that also says which parameters have no weight decay.
+    """fairchem's HydraModel with heads for several tasks, and with its own weight decay.
 
     fairchem looks for ``no_weight_decay`` on the whole model only, so the backbone's own
     would never be found.
     """
+
+    def forward(self, data: AtomicData) -> dict[str, dict[str, torch.Tensor]]:
+        """Outputs per task: {task: {property: tensor}}."""
+        outputs = super().forward(data)
+        for name, head in self.output_heads.items():
+            # One head serves the energy and its gradients.
+            if isinstance(head, ConservativeHead) and name in outputs:
+                outputs.update(outputs.pop(name))
+        return outputs
+
+    @property
+    def output_names(self) -> set[str]:
+        """Names of the tasks that the heads serve."""
+        names: set[str] = set()
+        for name, head in self.output_heads.items():
+            names |= head.output_names if isinstance(head, ConservativeHead) else {name}
+        return names
 
     def no_weight_decay(self) -> set[str]:
         """Biases, normalisations and the learnable radial basis."""

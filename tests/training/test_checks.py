@@ -16,6 +16,7 @@ from eqv2_plugin.data.references import element_references, normalizer
 from eqv2_plugin.training.checks import check_labels, check_tasks_match_heads
 from eqv2_plugin.training.seeding import step_seed
 
+TASKS = [SimpleNamespace(name=name, datasets=["oc20"]) for name in ("energy", "forces")]
 READER = {"format": "ase_db", "key_mapping": {"energy": "energy", "forces": "forces"}}
 
 
@@ -56,7 +57,7 @@ def test_a_damaged_database_is_not_skipped(tmp_path):
 
 def test_frames_without_labels_are_refused(tmp_path):
     write_frames(tmp_path / "train", labelled=False)
-    tasks = [SimpleNamespace(name="energy"), SimpleNamespace(name="forces")]
+    tasks = TASKS
     with pytest.raises(ValueError, match=r"oc20\.train has no label 'energy'"):
         check_labels(datasets(str(tmp_path), train="train"), tasks)
 
@@ -64,7 +65,7 @@ def test_frames_without_labels_are_refused(tmp_path):
 def test_labelled_frames_pass(tmp_path):
     write_frames(tmp_path / "train", labelled=True)
     found = datasets(str(tmp_path), train="train")
-    check_labels(found, [SimpleNamespace(name="energy"), SimpleNamespace(name="forces")])
+    check_labels(found, TASKS)
     assert len(found) == 3
 
 
@@ -81,8 +82,7 @@ def test_the_embedded_sample_has_no_other_split(tmp_path, monkeypatch):
 
 
 def test_a_task_without_head_and_a_head_without_task_are_refused():
-    model = torch.nn.Module()
-    model.output_heads = {"energy": None, "forces": None}
+    model = SimpleNamespace(output_names={"energy", "forces"})
     energy, forces, stress = (SimpleNamespace(name=n) for n in ("energy", "forces", "stress"))
     check_tasks_match_heads(model, [energy, forces])
     with pytest.raises(ValueError, match=r"\['stress'\] have no head"):

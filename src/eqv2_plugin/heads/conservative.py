@@ -30,8 +30,10 @@ class ConservativeHead(nn.Module, HeadInterface):
         backbone: an `EquiformerV2Backbone` with ``direct_forces=false``.
 
     Returns from ``forward``: {"energy": {"energy": [B]}, "forces": {"forces": [N, 3]},
-    "stress": {"stress": [B, 9]}} for ``pass_through_head_outputs: true``.
+    "stress": {"stress": [B, 9]}}, which `EquiformerV2` hands on as outputs of their own.
     """
+
+    output_names = frozenset({"energy", "forces"})
 
     def __init__(self, backbone: EquiformerV2Backbone) -> None:
         super().__init__()

@@ -26,7 +26,19 @@ def plot_learning_curve(
         zero_forces: force MAE of predicting zero per split, meV/Å; drawn as dashed lines.
         path: PNG file to write.
     """
-    figure, axes = plt.subplots(1, 3, figsize=(13, 3.8), layout="constrained")
+    denoising = [record for record in history if "denoising" in record]
+    panels_across = 4 if denoising else 3
+    figure, axes = plt.subplots(
+        1, panels_across, figsize=(4.3 * panels_across, 3.8), layout="constrained"
+    )
+    if denoising:
+        shown = ("noise_mae_sigma", "noise_rmse_sigma", "noise_cosine")
+        for colour, name in zip(_COLOURS, shown, strict=False):
+            points = [
+                (r["step"], r["denoising"][name]) for r in denoising if name in r["denoising"]
+            ]
+            axes[3].plot(*zip(*points, strict=True), marker="o", ms=3, color=colour, label=name)
+        axes[3].set(title="predicted noise, in units of sigma", xlabel="step")
     tasks = sorted({name for record in history for name in record.get("losses", {})})
     for colour, task in zip(_COLOURS, tasks, strict=False):
         points = [(r["step"], r["losses"][task]) for r in history if task in r.get("losses", {})]

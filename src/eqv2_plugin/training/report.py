@@ -93,6 +93,8 @@ class RunReport(Callback):
             "at_start": next((r["splits"] for r in history if r["step"] == 0), None),
             "baselines": compared,
         }
+        if history and "denoising" in history[-1]:
+            report["denoising"] = history[-1]["denoising"]
         (self.results / "metrics.json").write_text(json.dumps(report, indent=2) + "\n")
         zero = {name: b["zero_forces_mae_meV_per_A"] for name, b in compared.items()}
         plot_learning_curve(history, zero, self.results / "learning_curve.png")
@@ -111,6 +113,9 @@ class RunReport(Callback):
         record: dict[str, Any] = {"step": step, "splits": dict(sorted(splits.items()))}
         if self.losses.steps:
             record["losses"] = self.losses.mean_and_reset()
+        monitor = getattr(unit, "monitor", None)
+        if monitor is not None and monitor.sums:
+            record["denoising"] = monitor.mean_and_reset()
         if not distutils.is_master():
             return
         with (self.results / "history.jsonl").open("a") as file:
@@ -121,6 +126,9 @@ class RunReport(Callback):
             for name, m in record["splits"].items()
         )
         tqdm.write(f"step {step:>7}  {shown}")
+        if "denoising" in record:
+            figures = ", ".join(f"{k} {v:.3g}" for k, v in sorted(record["denoising"].items()))
+            tqdm.write(f"{'':>12}  denoising: {figures}")
 
     def _history(self) -> list[dict[str, Any]]:
         path = self.results / "history.jsonl"

@@ -1,0 +1,1 @@
+"""DeNS: denoising non-equilibrium structures as an auxiliary task."""

@@ -1,0 +1,90 @@
+"""Settings of DeNS, checked."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Literal
+
+
+@dataclass(frozen=True)
+class DenoisingConfig:
+    """Hyper-parameters of DeNS (DeNS paper, Algorithm 2; Tables 7 to 9).
+
+    Attributes:
+        probability: p_DeNS, of corrupting a structure.
+        corruption_ratio: r_DeNS, probability of corrupting a free atom of such a structure;
+            1 corrupts all of them.
+        sigma: standard deviation of the noise, Å; the upper end of a schedule.
+        sigma_low: lower end of a log-uniform schedule from which each structure draws its
+            sigma; null for a fixed sigma.
+        encode_forces: encode the forces of corrupted atoms (false is an ablation).
+        energy_on_corrupted: predict the energy of corrupted structures (lambda_E = 0 for
+            them otherwise, an ablation).
+        coefficient: lambda_DeNS.
+        coefficient_decay: linear decay of lambda_DeNS to zero over the training (MD17).
+        exclude_flag: name of a data field; structures where it is not zero are never
+            corrupted (the MD split of OC20).
+        max_force_norm: structures with a larger force on a free atom, eV/Å, are never
+            corrupted; null for no limit.
+        max_mean_force_norm: likewise for the mean over free atoms.
+        max_corrupted_fraction: at most this fraction of a structure's free atoms is
+            corrupted; null for no limit.
+    """
+
+    probability: float
+    corruption_ratio: float
+    sigma: float
+    coefficient: float
+    sigma_low: float | None = None
+    encode_forces: bool = True
+    energy_on_corrupted: bool = True
+    coefficient_decay: Literal["none", "linear"] = "none"
+    exclude_flag: str | None = None
+    max_force_norm: float | None = None
+    max_mean_force_norm: float | None = None
+    max_corrupted_fraction: float | None = None
+
+    @classmethod
+    def from_options(cls, options: Mapping[str, Any]) -> DenoisingConfig:
+        """Build from the keys of a config file.
+
+        Raises:
+            ValueError: an unknown or missing key, or a value out of range.
+        """
+        known = [field.name for field in fields(cls)]
+        for key in options:
+            if key not in known:
+                close = difflib.get_close_matches(key, known, n=1)
+                suggestion = f"; did you mean {close[0]!r}?" if close else ""
+                raise ValueError(f"DeNS has no option {key!r}{suggestion}")
+        needed = ("probability", "corruption_ratio", "sigma", "coefficient")
+        missing = [key for key in needed if options.get(key) is None]
+        if missing:
+            raise ValueError(f"DeNS needs a value for {', '.join(missing)}")
+        return cls(**options)
+
+    def __post_init__(self) -> None:
+        for name in ("probability", "corruption_ratio", "max_corrupted_fraction"):
+            value = getattr(self, name)
+            if value is not None and not 0.0 <= value <= 1.0:
+                raise ValueError(f"{name} must lie in [0, 1], got {value}")
+        if not self.sigma > 0.0:
+            raise ValueError(f"sigma must be positive (Å), got {self.sigma}")
+        if self.sigma_low is not None and not 0.0 < self.sigma_low < self.sigma:
+            raise ValueError(f"sigma_low must lie between 0 and sigma, got {self.sigma_low}")
+        for name in ("coefficient", "max_force_norm", "max_mean_force_norm"):
+            value = getattr(self, name)
+            if value is not None and value < 0.0:
+                raise ValueError(f"{name} must not be negative, got {value}")
+        if self.coefficient_decay not in ("none", "linear"):
+            raise ValueError(
+                f"coefficient_decay must be 'none' or 'linear', got {self.coefficient_decay!r}"
+            )
+
+    def coefficient_at(self, progress: float) -> float:
+        """lambda_DeNS after a fraction ``progress`` of the training."""
+        if self.coefficient_decay == "linear":
+            return self.coefficient * max(0.0, 1.0 - progress)
+        return self.coefficient
