@@ -23,7 +23,12 @@ HEAD_MODULES = {
     "equiformer_v2_force_head": "eqv2_plugin.heads.forces.ForceHead",
     "equiformerV2_vector_head": "eqv2_plugin.heads.forces.ForceHead",
     "rank2_symmetric_head": "eqv2_plugin.heads.stress.StressHead",
+    "dens_rank2_symmetric_head": "eqv2_plugin.heads.stress.StressHead",
+    "eqV2_DeNS_scalar_head": "eqv2_plugin.heads.energy.EnergyHead",
+    "eqV2_DeNS_vector_head": "eqv2_plugin.heads.forces.ForceHead",
 }
+# Folders of whole-model cases: without and with DeNS.
+KINDS = ("model_*", "dens_L*")
 
 
 def fixtures_folder() -> Path:
@@ -32,17 +37,18 @@ def fixtures_folder() -> Path:
 
 
 def case_folders(folder: Path, pattern: str = "model_*") -> list[Path]:
-    """Folders of the cases; an empty list would let parametrised tests pass unseen.
+    """Folders of the cases of one kind.
 
     Raises:
-        FileNotFoundError: there is none.
+        FileNotFoundError: there is no case of any kind; parametrised tests would pass unseen.
     """
-    cases = sorted(path for path in folder.glob(pattern) if path.is_dir())
-    if not cases:
+    found = {kind: sorted(p for p in folder.glob(kind) if p.is_dir()) for kind in KINDS}
+    if not any(found.values()):
         raise FileNotFoundError(
-            f"no reference case {pattern} in {folder}: set EQV2_FIXTURES to a folder that has some"
+            f"no reference case {' or '.join(KINDS)} in {folder}: set EQV2_FIXTURES to a folder "
+            "that has some"
         )
-    return cases
+    return found[pattern]
 
 
 class ReferenceCase:
@@ -74,6 +80,11 @@ class ReferenceCase:
         heads = {
             name: {**head, "module": HEAD_MODULES[head["module"]]} for name, head in heads.items()
         }
+        if spec.get("heads") and spec["heads"]["forces"]["module"] == "eqV2_DeNS_vector_head":
+            heads["noise_forces"] = {"module": "eqv2_plugin.heads.forces.NoiseHead"}
+        for head in heads.values():
+            # An ablation of the training, not of the head.
+            head.pop("use_denoising", None)
         state = {key: torch.from_numpy(value) for key, value in self.state.items()}
         if legacy:
             state = from_single_class(state)
