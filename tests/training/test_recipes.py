@@ -13,6 +13,7 @@ from eqv2_plugin import cli
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 OC20, OC22 = CONFIGS / "eqv2_oc20.yml", CONFIGS / "eqv2_oc22.yml"
+DENS_OC20, DENS_OC22 = CONFIGS / "eqv2_dens_oc20.yml", CONFIGS / "eqv2_dens_oc22.yml"
 
 # Table 7 (columns) and Table 11 of the EquiformerV2 paper, in the order
 # warm-up epochs, learning rate, batch size, epochs, dropout, stochastic depth, lambda_E,
@@ -32,6 +33,11 @@ PARAMETERS = {
     (OC20, "scale=oc20_all_md_153m"): 153_602_690,
     (OC22, "coefficients=e4_f100"): 121_526_402,
     (OC22, "coefficients=e1_f1"): 121_526_402,
+    (DENS_OC20, "scale=oc20_2m_12ep"): 89_148_163,
+    (DENS_OC20, "scale=oc20_2m_20ep"): 89_148_163,
+    (DENS_OC20, "scale=oc20_2m_30ep"): 89_148_163,
+    (DENS_OC20, "scale=oc20_all_md_160m"): 160_504_579,
+    (DENS_OC22, "scale=oc22"): 127_509_763,
 }
 # What all columns share.
 SHARED = {
@@ -40,6 +46,16 @@ SHARED = {
     "attn_alpha_channels": 64, "attn_value_channels": 16, "ffn_hidden_channels": 128,
     "grid_resolution": 18,
 }  # fmt: skip
+
+
+# DeNS paper, Tables 7 and 8: epochs, batch size, learning rate, p, lambda_DeNS, sigma, r.
+DENS_TABLES = {
+    (DENS_OC20, "scale=oc20_2m_12ep"): (12, 64, 2e-4, 0.5, 10, 0.1, 0.5),
+    (DENS_OC20, "scale=oc20_2m_20ep"): (20, 128, 4e-4, 0.5, 10, 0.15, 0.5),
+    (DENS_OC20, "scale=oc20_2m_30ep"): (30, 128, 4e-4, 0.5, 10, 0.15, 0.5),
+    (DENS_OC20, "scale=oc20_all_md_160m"): (2, 512, 4e-4, 0.125, 15, 0.1, 0.25),
+    (DENS_OC22, "scale=oc22"): (6, 128, 2e-4, 0.5, 25, 0.15, 0.5),
+}
 
 
 def name(case: tuple[Path, str]) -> str:
@@ -81,6 +97,39 @@ def test_a_scale_has_the_numbers_of_its_table(case):
 def test_a_scale_has_the_papers_number_of_parameters(case, capsys):
     assert cli.main(["info", "--config", str(case[0]), case[1]]) == 0
     assert f"parameters: {PARAMETERS[case]:,}\n" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("case", DENS_TABLES, ids=name)
+def test_a_dens_scale_has_the_numbers_of_its_table(case):
+    config = get_hydra_config_from_yaml(str(case[0]), [case[1]])
+    unit, denoising = unit_of(config), unit_of(config).denoising
+    found = (
+        config.runner.max_epochs,
+        config.runner.train_dataloader.batch_sampler_fn.batch_size,
+        unit.optimizer_fn.lr,
+        denoising.probability,
+        denoising.coefficient,
+        denoising.sigma,
+        denoising.corruption_ratio,
+    )
+    assert found == DENS_TABLES[case]
+    energy, forces, noise = unit.tasks
+    assert (forces.loss_fn.coefficient, noise.loss_fn.coefficient) == (100, denoising.coefficient)
+    assert energy.loss_fn.coefficient == (4 if "md" in case[1] or case[0] == DENS_OC22 else 2)
+
+
+@pytest.mark.parametrize(
+    ("ablation", "key", "value"),
+    [
+        ("no_force_encoding", "encode_forces", False),
+        ("no_energy", "energy_on_corrupted", False),
+        ("all_atoms", "corruption_ratio", 1.0),
+    ],
+)
+def test_an_ablation_of_dens_changes_one_setting(ablation, key, value):
+    full = unit_of(get_hydra_config_from_yaml(str(DENS_OC20), [])).denoising
+    changed = unit_of(get_hydra_config_from_yaml(str(DENS_OC20), [f"dens={ablation}"])).denoising
+    assert {k: v for k, v in changed.items() if v != full[k]} == {key: value}
 
 
 def test_normalisers_are_the_papers():

@@ -3,50 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
 import torch
-
-CONFIG = Path(__file__).parents[2] / "configs" / "eqv2_oc20.yml"
-# A tiny model on 24 frames, with dropout: 6 batches of 4, ten epochs.
-TINY = [
-    "model.backbone.sphere_channels=8", "model.backbone.attn_hidden_channels=8",
-    "model.backbone.attn_alpha_channels=4", "model.backbone.attn_value_channels=4",
-    "model.backbone.ffn_hidden_channels=8", "model.backbone.edge_channels=8",
-    "model.backbone.num_layers=1", "model.backbone.max_neighbors=8",
-    "model.backbone.alpha_drop=0.1", "model.backbone.drop_path_rate=0.1",
-    "+data.train_splits.train.first_n=24", "+data.val_splits.val_id.first_n=8",
-    "+data.val_splits.val_ood.first_n=8", "data.train_repeats=1", "epochs=10",
-    "checkpoint_every_n_steps=7", "job.device_type=CPU",
-]  # fmt: skip
-
-
-def command(folder: Path, *overrides: str) -> list[str]:
-    fairchem = "from fairchem.core._cli import main; main()"
-    start = [sys.executable, "-c", fairchem, "-c", str(CONFIG)]
-    return [*start, f"run_dir={folder}", *TINY, *overrides]
-
-
-def environment(cache: Path) -> dict[str, str]:
-    return {**os.environ, "EQV2_CACHE": str(cache), "OMP_NUM_THREADS": "1"}
-
-
-def run(folder: Path, cache: Path, *overrides: str) -> str:
-    done = subprocess.run(
-        command(folder, *overrides),
-        env=environment(cache),
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr[-4000:]
-    return done.stdout
+from training_runs import command, environment, history, numbers, run, run_and_kill, weights
 
 
 @pytest.fixture(scope="module")
@@ -58,19 +20,6 @@ def cache(tmp_path_factory) -> Path:
 def finished(tmp_path_factory, cache) -> tuple[Path, str]:
     folder = tmp_path_factory.mktemp("runs")
     return folder / "sample", run(folder, cache)
-
-
-def weights(folder: Path) -> dict[str, torch.Tensor]:
-    path = folder / "results" / "inference_ckpt.pt"
-    # Our own file, written a moment ago; it holds fairchem's checkpoint class.
-    checkpoint = torch.load(path, weights_only=False)
-    parts = {"model": checkpoint.model_state_dict, "ema": checkpoint.ema_state_dict}
-    return {f"{p}.{k}": torch.as_tensor(v) for p, d in parts.items() for k, v in d.items()}
-
-
-def history(folder: Path) -> list[dict]:
-    lines = (folder / "results" / "history.jsonl").read_text().splitlines()
-    return [json.loads(line) for line in lines]
 
 
 def test_a_run_leaves_checkpoint_metrics_and_plots(finished):
@@ -107,21 +56,7 @@ def test_the_same_command_again_says_that_the_run_is_finished(finished, cache):
 
 def test_a_killed_run_resumes_and_ends_with_the_same_bits(finished, cache, tmp_path):
     whole, _ = finished
-    process = subprocess.Popen(
-        command(tmp_path),
-        env=environment(cache),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    checkpoint = tmp_path / "sample" / "checkpoints" / "step_14" / "inference_ckpt.pt"
-    deadline = time.monotonic() + 240
-    while not checkpoint.exists() and time.monotonic() < deadline:
-        time.sleep(0.02)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    assert checkpoint.exists()
-    assert not (tmp_path / "sample" / "results" / "metrics.json").exists()
+    run_and_kill(tmp_path, cache, config="eqv2_oc20", step=14)
     out = run(tmp_path, cache)
     assert "Resuming the run" in out
     assert "from step_" in out
@@ -155,11 +90,5 @@ def test_two_ranks_train_like_one(cache, tmp_path):
     assert [r["step"] for r in one] == [r["step"] for r in two] == [0, 6, 12, 18]
     for first, second in zip(one, two, strict=True):
         for kind in ("losses", "splits"):
-            flat = torch.tensor([_numbers(r.get(kind, {})) for r in (first, second)])
+            flat = torch.tensor([numbers(r.get(kind, {})) for r in (first, second)])
             torch.testing.assert_close(flat[0], flat[1], rtol=2e-4, atol=1e-6)
-
-
-def _numbers(value) -> list[float]:
-    if isinstance(value, dict):
-        return [number for key in sorted(value) for number in _numbers(value[key])]
-    return [float(value)]

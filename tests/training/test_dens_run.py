@@ -1,0 +1,61 @@
+"""Whole training runs with DeNS."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from training_runs import history, run, run_and_kill, weights
+
+DENS = "eqv2_dens_oc20"
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, cache):
+    folder = tmp_path_factory.mktemp("runs")
+    return folder / "sample", run(folder, cache, config=DENS)
+
+
+def test_a_run_reports_how_denoising_goes(finished):
+    folder, out = finished
+    report = json.loads((folder / "results" / "metrics.json").read_text())["denoising"]
+    assert set(report) == {
+        "noise_mae_sigma", "noise_rmse_sigma", "noise_cosine", "energy_mae_corrupted_meV",
+        "energy_mae_clean_meV", "forces_mae_uncorrupted_meV_per_A", "corrupted_fraction_atoms",
+        "corrupted_fraction_structures",
+    }  # fmt: skip
+    everywhere = [record["denoising"] for record in history(folder)[1:]]
+    # 240 draws with p = 0.5: five standard deviations.
+    mean = sum(r["corrupted_fraction_structures"] for r in everywhere) / len(everywhere)
+    assert mean == pytest.approx(0.5, abs=5 * (0.25 / 240) ** 0.5)
+    assert "noise_forces" in history(folder)[-1]["losses"]
+    assert "noise_cosine" in out
+
+
+def test_a_killed_run_resumes_and_ends_with_the_same_bits(finished, cache, tmp_path):
+    whole, _ = finished
+    run_and_kill(tmp_path, cache, config=DENS, step=14)
+    assert "Resuming the run" in run(tmp_path, cache, config=DENS)
+    expected, found = weights(whole), weights(tmp_path / "sample")
+    assert expected.keys() == found.keys()
+    assert all(torch.equal(expected[key], found[key]) for key in expected)
+
+
+def test_two_ranks_train_to_the_end(cache, tmp_path):
+    out = run(tmp_path, cache, "epochs=2", "job.scheduler.ranks_per_node=2", config=DENS)
+    assert "2 rank(s)" in out
+    assert [record["step"] for record in history(tmp_path / "sample")] == [0, 6, 12]
+    assert all(torch.isfinite(value).all() for value in weights(tmp_path / "sample").values())
+
+
+def test_conservative_forces_train_with_denoising(cache, tmp_path):
+    run(tmp_path, cache, "epochs=1", "heads=conservative", config=DENS)
+    record = history(tmp_path / "sample")[-1]
+    assert set(record["losses"]) == {"energy", "forces", "noise_forces"}
+    assert all(value > 0 for value in record["losses"].values())
