@@ -11,6 +11,7 @@ from eqv2_plugin.layers.neighbours import (
     _SegmentSum,
     segment_offsets,
     softmax_over_neighbours,
+    sum_of_segments,
     sum_over_neighbours,
 )
 
@@ -115,3 +116,12 @@ def test_results_have_the_same_bits_on_every_call(counts):
     values = randn(5, sum(counts), 4, dtype=torch.float32)
     for function in (sum_over_neighbours, softmax_over_neighbours, _SegmentSum.apply):
         assert torch.equal(function(values, target, offsets), function(values, target, offsets))
+
+
+@pytest.mark.parametrize("shape", [(), (3,), (2, 4)])
+def test_the_sum_without_atomics_equals_the_plain_one(shape):
+    target = torch.tensor([0, 0, 2, 2, 2, 5])
+    offsets = segment_offsets(target, 7)
+    values = torch.randn(6, *shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    expected = sum_over_neighbours(values, target, offsets)
+    torch.testing.assert_close(sum_of_segments(values, target, offsets), expected)

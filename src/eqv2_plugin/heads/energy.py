@@ -11,6 +11,7 @@ from torch import nn
 
 from eqv2_plugin.heads.backbone_check import config_of
 from eqv2_plugin.layers.feed_forward import FeedForward
+from eqv2_plugin.layers.neighbours import segment_offsets, sum_over_neighbours
 
 if TYPE_CHECKING:
     from fairchem.core.datasets.atomic_data import AtomicData
@@ -21,9 +22,8 @@ if TYPE_CHECKING:
 # torch's CPU code generator fails on a float64 index_add fused into a float32 kernel.
 @torch.compiler.disable
 def sum_over_atoms(values: torch.Tensor, batch: torch.Tensor, num_structures: int) -> torch.Tensor:
-    """Sum [N, ...] per structure, [B, ...]; in float64, for the sum over many atoms."""
-    total = values.new_zeros((num_structures, *values.shape[1:]), dtype=torch.float64)
-    total = total.index_add(0, batch, values.double())
+    """Sum [N, ...] per structure, [B, ...], in float64; ``batch`` ascends, as fairchem's does."""
+    total = sum_over_neighbours(values.double(), batch, segment_offsets(batch, num_structures))
     return total.to(torch.promote_types(values.dtype, torch.float32))
 
 

@@ -49,7 +49,14 @@ def sum_over_neighbours(
         # On a CPU index_add_ visits the rows in order, too, and uses all threads.
         shape = (offsets.shape[0] - 1, *values.shape[1:])
         return values.new_zeros(shape).index_add(0, target, values)
-    flat = _SegmentSum.apply(values.flatten(1), target, offsets)
+    return sum_of_segments(values, target, offsets)
+
+
+def sum_of_segments(
+    values: torch.Tensor, target: torch.Tensor, offsets: torch.Tensor
+) -> torch.Tensor:
+    """`sum_over_neighbours` without atomics, for GPUs."""
+    flat = _SegmentSum.apply(values.unsqueeze(-1).flatten(1), target, offsets)
     return flat.view(flat.shape[0], *values.shape[1:])
 
 

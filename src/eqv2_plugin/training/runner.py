@@ -42,8 +42,17 @@ class EquiformerV2TrainRunner(TrainEvalRunner):
         found = checkpoint_location or get_most_recent_viable_checkpoint_path(str(folder))
         if found:
             check_same_model(Path(found), Path(self.job_config.metadata.config_path))
-            _say(f"Resuming the run {folder.parent} from {Path(found).name}.")
+            _say(f"Resuming the run {folder.parent} from {Path(found).resolve().name}.")
         super().load_state(checkpoint_location)
+
+    def save_state(self, checkpoint_location: str, is_preemption: bool = False) -> bool:
+        """As fairchem's; on SIGTERM or Ctrl-C it would stumble over the folder it has just made."""
+        location = Path(checkpoint_location)
+        if is_preemption and location.is_dir() and not location.is_symlink():
+            if any(location.iterdir()):
+                return False
+            location.rmdir()
+        return super().save_state(checkpoint_location, is_preemption)
 
     def run(self) -> None:
         if self.finished:
