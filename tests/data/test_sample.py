@@ -1,5 +1,6 @@
 """The embedded OC20 sample: what it contains, and its way through fairchem."""
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -7,8 +8,11 @@ import pytest
 from ase.geometry import wrap_positions
 from fairchem.core.datasets import create_dataset
 
-from eqv2_plugin.data import sample
-from eqv2_plugin.data.sample import SPLITS, load_oc20_sample, oc20_sample_directory
+from eqv2_plugin.data.sample import SAMPLE_FOLDER, SAMPLES, load_sample, sample_directory
+
+SPLITS = SAMPLES["oc20_sample"]
+load_oc20_sample = partial(load_sample, "oc20_sample")
+oc20_sample_directory = partial(sample_directory, "oc20_sample")
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +37,7 @@ def elements(split: str) -> set[str]:
 
 
 def test_sample_file_is_smaller_than_one_and_a_half_megabytes():
-    assert sample.SAMPLE_FILE.stat().st_size < 1_500_000
+    assert (SAMPLE_FOLDER / "oc20_sample.npz").stat().st_size < 1_500_000
 
 
 def test_every_frame_belongs_to_exactly_one_split():
@@ -119,3 +123,23 @@ def test_metadata_natoms_are_integers_in_the_order_of_the_frames(stored):
 def test_unknown_split_lists_the_known_ones(function):
     with pytest.raises(ValueError, match=r"'test'.*train, val_id, val_ood"):
         function("test")
+
+
+def test_the_molecule_sample_has_the_splits_of_the_paper(tmp_path):
+    counts = {split: len(load_sample("rmd17_ethanol", split)) for split in SAMPLES["rmd17_ethanol"]}
+    assert counts == {"train": 950, "val": 50, "test": 1000}
+    atoms = load_sample("rmd17_ethanol", "val")[0]
+    assert atoms.get_chemical_formula() == "C2H6O"
+    assert not atoms.pbc.any()
+    # rMD17 frames carry no net force.
+    assert np.abs(atoms.calc.results["forces"].sum(axis=0)).max() < 1e-4
+    energies = [a.calc.results["energy"] for a in load_sample("rmd17_ethanol", "train")]
+    assert abs(np.mean(energies)) < 1e-6
+    folder = sample_directory("rmd17_ethanol", "val", tmp_path)
+    config = {"format": "ase_db", "splits": {"train": {"src": str(folder)}}}
+    assert len(create_dataset(config, "train")) == 50
+
+
+def test_unknown_sample_lists_the_known_ones():
+    with pytest.raises(ValueError, match=r"'qm9'.*oc20_sample, rmd17_ethanol"):
+        load_sample("qm9", "train")

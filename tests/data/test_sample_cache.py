@@ -4,12 +4,15 @@ import os
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from eqv2_plugin.data import sample
-from eqv2_plugin.data.sample import oc20_sample_directory
+from eqv2_plugin.data.sample import sample_directory
+
+oc20_sample_directory = partial(sample_directory, "oc20_sample")
 
 # Builds one split; waits, with the finished database still unnamed, until both have one.
 RACER = """
@@ -25,7 +28,7 @@ def publish_together(building, folder):
         time.sleep(0.01)
     publish(building, folder)
 sample._publish = publish_together
-print(sample.oc20_sample_directory("val_id", Path(sys.argv[1])))
+print(sample.sample_directory("oc20_sample", "val_id", Path(sys.argv[1])))
 """
 
 # Dies by SIGKILL with the database written and the metadata missing.
@@ -35,7 +38,7 @@ from pathlib import Path
 from eqv2_plugin.data import sample
 
 sample.np.savez = lambda *args, **kwargs: os.kill(os.getpid(), signal.SIGKILL)
-sample.oc20_sample_directory("val_id", Path(sys.argv[1]))
+sample.sample_directory("oc20_sample", "val_id", Path(sys.argv[1]))
 """
 
 
@@ -59,9 +62,9 @@ def test_a_built_folder_is_used_again(tmp_path):
 
 def test_another_sample_file_gets_its_own_folder(tmp_path, monkeypatch):
     first = oc20_sample_directory("val_id", tmp_path)
-    changed = tmp_path / "changed.npz"
-    changed.write_bytes(sample.SAMPLE_FILE.read_bytes() + b"\0")
-    monkeypatch.setattr(sample, "SAMPLE_FILE", changed)
+    original = sample.SAMPLE_FOLDER / "oc20_sample.npz"
+    (tmp_path / original.name).write_bytes(original.read_bytes() + b"\0")
+    monkeypatch.setattr(sample, "SAMPLE_FOLDER", tmp_path)
     assert oc20_sample_directory("val_id", tmp_path) != first
 
 

@@ -11,7 +11,7 @@ import torch
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 
-from eqv2_plugin.data.datasets import EMBEDDED_ROOT, create_datasets
+from eqv2_plugin.data.datasets import EMBEDDED, create_datasets
 from eqv2_plugin.data.references import element_references, normalizer
 from eqv2_plugin.training.checks import check_labels, check_tasks_match_heads
 from eqv2_plugin.training.seeding import step_seed
@@ -78,7 +78,7 @@ def test_repeats_multiply_an_epoch(tmp_path):
 def test_the_embedded_sample_has_no_other_split(tmp_path, monkeypatch):
     monkeypatch.setenv("EQV2_CACHE", str(tmp_path))
     with pytest.raises(FileNotFoundError, match="no split 'test'"):
-        datasets(EMBEDDED_ROOT, test="test")
+        datasets(EMBEDDED, test="test")
 
 
 def test_a_task_without_head_and_a_head_without_task_are_refused():

@@ -13,6 +13,7 @@ from eqv2_plugin import cli
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 OC20, OC22 = CONFIGS / "eqv2_oc20.yml", CONFIGS / "eqv2_oc22.yml"
+DENS_MD17 = CONFIGS / "eqv2_dens_md17.yml"
 DENS_OC20, DENS_OC22 = CONFIGS / "eqv2_dens_oc20.yml", CONFIGS / "eqv2_dens_oc22.yml"
 
 # Table 7 (columns) and Table 11 of the EquiformerV2 paper, in the order
@@ -116,6 +117,36 @@ def test_a_dens_scale_has_the_numbers_of_its_table(case):
     energy, forces, noise = unit.tasks
     assert (forces.loss_fn.coefficient, noise.loss_fn.coefficient) == (100, denoising.coefficient)
     assert energy.loss_fn.coefficient == (4 if "md" in case[1] or case[0] == DENS_OC22 else 2)
+
+
+# DeNS paper, Table 9: lambda_E, lambda_F, p, sigma.
+MOLECULES = {
+    "aspirin": (1, 80, 0.25, 0.05),
+    "benzene": (1, 80, 0.25, 0.05),
+    "ethanol": (1, 80, 0.25, 0.05),
+    "malonaldehyde": (1, 100, 0.25, 0.05),
+    "naphthalene": (2, 20, 0.25, 0.05),
+    "salicylic": (1, 80, 0.25, 0.05),
+    "toluene": (1, 80, 0.125, 0.025),
+    "uracil": (1, 20, 0.25, 0.05),
+}
+
+
+@pytest.mark.parametrize("molecule", MOLECULES)
+def test_a_molecule_has_the_numbers_of_its_table(molecule):
+    unit = unit_of(get_hydra_config_from_yaml(str(DENS_MD17), [f"molecule={molecule}"]))
+    energy, forces, noise = unit.tasks
+    found = (
+        energy.loss_fn.coefficient,
+        forces.loss_fn.coefficient,
+        unit.denoising.probability,
+        unit.denoising.sigma,
+    )
+    assert found == MOLECULES[molecule]
+    assert noise.loss_fn.coefficient == unit.denoising.coefficient == 5
+    assert unit.denoising.corruption_ratio == 0.25
+    assert unit.denoising.coefficient_decay == "linear"
+    assert not unit.model.backbone.direct_forces
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,10 @@ from typing import Any
 from fairchem.core.datasets.mt_concat_dataset import ConcatDataset, create_concat_dataset
 from omegaconf import OmegaConf
 
-from eqv2_plugin.data.sample import SPLITS, oc20_sample_directory
+from eqv2_plugin.data.sample import SAMPLES, sample_directory
 
-EMBEDDED_ROOT = "embedded:oc20_sample"
+# A root that starts so names a sample of this package.
+EMBEDDED = "embedded:"
 
 
 def create_datasets(
@@ -26,7 +27,8 @@ def create_datasets(
 
     Args:
         name: of the data set; fairchem's tasks refer to it.
-        root: folder that each split's ``src`` is relative to, or "embedded:oc20_sample".
+        root: folder that each split's ``src`` is relative to, or
+            "embedded:NAME" for a sample of the package.
         splits: {split: {"src": path, ...fairchem's options}}.
         reader: fairchem's options for all splits, with ``format``.
         how_to_get: sentence for the error where the root is missing.
@@ -62,10 +64,11 @@ def create_datasets(
 def _source(root: str | None, src: str, name: str, how_to_get: str) -> Path:
     if root is None:
         raise FileNotFoundError(f"no data for {name}: set data_root=FOLDER. {how_to_get}")
-    if root == EMBEDDED_ROOT:
-        if src not in SPLITS:
-            raise FileNotFoundError(f"the embedded sample has no split {src!r}, only {SPLITS}")
-        return oc20_sample_directory(src)
+    if root.startswith(EMBEDDED):
+        sample = root.removeprefix(EMBEDDED)
+        if src not in SAMPLES.get(sample, ()):
+            raise FileNotFoundError(f"no split {src!r} of an embedded sample {sample!r}: {SAMPLES}")
+        return sample_directory(sample, src)
     path = Path(root).expanduser() / src
     if not path.exists():
         raise FileNotFoundError(f"no data for {name}: {path} does not exist. {how_to_get}")

@@ -1,6 +1,6 @@
-"""The embedded sample of OC20 frames: as ASE atoms, and as a dataset fairchem reads.
+"""The embedded samples of real data: as ASE atoms, and as datasets fairchem reads.
 
-What is in it and where it comes from: ``samples/README.md`` beside this file.
+What is in them and where they come from: ``samples/README.md`` beside this file.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.constraints import FixAtoms
 from ase_db_backends.aselmdb import LMDBDatabase
 
-TRAIN = "train"
-VAL_ID = "val_id"
-VAL_OOD = "val_ood"
-SPLITS = (TRAIN, VAL_ID, VAL_OOD)
-
-SAMPLE_FILE = Path(__file__).parent / "samples" / "oc20_sample.npz"
+# Splits of each sample; its file is samples/<name>.npz.
+SAMPLES = {
+    "oc20_sample": ("train", "val_id", "val_ood"),
+    "rmd17_ethanol": ("train", "val", "test"),
+}
+SAMPLE_FOLDER = Path(__file__).parent / "samples"
 
 # Part of the cache folder's name: raise it when the database written from the same
 # sample file changes, or old cache folders are taken for current ones.
 _LAYOUT = 1
 
 
-def load_oc20_sample(split: str) -> list[Atoms]:
+def load_sample(sample: str, split: str) -> list[Atoms]:
     """Return the frames of one split, grouped by system, each in relaxation order.
 
     Every atoms object carries positions and cell (Å), pbc, tags (0 fixed slab, 1 free
@@ -41,25 +41,25 @@ def load_oc20_sample(split: str) -> list[Atoms]:
     eV: add it to get the VASP energy back).
 
     Args:
-        split: one of ``SPLITS``.
+        sample: one of ``SAMPLES``.
+        split: one of the sample's splits.
 
     Raises:
-        ValueError: ``split`` is not one of ``SPLITS``.
+        ValueError: there is no such sample or split.
     """
-    _check_split(split)
-    with np.load(SAMPLE_FILE, allow_pickle=False) as file:
-        sample = {key: file[key] for key in file.files}
-    ends = np.cumsum(sample["natoms"])
+    with np.load(_file(sample, split), allow_pickle=False) as file:
+        arrays = {key: file[key] for key in file.files}
+    ends = np.cumsum(arrays["natoms"])
     return [
-        _frame(sample, i, slice(ends[i] - sample["natoms"][i], ends[i]))
-        for i in np.flatnonzero(sample["split"] == split)
+        _frame(arrays, i, slice(ends[i] - arrays["natoms"][i], ends[i]))
+        for i in np.flatnonzero(arrays["split"] == split)
     ]
 
 
-def oc20_sample_directory(split: str, cache_root: Path | None = None) -> Path:
+def sample_directory(sample: str, split: str, cache_root: Path | None = None) -> Path:
     """Return the folder of one split in fairchem's ``ase_db`` form, built on first use.
 
-    The folder holds one ``.aselmdb`` database with the frames of ``load_oc20_sample`` in
+    The folder holds one ``.aselmdb`` database with the frames of ``load_sample`` in
     the same order (units eV, Å, eV/Å) and ``metadata.npz`` with ``natoms`` (int64,
     shape ``[n_frames]``). Sids read by fairchem are ``"<sid>-frame-<fid>"``.
 
@@ -68,22 +68,23 @@ def oc20_sample_directory(split: str, cache_root: Path | None = None) -> Path:
     is killed leaves at most a hidden ``.building-*`` folder that nothing reads.
 
     Args:
-        split: one of ``SPLITS``.
+        sample: one of ``SAMPLES``.
+        split: one of the sample's splits.
         cache_root: where to keep the folder; by default ``$EQV2_CACHE``, else
             ``$XDG_CACHE_HOME/eqv2_plugin``, else ``~/.cache/eqv2_plugin``.
 
     Raises:
-        ValueError: ``split`` is not one of ``SPLITS``.
+        ValueError: there is no such sample or split.
         OSError: the cache folder cannot be written.
     """
-    _check_split(split)
+    file = _file(sample, split)
     root = _default_cache_root() if cache_root is None else Path(cache_root)
-    digest = hashlib.sha256(SAMPLE_FILE.read_bytes()).hexdigest()[:16]
-    folder = root / f"oc20_sample-v{_LAYOUT}-{digest}-{split}"
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()[:16]
+    folder = root / f"{sample}-v{_LAYOUT}-{digest}-{split}"
     if folder.is_dir():
         return folder
 
-    frames = load_oc20_sample(split)
+    frames = load_sample(sample, split)
     building = root / f".building-{folder.name}-{uuid.uuid4().hex}"
     try:
         building.mkdir(parents=True)
@@ -91,7 +92,7 @@ def oc20_sample_directory(split: str, cache_root: Path | None = None) -> Path:
         _publish(building, folder)
     except (OSError, lmdb.Error) as error:
         raise OSError(
-            f"cannot write the OC20 sample to the cache folder {root} ({error}); "
+            f"cannot write the sample to the cache folder {root} ({error}); "
             "set EQV2_CACHE to a folder that can be written"
         ) from error
     finally:
@@ -99,9 +100,12 @@ def oc20_sample_directory(split: str, cache_root: Path | None = None) -> Path:
     return folder
 
 
-def _check_split(split: str) -> None:
-    if split not in SPLITS:
-        raise ValueError(f"unknown split {split!r}; the sample has {', '.join(SPLITS)}")
+def _file(sample: str, split: str) -> Path:
+    if sample not in SAMPLES:
+        raise ValueError(f"unknown sample {sample!r}; there are {', '.join(SAMPLES)}")
+    if split not in SAMPLES[sample]:
+        raise ValueError(f"unknown split {split!r}; {sample} has {', '.join(SAMPLES[sample])}")
+    return SAMPLE_FOLDER / f"{sample}.npz"
 
 
 def _frame(sample: dict[str, np.ndarray], i: int, rows: slice) -> Atoms:
@@ -137,8 +141,7 @@ def _default_cache_root() -> Path:
         return Path.home() / ".cache" / "eqv2_plugin"
     except RuntimeError as error:  # a user id without home, usual in containers
         raise OSError(
-            "no home folder to keep the OC20 sample in; set EQV2_CACHE to a folder "
-            "that can be written"
+            "no home folder to keep the sample in; set EQV2_CACHE to a folder that can be written"
         ) from error
 
 
