@@ -159,8 +159,8 @@ class EquiformerV2Backbone(nn.Module, BackboneInterface):
             structure_of_atom: [N].
             num_structures: B.
             frames: [E, 3, 3] edge frames; `edge_frames` of the vectors by default.
-            encoded: forces [N, 3] in eV/Å and noise levels [N] in Å of corrupted atoms, zero
-                for the others (DeNS); none by default.
+            encoded: forces [N, 3] in eV/Å of corrupted atoms, zero for the others, and noise
+                levels [N] in Å, zero for atoms of plain structures (DeNS); none by default.
 
         Returns:
             See `forward`.

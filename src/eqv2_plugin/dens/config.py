@@ -76,7 +76,7 @@ class DenoisingConfig:
             raise ValueError(f"sigma_low must lie between 0 and sigma, got {self.sigma_low}")
         for name in ("coefficient", "max_force_norm", "max_mean_force_norm"):
             value = getattr(self, name)
-            if value is not None and value < 0.0:
+            if value is not None and not value >= 0.0:
                 raise ValueError(f"{name} must not be negative, got {value}")
         if self.coefficient_decay not in ("none", "linear"):
             raise ValueError(

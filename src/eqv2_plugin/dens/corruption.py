@@ -17,7 +17,8 @@ class Corruption:
         structures: [B] structures that optimise DeNS.
         atoms: [N] corrupted atoms, the m_i of Algorithm 2.
         noise: [N, 3] in units of sigma, zero on atoms that are not corrupted.
-        sigma: [N] standard deviation in Å, zero on atoms of plain structures.
+        sigma: [N] standard deviation in Å of all atoms of a corrupted structure, zero on those
+            of plain structures.
     """
 
     structures: torch.Tensor
@@ -105,7 +106,7 @@ def _bounded(
     config: DenoisingConfig,
 ) -> torch.Tensor:
     """Of the drawn atoms, keep those with the smallest draws, up to the bound."""
-    free_counts = torch.bincount(batch[free], minlength=num_structures)
+    free_counts = torch.bincount(batch[free], minlength=num_structures).double()
     limit = torch.floor(config.max_corrupted_fraction * free_counts + 1e-9).long()
     # Rank within the structure: sort by (structure, not drawn, draw).
     key = batch.double() * 4.0 + (~atoms).double() * 2.0 + atom_draw.double()

@@ -126,6 +126,10 @@ def check_denoising_batch(data: AtomicData, config: DenoisingConfig) -> None:
     for field in ("forces", "energy", "fixed", config.exclude_flag):
         if field is not None and field not in data:
             raise ValueError(f"the training data has no {field!r}, which DeNS needs")
+    known = torch.isfinite(data.energy).view(-1)
+    if not bool(known.all()):
+        name = data.sid[int((~known).nonzero()[0])]
+        raise ValueError(f"the energy of structure {name!r} is not finite: mend or remove it")
     finite = torch.isfinite(data.forces).all(dim=1)
     if not bool(finite.all()):
         atom = int((~finite).nonzero()[0])

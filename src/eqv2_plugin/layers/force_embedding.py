@@ -34,7 +34,8 @@ class ForceEmbedding(nn.Module):
 
         Args:
             forces: [N, 3] in eV/Å, zero where no force is encoded.
-            sigma: [N] standard deviation of each atom's noise in Å, zero without noise.
+            sigma: [N] standard deviation in Å of the noise in each atom's structure, zero in
+                plain structures.
 
         Returns:
             [N, (lmax+1)^2, C].

@@ -1,0 +1,161 @@
+"""Losses are those of lines 21 to 31 of Algorithm 2, written out as loops over atoms."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from dens_inputs import (
+    COEFFICIENTS,
+    NORMALIZERS,
+    config,
+    corruption_of,
+    labelled_batch,
+    random_predictions,
+    tasks,
+)
+from fairchem.core.units.mlip_unit.mlip_unit import compute_loss
+from helpers import generator
+
+from eqv2_plugin.dens.batch import corrupt_batch
+
+SCENARIOS = [
+    "random", "one structure", "one atom each", "excluded structures", "single corrupted atom",
+    "all atoms corrupted", "no atom corrupted", "fully fixed structure", "nothing free",
+]  # fmt: skip
+NORMALIZATIONS = ["per_structure", "per_batch"]
+
+
+def distance(one, other) -> float:
+    return math.sqrt(sum((a - b) ** 2 for a, b in zip(one, other, strict=True)))
+
+
+def algorithm2(labels, drawn, predicted, per_structure: bool, energy_on_corrupted: bool) -> float:
+    """The batch's loss; all arguments are lists of plain numbers, atom by atom.
+
+    ``labels``: structure, energy, forces, fixed; ``drawn``: structures, m, epsilon, sigma.
+    """
+    mean, scale = NORMALIZERS["energy"]
+    force_scale = NORMALIZERS["forces"][1]
+    total_energy = total_noise = total_force = 0.0
+    number = len(labels["energy"])
+    for j in range(number):
+        members = [i for i, owner in enumerate(labels["structure"]) if owner == j]
+        noise_sum = force_sum = 0.0
+        for i in members:
+            if labels["fixed"][i]:
+                continue
+            if drawn["m"][i]:
+                scaled = [component / drawn["sigma"][i] for component in drawn["epsilon"][i]]
+                noise_sum += distance(scaled, predicted["noise"][i])
+            else:
+                normalised = [component / force_scale for component in labels["forces"][i]]
+                force_sum += distance(normalised, predicted["forces"][i])
+        if energy_on_corrupted or not drawn["structures"][j]:
+            total_energy += abs((labels["energy"][j] - mean) / scale - predicted["energy"][j])
+        total_noise += noise_sum / len(members) if per_structure else noise_sum
+        total_force += force_sum / len(members) if per_structure else force_sum
+    atoms = number if per_structure else max(labels["fixed"].count(False), 1)
+    return (
+        COEFFICIENTS["energy"] * total_energy / number
+        + COEFFICIENTS["noise_forces"] * total_noise / atoms
+        + COEFFICIENTS["forces"] * total_force / atoms
+    )
+
+
+def scenario(name: str, seed: int):
+    """A labelled batch and what was drawn for it."""
+    source = generator(100 + seed)
+    number = 1 if name == "one structure" else int(torch.randint(1, 6, (1,), generator=source))
+    sizes = torch.randint(1, 2 if name == "one atom each" else 9, (number,), generator=source)
+    count = int(sizes.sum())
+    fixed = torch.rand(count, generator=source) < 0.3
+    structures = torch.rand(number, generator=source) < 0.6
+    atoms = torch.rand(count, generator=source) < 0.5
+    if name == "excluded structures":
+        structures[::2] = False
+    if name == "single corrupted atom":
+        fixed[0], structures[:], atoms[:] = False, True, False
+        atoms[0] = True
+    if name == "all atoms corrupted":
+        fixed[:], structures[:], atoms[:] = False, True, True
+    if name == "no atom corrupted":
+        atoms[:] = False
+    if name == "fully fixed structure":
+        fixed[: int(sizes[0])], structures[0] = True, True
+    if name == "nothing free":
+        fixed[:] = True
+    data = labelled_batch(sizes.tolist(), fixed, seed)
+    return data, corruption_of(data, structures, atoms, seed)
+
+
+def losses_of(data, corruption, predictions, normalization="per_structure", **options):
+    corrupted = corrupt_batch(data, corruption, config(**options))
+    return compute_loss(tasks(normalization), predictions, corrupted)
+
+
+def oracle_of(data, corruption, predictions, per_structure, energy_on_corrupted) -> float:
+    labels = {
+        "structure": data.batch.tolist(),
+        "energy": data.energy.tolist(),
+        "forces": data.forces.tolist(),
+        "fixed": data.fixed.bool().tolist(),
+    }
+    drawn = {
+        "structures": corruption.structures.tolist(),
+        "m": corruption.atoms.tolist(),
+        "epsilon": corruption.displacements.tolist(),
+        "sigma": corruption.sigma.tolist(),
+    }
+    predicted = {
+        "energy": predictions["energy"]["energy"].flatten().tolist(),
+        "forces": predictions["forces"]["forces"].tolist(),
+        "noise": predictions["noise_forces"]["noise_forces"].tolist(),
+    }
+    return algorithm2(labels, drawn, predicted, per_structure, energy_on_corrupted)
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+@pytest.mark.parametrize("normalization", NORMALIZATIONS)
+@pytest.mark.parametrize("energy_on_corrupted", [True, False])
+def test_the_loss_of_a_batch_is_that_of_the_loops(name, normalization, energy_on_corrupted):
+    for seed in range(15):
+        data, corruption = scenario(name, seed)
+        predictions = random_predictions(data, seed)
+        options = {"energy_on_corrupted": energy_on_corrupted}
+        losses = losses_of(data, corruption, predictions, normalization, **options)
+        per_structure = normalization == "per_structure"
+        expected = oracle_of(data, corruption, predictions, per_structure, energy_on_corrupted)
+        assert float(sum(losses.values())) == pytest.approx(expected, rel=1e-12, abs=1e-300)
+
+
+@pytest.mark.parametrize(
+    ("normalization", "expected"),
+    [
+        # |S| = 3 and 1 atoms; the force of one free atom, the noise of another.
+        ("per_structure", {"energy": 1.0, "forces": 250 / 3, "noise_forces": 65 / 3}),
+        ("per_batch", {"energy": 1.0, "forces": 500 / 2, "noise_forces": 130 / 2}),
+    ],
+)
+def test_losses_of_two_structures_are_those_computed_by_hand(normalization, expected):
+    data = labelled_batch([3, 1], torch.tensor([0, 0, 1, 1]))
+    structures, atoms = torch.tensor([True, False]), torch.tensor([True, False, False, False])
+    corruption = corruption_of(data, structures, atoms)
+    corruption.noise[0] = torch.tensor([3.0, 4.0, 12.0])
+    # Energy: one prediction off by one, the other right. Force: five off after normalisation.
+    data.energy = torch.tensor([-0.75 + 2.5, -0.75], dtype=torch.float64)
+    data.forces[1] = 1.7 * torch.tensor([3.0, 0.0, -4.0])
+    predictions = random_predictions(data)
+    for values in predictions.values():
+        for value in values.values():
+            value.data.zero_()
+    losses = losses_of(data, corruption, predictions, normalization)
+    assert {k: float(v.detach()) for k, v in losses.items()} == pytest.approx(expected)
+
+
+def test_the_ablation_without_encoded_forces_leaves_the_losses_alone():
+    data, corruption = scenario("random", 3)
+    predictions = random_predictions(data)
+    one = losses_of(data, corruption, predictions)
+    assert one == losses_of(data, corruption, predictions, encode_forces=False)

@@ -1,0 +1,85 @@
+"""Bad options of DeNS get one clear error; the coefficient decays as the paper says."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from eqv2_plugin.dens.config import DenoisingConfig
+from eqv2_plugin.dens.losses import DenoisingLoss
+
+GOOD = {"probability": 0.5, "corruption_ratio": 0.25, "sigma": 0.1, "coefficient": 10.0}
+BAD = {
+    "probability above 1": ({"probability": 1.01}, r"^probability must lie in \[0, 1\], got 1.01$"),
+    "probability below 0": ({"probability": -0.1}, r"^probability must lie in \[0, 1\], got -0.1$"),
+    "ratio above 1": ({"corruption_ratio": 2}, r"^corruption_ratio must lie in \[0, 1\], got 2$"),
+    "ratio below 0": ({"corruption_ratio": -1}, r"^corruption_ratio must lie in \[0, 1\], got -1$"),
+    "bound above 1": ({"max_corrupted_fraction": 1.5}, r"^max_corrupted_fraction must lie in"),
+    "bound below 0": ({"max_corrupted_fraction": -0.5}, r"^max_corrupted_fraction must lie in"),
+    "sigma zero": ({"sigma": 0.0}, r"^sigma must be positive \(Å\), got 0.0$"),
+    "sigma negative": ({"sigma": -0.1}, r"^sigma must be positive \(Å\), got -0.1$"),
+    "sigma not a number": ({"sigma": math.nan}, r"^sigma must be positive \(Å\), got nan$"),
+    "schedule reversed": ({"sigma_low": 0.2}, "^sigma_low must lie between 0 and sigma, got 0.2$"),
+    "schedule empty": ({"sigma_low": 0.1}, "^sigma_low must lie between 0 and sigma, got 0.1$"),
+    "schedule from zero": ({"sigma_low": 0.0}, "^sigma_low must lie between 0 and sigma, got 0.0"),
+    "coefficient": ({"coefficient": -1.0}, "^coefficient must not be negative, got -1.0$"),
+    "force limit": ({"max_force_norm": -2}, "^max_force_norm must not be negative, got -2$"),
+    "mean limit": ({"max_mean_force_norm": -2}, "^max_mean_force_norm must not be negative"),
+    "decay": ({"coefficient_decay": "cosine"}, "^coefficient_decay must be 'none' or 'linear'"),
+    "misspelt": ({"probabilty": 0.5}, "no option 'probabilty'; did you mean 'probability'"),
+    "unknown": ({"zzz": 1}, "^DeNS has no option 'zzz'$"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_a_bad_option_is_named_in_one_error(case):
+    changes, message = BAD[case]
+    with pytest.raises(ValueError, match=message):
+        DenoisingConfig.from_options({**GOOD, **changes})
+
+
+@pytest.mark.parametrize(
+    "name", ["coefficient", "max_force_norm", "max_mean_force_norm", "sigma_low"]
+)
+def test_a_value_that_is_not_a_number_is_refused(name):
+    with pytest.raises(ValueError, match=name):
+        DenoisingConfig.from_options({**GOOD, name: math.nan})
+
+
+@pytest.mark.parametrize("missing", GOOD)
+@pytest.mark.parametrize("as_null", [False, True])
+def test_a_missing_option_is_named(missing, as_null):
+    options = {key: value for key, value in GOOD.items() if key != missing}
+    if as_null:
+        options[missing] = None
+    with pytest.raises(ValueError, match=f"^DeNS needs a value for {missing}$"):
+        DenoisingConfig.from_options(options)
+
+
+def test_all_missing_options_are_named_at_once():
+    names = "probability, corruption_ratio, sigma, coefficient"
+    with pytest.raises(ValueError, match=f"^DeNS needs a value for {names}$"):
+        DenoisingConfig.from_options({})
+
+
+def test_ends_of_the_ranges_are_allowed():
+    ends = {"probability": 0.0, "corruption_ratio": 1.0, "coefficient": 0.0, "max_force_norm": 0.0}
+    read = DenoisingConfig.from_options({**GOOD, **ends, "max_corrupted_fraction": 1.0})
+    assert {key: getattr(read, key) for key in ends} == ends
+
+
+def test_linear_decay_goes_from_the_coefficient_to_zero():
+    read = DenoisingConfig.from_options({**GOOD, "coefficient_decay": "linear"})
+    values = [read.coefficient_at(progress) for progress in (0.0, 0.25, 0.5, 1.0, 1.1)]
+    assert values == [10.0, 7.5, 5.0, 0.0, 0.0]
+
+
+def test_without_decay_the_coefficient_is_constant():
+    read = DenoisingConfig.from_options(GOOD)
+    assert [read.coefficient_at(progress) for progress in (0.0, 0.5, 1.0)] == [10.0] * 3
+
+
+def test_an_unknown_normalisation_of_the_loss_is_refused():
+    with pytest.raises(ValueError, match="'per_structure' or 'per_batch', got 'per_atom'"):
+        DenoisingLoss(1.0, "per_atom")
