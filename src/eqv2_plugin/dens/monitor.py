@@ -28,6 +28,8 @@ class DenoisingMonitor:
 
     def __init__(self) -> None:
         self.sums: dict[str, torch.Tensor] = {}
+        # Of the last step that corrupted an atom, for the progress bar.
+        self.latest: dict[str, torch.Tensor] = {}
 
     @torch.no_grad()
     def update(
@@ -57,6 +59,9 @@ class DenoisingMonitor:
         forces = tasks["forces"].normalizer.denorm(predictions["forces"]["forces"])
         force_error = 1e3 * (forces - original.forces)[plain].abs()
         cosine = torch.cosine_similarity(noise, target, dim=1)
+        if len(target):
+            mae = (noise - target).abs().mean()
+            self.latest = {"noise/sigma": mae, "noise cos": cosine.mean()}
         values = {
             "noise_mae_sigma": (noise - target).abs().sum(),
             "noise_squared": (noise - target).square().sum(),

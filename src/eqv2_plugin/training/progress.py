@@ -106,6 +106,9 @@ class ProgressBar(Callback):
             per_step = sampler.per_rank * distutils.get_world_size()
             rate = self.samples * per_step / max(now - self.since, 1e-9)
             losses = {name: f"{float(loss):.3g}" for name, loss in self.losses.last.items()}
+            monitor = getattr(unit, "monitor", None)
+            if monitor is not None:
+                losses |= {name: f"{float(value):.2f}" for name, value in monitor.latest.items()}
             learning_rate = unit.optimizer.param_groups[0]["lr"]
             self.bar.set_postfix(
                 {**losses, "lr": f"{learning_rate:.1e}", "samples/s": f"{rate:.1f}"}, refresh=False

@@ -35,6 +35,7 @@ class RunReport(Callback):
             whole training set, so for small ones only.
         facts: copied into ``metrics.json``.
         closing_note: printed last.
+        final_dataloader: further splits, predicted once, at the end (a test set).
     """
 
     def __init__(
@@ -42,10 +43,12 @@ class RunReport(Callback):
         with_baselines: bool,
         facts: dict[str, str],
         closing_note: str | None = None,
+        final_dataloader: Any = None,
     ) -> None:
         self.with_baselines = with_baselines
         self.facts = dict(facts)
         self.closing_note = closing_note
+        self.final_dataloader = final_dataloader
         self.losses: TaskLosses | None = None
         self.checkpoint_dir: Path | None = None
 
@@ -78,6 +81,8 @@ class RunReport(Callback):
 
     def on_train_end(self, state: State, unit: TTrainUnit) -> None:
         splits = predict_splits(unit, self._loaders(state)[1])
+        if self.final_dataloader is not None:
+            splits |= predict_splits(unit, self.final_dataloader)
         if not distutils.is_master():
             return
         metrics = {name: split.metrics() for name, split in splits.items()}
