@@ -132,8 +132,13 @@ class ReferenceCase:
         """Our graph as a set of (source, target, vector rounded to 1e-4 Å)."""
         return edge_set(build_graph(data, model.backbone.config))
 
-    def run(self, dtype: torch.dtype, own_frames: bool) -> dict[str, torch.Tensor]:
-        """Outputs and ``x`` on the stored edges, with stored frames or our own."""
+    def embed(
+        self,
+        dtype: torch.dtype,
+        own_frames: bool = False,
+        encoded: tuple[torch.Tensor, torch.Tensor] | None = None,
+    ) -> tuple[EquiformerV2, AtomicData, dict]:
+        """Model, batch and the backbone's output on the stored edges."""
         model, data = self.model(dtype), self.data(dtype)
         graph, frames = self.stored_graph(dtype)
         with torch.no_grad():
@@ -143,8 +148,15 @@ class ReferenceCase:
                 data.batch,
                 len(data.natoms),
                 frames=None if own_frames else frames,
+                encoded=encoded,
             )
-            outputs = {"x": emb["node_embedding"]}
+        return model, data, emb
+
+    def run(self, dtype: torch.dtype, own_frames: bool) -> dict[str, torch.Tensor]:
+        """Outputs and ``x`` on the stored edges, with stored frames or our own."""
+        model, data, emb = self.embed(dtype, own_frames)
+        outputs = {"x": emb["node_embedding"]}
+        with torch.no_grad():
             for head in model.output_heads.values():
                 outputs.update(head(data, emb))
         return outputs

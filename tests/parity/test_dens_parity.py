@@ -39,18 +39,9 @@ def encoded(case: ReferenceCase, mode: str, dtype: torch.dtype):
 
 
 def outputs_of(case: ReferenceCase, mode: str, dtype: torch.dtype) -> dict[str, torch.Tensor]:
-    model, data = case.model(dtype), case.data(dtype)
-    graph, frames = case.stored_graph(dtype)
+    model, data, emb = case.embed(dtype, encoded=encoded(case, mode, dtype))
+    outputs = {"x": emb["node_embedding"]}
     with torch.no_grad():
-        emb = model.backbone.embed(
-            graph,
-            data.atomic_numbers,
-            data.batch,
-            len(data.natoms),
-            frames=frames,
-            encoded=encoded(case, mode, dtype),
-        )
-        outputs = {"x": emb["node_embedding"]}
         for name, head in model.output_heads.items():
             if name in BLOCKS:
                 outputs[BLOCKS[name]] = head.vectors(emb)
