@@ -54,6 +54,19 @@ def test_figures_of_one_step_are_those_computed_by_hand():
     assert monitor.mean_and_reset() == pytest.approx(BY_HAND)
 
 
+def test_the_progress_line_shows_the_figures_since_the_last_one():
+    monitor = DenoisingMonitor()
+    monitor.update(*step_by_hand())
+    assert monitor.recent_line() == (
+        "noise MAE/RMSE 0.67/0.82 sigma, cos 0.71; energy corrupted/clean 2000/4000 meV, "
+        "forces 1556 meV/Å; corrupted structures/atoms 50%/25%"
+    )
+    monitor.update(*step_by_hand(corrupted=False))
+    assert "noise MAE/RMSE -/- sigma" in monitor.recent_line()
+    # Lines do not empty what the next validation reports.
+    assert monitor.mean_and_reset()["noise_mae_sigma"] == pytest.approx(2 / 3)
+
+
 def test_figures_of_two_steps_weigh_atoms_and_structures_equally():
     monitor = DenoisingMonitor()
     monitor.update(*step_by_hand())

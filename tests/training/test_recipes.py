@@ -13,7 +13,7 @@ from eqv2_plugin import cli
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 OC20, OC22 = CONFIGS / "eqv2_oc20.yml", CONFIGS / "eqv2_oc22.yml"
-DENS_MD17 = CONFIGS / "eqv2_dens_md17.yml"
+MD17, DENS_MD17 = CONFIGS / "eqv2_md17.yml", CONFIGS / "eqv2_dens_md17.yml"
 DENS_OC20, DENS_OC22 = CONFIGS / "eqv2_dens_oc20.yml", CONFIGS / "eqv2_dens_oc22.yml"
 
 # Table 7 (columns) and Table 11 of the EquiformerV2 paper, in the order
@@ -147,6 +147,27 @@ def test_a_molecule_has_the_numbers_of_its_table(molecule):
     assert unit.denoising.corruption_ratio == 0.25
     assert unit.denoising.coefficient_decay == "linear"
     assert not unit.model.backbone.direct_forces
+
+
+def test_the_molecules_recipe_without_dens_differs_in_nothing_else():
+    overrides = ["molecule=uracil"]
+    plain = get_hydra_config_from_yaml(str(MD17), overrides).runner
+    dens = get_hydra_config_from_yaml(str(DENS_MD17), overrides).runner
+    for key in ("max_epochs", "train_dataloader", "eval_dataloader"):
+        ours, theirs = plain[key], dens[key]
+        if key == "max_epochs":
+            assert ours == theirs
+        else:
+            assert ours.dataset == theirs.dataset
+            assert ours.batch_sampler_fn == theirs.batch_sampler_fn
+    units = plain.train_eval_unit, dens.train_eval_unit
+    for key in ("optimizer_fn", "cosine_lr_scheduler_fn", "clip_grad_norm", "ema_decay"):
+        assert units[0][key] == units[1][key]
+    backbones = [dict(unit.model.backbone) for unit in units]
+    assert backbones[1].pop("force_encoding")
+    assert backbones[0] == backbones[1]
+    assert [task.loss_fn.coefficient for task in units[0].tasks] == [1, 20]
+    assert {task.normalizer.rmsd for task in units[0].tasks} == {0.216548}
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ from ase_db_backends.aselmdb import LMDBDatabase
 SAMPLES = {
     "oc20_sample": ("train", "val_id", "val_ood"),
     "rmd17_ethanol": ("train", "val", "test"),
+    "rmd17_aspirin": ("train", "val", "test"),
 }
 SAMPLE_FOLDER = Path(__file__).parent / "samples"
 
@@ -88,7 +89,7 @@ def sample_directory(sample: str, split: str, cache_root: Path | None = None) ->
     building = root / f".building-{folder.name}-{uuid.uuid4().hex}"
     try:
         building.mkdir(parents=True)
-        _write_ase_db(frames, building)
+        write_ase_db(frames, building)
         _publish(building, folder)
     except (OSError, lmdb.Error) as error:
         raise OSError(
@@ -145,7 +146,7 @@ def _default_cache_root() -> Path:
         ) from error
 
 
-def _write_ase_db(frames: list[Atoms], folder: Path) -> None:
+def write_ase_db(frames: list[Atoms], folder: Path) -> None:
     """Write ``frames`` and their metadata into ``folder``, which must be empty."""
     path = folder / "sample.aselmdb"
     with LMDBDatabase(path, use_lock_file=False) as database:  # one transaction for all

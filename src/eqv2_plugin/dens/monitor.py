@@ -28,8 +28,8 @@ class DenoisingMonitor:
 
     def __init__(self) -> None:
         self.sums: dict[str, torch.Tensor] = {}
-        # Of the last step that corrupted an atom, for the progress bar.
-        self.latest: dict[str, torch.Tensor] = {}
+        # Since the progress line was last written.
+        self.recent: dict[str, torch.Tensor] = {}
 
     @torch.no_grad()
     def update(
@@ -59,9 +59,6 @@ class DenoisingMonitor:
         forces = tasks["forces"].normalizer.denorm(predictions["forces"]["forces"])
         force_error = 1e3 * (forces - original.forces)[plain].abs()
         cosine = torch.cosine_similarity(noise, target, dim=1)
-        if len(target):
-            mae = (noise - target).abs().mean()
-            self.latest = {"noise/sigma": mae, "noise cos": cosine.mean()}
         values = {
             "noise_mae_sigma": (noise - target).abs().sum(),
             "noise_squared": (noise - target).square().sum(),
@@ -81,17 +78,41 @@ class DenoisingMonitor:
         }
         for name, value in values.items():
             total = torch.as_tensor(value, dtype=torch.float64, device=energy.device)
-            self.sums[name] = self.sums.get(name, torch.zeros_like(total)) + total
+            for sums in (self.sums, self.recent):
+                sums[name] = sums.get(name, torch.zeros_like(total)) + total
 
     def mean_and_reset(self) -> dict[str, float]:
         """Figures since the last call, over all ranks; those without data are left out."""
         totals = {n: float(distutils.all_reduce(v.clone())) for n, v in self.sums.items()}
         self.sums = {}
-        means = {
-            name: totals[name] / totals[count]
-            for name, count in _FIGURES.items()
-            if totals.get(count, 0.0) > 0
-        }
-        if "noise_squared" in means:
-            means["noise_rmse_sigma"] = means.pop("noise_squared") ** 0.5
-        return means
+        return _means(totals)
+
+    def recent_line(self) -> str:
+        """Figures of this rank since the last call, in one line for the progress bar."""
+        figures = _means({name: float(value) for name, value in self.recent.items()})
+        self.recent = {}
+
+        def shown(*names: str, form: str) -> str:
+            return "/".join(format(figures[n], form) if n in figures else "-" for n in names)
+
+        noise = shown("noise_mae_sigma", "noise_rmse_sigma", form=".2f")
+        cosine = shown("noise_cosine", form=".2f")
+        energy = shown("energy_mae_corrupted_meV", "energy_mae_clean_meV", form=".0f")
+        forces = shown("forces_mae_uncorrupted_meV_per_A", form=".0f")
+        corrupted = shown("corrupted_fraction_structures", "corrupted_fraction_atoms", form=".0%")
+        return (
+            f"noise MAE/RMSE {noise} sigma, cos {cosine}; energy corrupted/clean {energy} meV, "
+            f"forces {forces} meV/Å; corrupted structures/atoms {corrupted}"
+        )
+
+
+def _means(totals: dict[str, float]) -> dict[str, float]:
+    """Every figure that has data."""
+    means = {
+        name: totals[name] / totals[count]
+        for name, count in _FIGURES.items()
+        if totals.get(count, 0.0) > 0
+    }
+    if "noise_squared" in means:
+        means["noise_rmse_sigma"] = means.pop("noise_squared") ** 0.5
+    return means

@@ -14,6 +14,32 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 _COLOURS = ("#1b6ca8", "#d1495b", "#3c896d", "#8d6a9f")
+# Panels of a DeNS run: title, and the monitor's figures with their labels.
+_DENOISING_PANELS = (
+    (
+        "denoising: noise",
+        {
+            "noise_mae_sigma": "MAE / sigma",
+            "noise_rmse_sigma": "RMSE / sigma",
+            "noise_cosine": "cosine",
+        },
+    ),
+    (
+        "training batches: errors, meV, meV/Å",
+        {
+            "energy_mae_corrupted_meV": "energy, corrupted structures",
+            "energy_mae_clean_meV": "energy, clean structures",
+            "forces_mae_uncorrupted_meV_per_A": "forces, uncorrupted atoms",
+        },
+    ),
+    (
+        "fraction corrupted",
+        {
+            "corrupted_fraction_structures": "of structures",
+            "corrupted_fraction_atoms": "of free atoms",
+        },
+    ),
+)
 
 
 def plot_learning_curve(
@@ -27,18 +53,18 @@ def plot_learning_curve(
         path: PNG file to write.
     """
     denoising = [record for record in history if "denoising" in record]
-    panels_across = 4 if denoising else 3
-    figure, axes = plt.subplots(
-        1, panels_across, figsize=(4.3 * panels_across, 3.8), layout="constrained"
+    panels_across = 3
+    figure, grid = plt.subplots(
+        2 if denoising else 1,
+        panels_across,
+        figsize=(4.3 * panels_across, 7.4 if denoising else 3.8),
+        layout="constrained",
+        squeeze=False,
     )
+    axes = grid[0]
     if denoising:
-        shown = ("noise_mae_sigma", "noise_rmse_sigma", "noise_cosine")
-        for colour, name in zip(_COLOURS, shown, strict=False):
-            points = [
-                (r["step"], r["denoising"][name]) for r in denoising if name in r["denoising"]
-            ]
-            axes[3].plot(*zip(*points, strict=True), marker="o", ms=3, color=colour, label=name)
-        axes[3].set(title="predicted noise, in units of sigma", xlabel="step")
+        for axis, (title, names) in zip(grid[1], _DENOISING_PANELS, strict=True):
+            _plot_denoising(axis, denoising, title, names)
     tasks = sorted({name for record in history for name in record.get("losses", {})})
     for colour, task in zip(_COLOURS, tasks, strict=False):
         points = [(r["step"], r["losses"][task]) for r in history if task in r.get("losses", {})]
@@ -58,12 +84,22 @@ def plot_learning_curve(
         axis.set(title=title, xlabel="step", yscale="log")
     if zero_forces:
         axes[1].plot([], [], color="grey", ls="--", lw=0.9, label="zero forces")
-    for axis in axes:
+    for axis in grid.flat:
         if axis.get_legend_handles_labels()[0]:
             axis.legend(fontsize=8)
         axis.grid(alpha=0.3)
     figure.savefig(path, dpi=130)
     plt.close(figure)
+
+
+def _plot_denoising(
+    axis: plt.Axes, history: list[dict[str, Any]], title: str, names: dict[str, str]
+) -> None:
+    for colour, (name, label) in zip(_COLOURS, names.items(), strict=False):
+        points = [(r["step"], r["denoising"][name]) for r in history if name in r["denoising"]]
+        if points:
+            axis.plot(*zip(*points, strict=True), marker="o", ms=3, color=colour, label=label)
+    axis.set(title=title, xlabel="step")
 
 
 def plot_parity(

@@ -12,6 +12,9 @@ from torchtnt.framework.state import State
 from torchtnt.framework.unit import TEvalUnit, TTrainUnit
 from tqdm import tqdm
 
+# Where lines are kept (a log), no bar.
+_LINE = "{percentage:3.0f}% {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_fmt}{postfix}]"
+
 
 class TaskLosses:
     """Records the loss of each task at every step.
@@ -55,8 +58,8 @@ class ProgressBar(Callback):
 
     Args:
         facts: lines to print at the start, e.g. {"scale": "sample"}.
-        refresh_seconds: how often the numbers change; where the output is no terminal,
-            a line is written every 15 s.
+        refresh_seconds: how often the numbers change (at most once a step); where the output
+            is no terminal, a line is written every 15 s.
     """
 
     def __init__(self, facts: dict[str, str], refresh_seconds: float = 0.5) -> None:
@@ -64,6 +67,7 @@ class ProgressBar(Callback):
         self.refresh_seconds = refresh_seconds
         self.losses: TaskLosses | None = None
         self.bar: tqdm | None = None
+        self.second_line: tqdm | None = None  # of a terminal, for DeNS
         self.shown = 0.0
         self.samples = 0
         self.since = 0.0
@@ -89,8 +93,10 @@ class ProgressBar(Callback):
             unit="step",
             mininterval=self.refresh_seconds if terminal else 15.0,
             dynamic_ncols=terminal,
-            ncols=None if terminal else 120,
+            bar_format=None if terminal else _LINE,
         )
+        if terminal and hasattr(unit, "monitor"):
+            self.second_line = tqdm(bar_format="{desc}", position=1, dynamic_ncols=True)
         self.since = self.shown = time.monotonic()
 
     def on_train_get_next_batch_end(self, state: State, unit: TTrainUnit) -> None:
@@ -106,13 +112,14 @@ class ProgressBar(Callback):
             per_step = sampler.per_rank * distutils.get_world_size()
             rate = self.samples * per_step / max(now - self.since, 1e-9)
             losses = {name: f"{float(loss):.3g}" for name, loss in self.losses.last.items()}
-            monitor = getattr(unit, "monitor", None)
-            if monitor is not None:
-                losses |= {name: f"{float(value):.2f}" for name, value in monitor.latest.items()}
             learning_rate = unit.optimizer.param_groups[0]["lr"]
-            self.bar.set_postfix(
-                {**losses, "lr": f"{learning_rate:.1e}", "samples/s": f"{rate:.1f}"}, refresh=False
-            )
+            figures = {**losses, "lr": f"{learning_rate:.1e}", "samples/s": f"{rate:.1f}"}
+            shown = ", ".join(f"{name}={value}" for name, value in figures.items())
+            denoising = unit.monitor.recent_line() if hasattr(unit, "monitor") else ""
+            if self.second_line is not None:
+                self.second_line.set_description_str(denoising)
+                denoising = ""
+            self.bar.set_postfix_str("; ".join(filter(None, (shown, denoising))), refresh=False)
             self.shown = self.since = now
             self.samples = 0
         self.bar.update(1)
@@ -122,5 +129,6 @@ class ProgressBar(Callback):
         self.since, self.samples = time.monotonic(), 0
 
     def on_train_end(self, state: State, unit: TTrainUnit) -> None:
-        if self.bar is not None:
-            self.bar.close()
+        for line in (self.second_line, self.bar):
+            if line is not None:
+                line.close()

@@ -1,0 +1,128 @@
+"""The table and the plot of the comparison, from stored results."""
+
+from __future__ import annotations
+
+import platform
+import statistics
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import torch
+
+from gain.plan import PLAIN, Arm, Experiment
+
+_COLOURS = {
+    "plain": "#555555",
+    "half": "#aaaaaa",
+    "dens": "#1b6ca8",
+    "unencoded": "#d1495b",
+    "all_atoms": "#3c896d",
+}
+FORCES, ENERGY = "forces_mae_meV_per_A", "energy_mae_meV"
+
+# {(experiment, arm, seed): result of gain.runs.Run}
+Results = dict[tuple[str, str, int], dict]
+
+
+def markdown(plan_text: str, experiments: list[Experiment], results: Results, plot: str) -> str:
+    """The report of a plan's runs, with its plan on top."""
+    lines = [plan_text.strip(), "", "## Results", "", _machine(results), ""]
+    for experiment in experiments:
+        lines += [f"### {experiment.title}", "", *_table(experiment, results), ""]
+    lines += [f"![Validation error against the step]({plot})", ""]
+    return "\n".join(lines)
+
+
+def _machine(results: Results) -> str:
+    hours = sum(r["wall_seconds"] for r in results.values()) / 3600
+    return (
+        f"{len(results)} runs, {hours:.1f} hours of runs of one thread each. Python "
+        f"{platform.python_version()}, torch {torch.__version__}, {platform.machine()}."
+    )
+
+
+def _table(experiment: Experiment, results: Results) -> list[str]:
+    """Means and sample standard deviations over the seeds, and differences seed by seed."""
+    tests = experiment.test_splits
+    head = ["training", "steps", "seeds", "val forces"]
+    head += [f"{t} {what}" for t in tests for what in ("forces", "vs. without DeNS", "energy")]
+    head += ["s per run"]
+    lines = ["| " + " | ".join(head) + " |", "|---|" + "---:|" * (len(head) - 1)]
+    baseline = _of(experiment, PLAIN, results)
+    for arm in experiment.arms:
+        runs = _of(experiment, arm, results)
+        if not runs:
+            lines.append(f"| {arm.title} | not run |" + " |" * (len(head) - 2))
+            continue
+        cells = [arm.title, str(next(iter(runs.values()))["steps"]), str(len(runs))]
+        cells.append(_spread([r["splits"]["val"][FORCES] for r in runs.values()]))
+        for test in tests:
+            cells.append(_spread([r["splits"][test][FORCES] for r in runs.values()]))
+            cells.append("" if arm == PLAIN else _paired(runs, baseline, test))
+            cells.append(_spread([r["splits"][test][ENERGY] for r in runs.values()]))
+        cells.append(f"{statistics.mean(r['wall_seconds'] for r in runs.values()):.0f}")
+        lines.append("| " + " | ".join(cells) + " |")
+    return lines
+
+
+def _of(experiment: Experiment, arm: Arm, results: Results) -> dict[int, dict]:
+    return {
+        seed: results[key]
+        for seed in experiment.seeds
+        if (key := (experiment.name, arm.name, seed)) in results
+    }
+
+
+def _spread(values: list[float]) -> str:
+    mean = statistics.mean(values)
+    return f"{mean:.1f}" + (f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else "")
+
+
+def _paired(runs: dict[int, dict], baseline: dict[int, dict], test: str) -> str:
+    """Relative differences of the seeds that both arms have: mean, and how many are lower."""
+    both = sorted(runs.keys() & baseline.keys())
+    if not both:
+        return "no pair"
+    ratios = [
+        runs[s]["splits"][test][FORCES] / baseline[s]["splits"][test][FORCES] - 1 for s in both
+    ]
+    lower = sum(ratio < 0 for ratio in ratios)
+    return f"{100 * statistics.mean(ratios):+.1f} % (lower in {lower} of {len(both)})"
+
+
+def plot_curves(experiments: list[Experiment], results: Results, path: Path) -> None:
+    """Validation force MAE against the step: a panel per experiment, a line per arm."""
+    figure, axes = plt.subplots(
+        1,
+        len(experiments),
+        figsize=(4.4 * len(experiments), 3.9),
+        layout="constrained",
+        squeeze=False,
+    )
+    for axis, experiment in zip(axes[0], experiments, strict=True):
+        lows = []
+        for arm in experiment.arms:
+            runs = _of(experiment, arm, results)
+            if not runs:
+                continue
+            colour = _COLOURS[arm.name]
+            curves = [[p for p in r["curve"] if p[0] > 0] for r in runs.values()]
+            for curve in curves:
+                axis.plot(*zip(*curve, strict=True), color=colour, lw=0.6, alpha=0.45)
+            steps = [point[0] for point in curves[0]]
+            errors = [[point[1] for point in curve] for curve in curves]
+            means = [statistics.mean(values) for values in zip(*errors, strict=True)]
+            axis.plot(steps, means, color=colour, lw=2, label=arm.title)
+            lows.append(min(means))
+        axis.set(title=experiment.title, xlabel="step", yscale="log")
+        axis.yaxis.set_major_formatter("{x:.0f}")
+        axis.yaxis.set_minor_formatter("{x:.0f}")
+        if lows:
+            axis.set_ylim(0.9 * min(lows), 2.2 * min(lows))
+        axis.legend(fontsize=8)
+    figure.axes[0].set_ylabel("validation force MAE, meV/Å")
+    figure.savefig(path, dpi=130)
+    plt.close(figure)

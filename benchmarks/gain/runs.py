@@ -1,0 +1,102 @@
+"""One training run of the comparison: its command and its result."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gain.frames import subset_folder
+from gain.plan import Arm, Experiment
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+# One thread per run, and an allocator that keeps its memory: a small model's steps otherwise spend
+# a seventh of their time in page faults.
+ENVIRONMENT = {
+    "OMP_NUM_THREADS": "1",
+    "OMP_WAIT_POLICY": "passive",
+    "MALLOC_MMAP_THRESHOLD_": "1000000000",
+    "MALLOC_TRIM_THRESHOLD_": "10000000000",
+    "MALLOC_TOP_PAD_": "67108864",
+}
+_MAIN = "from fairchem.core._cli import main; main()"
+
+
+@dataclass(frozen=True)
+class Run:
+    """An arm of an experiment with one seed; restartable by executing it again."""
+
+    experiment: Experiment
+    arm: Arm
+    seed: int
+    out: Path
+
+    @property
+    def name(self) -> str:
+        return f"{self.experiment.name}-{self.arm.name}-{self.seed}"
+
+    @property
+    def folder(self) -> Path:
+        return self.out / "runs" / self.name
+
+    def execute(self) -> dict[str, Any]:
+        """Train to the end with one thread, from the last checkpoint if there is one.
+
+        Returns:
+            ``steps``, ``splits`` (metrics of the last weights), ``curve`` (step, validation force
+            MAE in meV/Å, energy MAE in meV), ``losses`` (mean per task before each of these),
+            ``denoising`` (the unit's figures at the end), ``wall_seconds``, ``cpu_seconds``.
+
+        Raises:
+            RuntimeError: the training failed; its last lines are in the message.
+        """
+        data = subset_folder(self.experiment, self.seed, self.out)
+        command = [
+            sys.executable, "-c", _MAIN, "-c", str(CONFIGS / self.arm.config(self.experiment)),
+            f"run_dir={self.out / 'runs'}", f"run_name={self.name}", f"seed={self.seed}",
+            f"data_root={data}", "job.device_type=CPU", "checkpoint_every_n_steps=1000",
+            *self.experiment.overrides, *self.arm.overrides(self.experiment),
+        ]  # fmt: skip
+        self.folder.mkdir(parents=True, exist_ok=True)
+        start = time.monotonic()
+        with (self.folder / "log.txt").open("a") as log:
+            process = subprocess.Popen(
+                command, env={**os.environ, **ENVIRONMENT}, stdout=log, stderr=log
+            )
+            _, status, usage = os.wait4(process.pid, 0)
+        self._add_seconds(time.monotonic() - start, usage.ru_utime + usage.ru_stime)
+        if status:
+            lines = (self.folder / "log.txt").read_text().splitlines()
+            raise RuntimeError(f"{self.name} failed:\n" + "\n".join(lines[-15:]))
+        return self._result()
+
+    def _add_seconds(self, wall: float, cpu: float) -> None:
+        path = self.folder / "seconds.json"
+        spent = json.loads(path.read_text()) if path.exists() else []
+        path.write_text(json.dumps([*spent, {"wall": wall, "cpu": cpu}]))
+
+    def _result(self) -> dict[str, Any]:
+        results = self.folder / "results"
+        metrics = json.loads((results / "metrics.json").read_text())
+        lines = (results / "history.jsonl").read_text().splitlines()
+        history = [json.loads(line) for line in lines]
+        spent = json.loads((self.folder / "seconds.json").read_text())
+        validated = [(record["step"], record["splits"]["val"]) for record in history]
+        curve = [
+            (step, round(v["forces_mae_meV_per_A"], 3), round(v["energy_mae_meV"], 3))
+            for step, v in validated
+        ]
+        return {
+            "steps": metrics["steps"],
+            "splits": metrics["splits"],
+            "curve": curve,
+            "losses": [record.get("losses") for record in history],
+            "denoising": metrics.get("denoising"),
+            "wall_seconds": sum(part["wall"] for part in spent),
+            "cpu_seconds": sum(part["cpu"] for part in spent),
+        }

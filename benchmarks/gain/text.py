@@ -1,0 +1,47 @@
+"""The plan in words, printed above its results."""
+
+_SETTINGS = """\
+Written before the runs; nothing in it was changed after one of them.
+
+- Arms: without DeNS (`eqv2_md17.yml`, `eqv2_oc20.yml`), DeNS, and DeNS without force encoding
+  (`eqv2_dens_*.yml` with `dens=full` and `dens=no_force_encoding`). Model, frames, order of frames,
+  steps, learning rate and its schedule are the same in all arms; DeNS adds the force embedding and
+  the noise head, whose parameters are not used at test time.
+- A seed draws its own training and validation frames from the pool, initial weights, order of
+  frames, and corruption. All arms of a seed have the same frames.
+- rMD17: conservative forces, and DeNS as in Table 9 of the paper (p 0.25, lambda 5 decaying
+  linearly to 0, sigma 0.05 Å, r 0.25; lambda_E 1, lambda_F 80). Model: `scale=md17` (2 blocks,
+  L_max 2, 32 channels) with R = 8, learning rate 0.002, cosine schedule, AdamW, EMA 0.99.
+- OC20: direct forces, the recipe of `scale=sample`. Tests are frames of the training trajectories
+  that were left out (`val_id`) and whole trajectories of other systems (`val_ood`).
+- Errors are MAEs of the EMA weights after the last step: no early stopping, no choice among
+  checkpoints. The test splits are predicted once, at the end.
+- Numbers are means ± sample standard deviations over the seeds, forces in meV/Å, energies in meV;
+  "vs. without DeNS" is the mean of the relative differences of force MAE seed by seed.
+"""
+
+PLAN_TEXT = {
+    "default": f"""# The gain from DeNS, measured
+
+    python benchmarks/dens_gain.py
+
+## Plan
+
+{_SETTINGS}
+- Steps and learning rate were chosen with the arm without DeNS on a seed that is not used here
+  (seed 100): ethanol with 100 frames has then fitted its training frames (its training loss falls
+  to a fiftieth) and its validation error hardly moves over the last quarter.
+""",
+    "quick": f"""# The gain from DeNS: does everything run?
+
+Far too few steps for a result.
+
+{_SETTINGS}""",
+    "full": f"""# The gain from DeNS on eight molecules
+
+    python benchmarks/dens_gain.py --full --data FOLDER
+
+## Plan
+
+{_SETTINGS}""",
+}
