@@ -5,6 +5,7 @@ Configs and checkpoints name them by their full path, which works without an imp
 """
 
 from eqv2_plugin.backbone import EquiformerV2Backbone
+from eqv2_plugin.data.lmdb import LmdbDataset, OC22LmdbDataset
 from eqv2_plugin.heads.conservative import ConservativeHead
 from eqv2_plugin.heads.energy import EnergyHead
 from eqv2_plugin.heads.forces import ForceHead
@@ -18,6 +19,8 @@ __all__ = [
     "EquiformerV2",
     "EquiformerV2Backbone",
     "ForceHead",
+    "LmdbDataset",
+    "OC22LmdbDataset",
     "StressHead",
     "__version__",
 ]

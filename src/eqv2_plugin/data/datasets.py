@@ -41,9 +41,10 @@ def create_datasets(
     located = {}
     for split, options in splits.items():
         source = _source(root, options["src"], f"{name}.{split}", how_to_get)
-        located[split] = {**options, "src": str(source)}
+        # fairchem refuses lin_ref, which oc22_lmdb has, beside the splits but not in them.
+        located[split] = {**reader, **options, "src": str(source)}
     config = {
-        **reader,
+        "format": reader["format"],
         "transforms": {"common_transform": {"dataset_name": name}},
         "splits": located,
     }
@@ -76,16 +77,19 @@ def _source(root: str | None, src: str, name: str, how_to_get: str) -> Path:
 
 
 def _check_readable(datasets: ConcatDataset) -> None:
-    """fairchem skips database files that it cannot open; a lost shard must not go unseen."""
+    """Read one frame of each split, and see that no shard was lost.
+
+    fairchem's ``ase_db`` reader skips database files that it cannot open.
+    """
     for subset in datasets.datasets:
         reader = subset.dataset
         source = Path(reader.config["src"])
         opened = getattr(reader, "dbs", None)
-        if opened is None:
-            continue
-        shards = [source] if source.is_file() else sorted(source.glob("*.aselmdb"))
-        if len(opened) < len(shards):
-            raise ValueError(
-                f"only {len(opened)} of the {len(shards)} database files in {source} can be opened"
-            )
+        if opened is not None:
+            shards = [source] if source.is_file() else sorted(source.glob("*.aselmdb"))
+            if len(opened) < len(shards):
+                raise ValueError(
+                    f"only {len(opened)} of the {len(shards)} database files in {source} can be "
+                    "opened"
+                )
         subset[0]

@@ -1,0 +1,147 @@
+"""One stored structure: the pickled ``Data`` of any vintage as checked numpy arrays."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from eqv2_plugin.data.lmdb.pickled_arrays import NumpyArray
+from eqv2_plugin.data.lmdb.unpickler import PickledObject, restricted_loads
+
+ENERGIES = ("energy", "y_init", "y_relaxed")
+VECTORS = ("forces", "pos_relaxed")
+COUNTS = ("nads", "oc22")
+# Names before fairchem-core 1, for the same labels.
+ALIASES = {"y": "energy", "force": "forces"}
+
+
+@dataclass(slots=True)
+class Record:
+    """One structure. Positions and vectors keep the dtype they were stored in.
+
+    Attributes:
+        positions: [n, 3] in Å, as stored (atoms may lie outside the cell).
+        numbers: [n] int64.
+        cell: [3, 3] in Å, rows are the vectors.
+        pbc: [3] bool; True where the record has none, as in all of OC20 and OC22.
+        tags: [n] int64; zeros where the record has none, as in ASE.
+        fixed: [n] int64, 1 for fixed atoms; zeros where the record has none.
+        sid, fid: system and frame, if stored ("random1234567" of the download is 1234567).
+        energies: those of ``ENERGIES`` that are stored, eV.
+        vectors: those of ``VECTORS`` that are stored, [n, 3], eV/Å or Å.
+        counts: those of ``COUNTS`` that are stored.
+    """
+
+    positions: np.ndarray
+    numbers: np.ndarray
+    cell: np.ndarray
+    pbc: np.ndarray
+    tags: np.ndarray
+    fixed: np.ndarray
+    sid: str | None
+    fid: int | None
+    energies: dict[str, float]
+    vectors: dict[str, np.ndarray]
+    counts: dict[str, int]
+
+    @property
+    def labels(self) -> list[str]:
+        """Names of all stored labels."""
+        return [*self.energies, *self.vectors]
+
+
+def read_record(pickled: bytes) -> Record:
+    """Read what fairchem-core 1 and its predecessors pickled for one structure.
+
+    ``y`` and ``force`` are read as ``energy`` and ``forces``. Stored edges and their
+    distances are left out: models find the neighbours themselves.
+
+    Raises:
+        ValueError: not such a pickle, an attribute missing, or of the wrong shape.
+    """
+    stored = stored_attributes(pickled)
+    for old, new in ALIASES.items():
+        if old in stored and new in stored:
+            raise ValueError(f"it has both {old!r} and {new!r}, two names of one label")
+    stored = {ALIASES.get(name, name): value for name, value in stored.items()}
+    numbers = _array(stored, "atomic_numbers", None).astype(np.int64)
+    n = len(numbers)
+    if n == 0:
+        raise ValueError("it has no atoms")
+    positions = _array(stored, "pos", (n, 3))
+    if "natoms" in stored and _number(stored, "natoms") != n:
+        raise ValueError(f"natoms={stored['natoms']} for {n} atomic numbers")
+    return Record(
+        positions=positions,
+        numbers=numbers,
+        cell=_array(stored, "cell", (3, 3)),
+        pbc=_array(stored, "pbc", (3,)).astype(bool) if "pbc" in stored else np.ones(3, bool),
+        tags=_per_atom(stored, "tags", n),
+        fixed=_per_atom(stored, "fixed", n),
+        sid=_sid(stored),
+        fid=int(_number(stored, "fid")) if "fid" in stored else None,
+        energies={name: float(_number(stored, name)) for name in ENERGIES if name in stored},
+        vectors={name: _array(stored, name, (n, 3)) for name in VECTORS if name in stored},
+        counts={name: int(_number(stored, name)) for name in COUNTS if name in stored},
+    )
+
+
+def stored_attributes(pickled: bytes) -> dict[str, Any]:
+    """The attributes of a pickled ``Data`` of PyG 1 or 2 that are not None.
+
+    Raises:
+        ValueError: not such a pickle.
+    """
+    data = restricted_loads(pickled)
+    try:
+        state = data.state
+        if "_store" in state:  # since PyG 2
+            state = state["_store"].state["_mapping"]
+    except (AttributeError, KeyError) as error:
+        raise ValueError("it is no pickled Data object of PyTorch Geometric") from error
+    if any(isinstance(value, PickledObject) for value in state.values()):
+        raise ValueError("it holds another object where an array or a number should be")
+    return {
+        name: value.value if isinstance(value, NumpyArray) else value
+        for name, value in state.items()
+        if value is not None
+    }
+
+
+def _array(stored: dict[str, Any], name: str, shape: tuple[int, ...] | None) -> np.ndarray:
+    """The attribute in this shape (leading ones dropped), or flat with any length."""
+    if name not in stored:
+        raise ValueError(f"it has no {name!r}")
+    array = np.asarray(stored[name])
+    if array.dtype.kind not in "fiub":
+        raise ValueError(f"{name!r} does not hold numbers")
+    if shape is None and array.ndim == 1:
+        return array
+    if shape is None or array.shape not in (shape, (1, *shape)):
+        raise ValueError(f"{name!r} has shape {array.shape}, not {shape or 'one number per atom'}")
+    return array.reshape(shape)
+
+
+def _per_atom(stored: dict[str, Any], name: str, n: int) -> np.ndarray:
+    if name not in stored:
+        return np.zeros(n, np.int64)
+    return _array(stored, name, (n,)).astype(np.int64)
+
+
+def _number(stored: dict[str, Any], name: str) -> Any:
+    value = stored[name]
+    if isinstance(value, (int, float)):
+        return value
+    array = np.asarray(value)
+    if array.size != 1 or array.dtype.kind not in "fiub":
+        raise ValueError(f"{name!r} is not one number")
+    return array.item()
+
+
+def _sid(stored: dict[str, Any]) -> str | None:
+    sid = stored.get("sid")
+    if sid is None or isinstance(sid, str):
+        return sid
+    return str(int(_number(stored, "sid")))
