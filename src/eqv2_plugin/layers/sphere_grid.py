@@ -48,8 +48,7 @@ class SphereGrid(ExactConstants):
 class _SampledSiLU(torch.autograd.Function):
     """``from_grid @ silu(to_grid @ x)``, a few rows at a time, samples never kept.
 
-    The backward pass computes the samples again. Where a second derivative is wanted it
-    uses differentiable operations on all rows at once.
+    The first and second derivatives compute the samples again.
     """
 
     @staticmethod
@@ -64,25 +63,50 @@ class _SampledSiLU(torch.autograd.Function):
     @staticmethod
     def backward(ctx, gradient):
         features, to_grid, from_grid = ctx.saved_tensors
-        if torch.is_grad_enabled():
-            return _gradient(features, gradient, to_grid, from_grid), None, None
+        return _SampledSiLUGradient.apply(features, gradient, to_grid, from_grid), None, None
+
+
+class _SampledSiLUGradient(torch.autograd.Function):
+    """``to_grid^T @ (silu'(to_grid @ x) * (from_grid^T @ y))``, likewise.
+
+    Conservative training differentiates it once more; beyond that ordinary operations serve.
+    """
+
+    @staticmethod
+    def forward(ctx, features, gradient, to_grid, from_grid):
+        ctx.save_for_backward(features, gradient, to_grid, from_grid)
         out = torch.empty_like(features)
         for rows in _pieces(features, to_grid):
-            out[rows] = _gradient(features[rows], gradient[rows], to_grid, from_grid)
-        return out, None, None
+            samples = torch.matmul(to_grid, features[rows])
+            through = torch.matmul(from_grid.T, gradient[rows])
+            through = torch.ops.aten.silu_backward(through, samples)
+            out[rows] = torch.matmul(to_grid.T, through)
+        return out
+
+    @staticmethod
+    def backward(ctx, second):
+        features, gradient, to_grid, from_grid = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            return *_second(features, gradient, second, to_grid, from_grid), None, None
+        of_features, of_gradient = torch.empty_like(features), torch.empty_like(gradient)
+        for rows in _pieces(features, to_grid):
+            of_features[rows], of_gradient[rows] = _second(
+                features[rows], gradient[rows], second[rows], to_grid, from_grid
+            )
+        return of_features, of_gradient, None, None
 
 
-def _gradient(features, gradient, to_grid, from_grid):
-    """Gradient of the sampled SiLU with respect to the features."""
+def _second(features, gradient, second, to_grid, from_grid):
+    """Gradients of ``sum(second * _SampledSiLUGradient)`` by features and gradient."""
     samples = torch.matmul(to_grid, features)
     through = torch.matmul(from_grid.T, gradient)
-    if torch.is_grad_enabled():
-        sigmoid = torch.sigmoid(samples)
-        through = through * (sigmoid * (1 + samples * (1 - sigmoid)))
-    else:
-        # One fused pass, which cannot be differentiated again.
-        through = torch.ops.aten.silu_backward(through, samples)
-    return torch.matmul(to_grid.T, through)
+    direction = torch.matmul(to_grid, second)
+    sigmoid = torch.sigmoid(samples)
+    slope = sigmoid * (1 - sigmoid)
+    curvature = slope * (2 + samples * (1 - 2 * sigmoid))
+    of_gradient = torch.matmul(from_grid, direction * (sigmoid + samples * slope))
+    of_features = torch.matmul(to_grid.T, direction * through * curvature)
+    return of_features, of_gradient
 
 
 def _pieces(features: torch.Tensor, to_grid: torch.Tensor) -> list[slice]:
