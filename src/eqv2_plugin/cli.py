@@ -8,6 +8,8 @@ import sys
 from collections import defaultdict
 from collections.abc import Sequence
 
+from eqv2_plugin.data.commands import add_parsers as add_data_parsers
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit status."""
@@ -16,12 +18,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     info = commands.add_parser("info", help="what model and training a config describes")
     info.add_argument("--config", required=True, help="a file of configs/")
     info.add_argument("overrides", nargs="*", help="as for fairchem -c, e.g. scale=oc20_2m")
+    info.set_defaults(run=lambda options: config_info(options.config, options.overrides))
+    data = commands.add_parser("data", help="data sets: convert, fit references, check")
+    add_data_parsers(data.add_subparsers(dest="data_command", required=True))
     options = parser.parse_args(arguments)
     try:
-        return config_info(options.config, options.overrides)
+        return options.run(options)
     except Exception as error:
         print(f"eqv2: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("eqv2: interrupted", file=sys.stderr)
+        return 130
 
 
 def config_info(config_path: str, overrides: Sequence[str]) -> int:

@@ -1,0 +1,169 @@
+"""The folder that a conversion fills: what it was begun with, what is finished, what is whole.
+
+A shard and its record lie in a hidden folder until all are finished; fairchem, which reads every
+database in a folder, cannot take some of them for all. ``metadata.npz`` comes last.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from eqv2_plugin.data.conversion.record import Record, save_npz
+from eqv2_plugin.data.conversion.shard import Shard, writing_to
+
+METADATA = "metadata.npz"
+# Hidden, or fairchem would try to read what is in it.
+_WORK = ".conversion"
+_MANIFEST = "manifest.json"
+# Locks are a help against two runs at once; some file systems of clusters have none.
+_NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK)
+# The workers of a killed run hold its lock until they notice, well within this time.
+_LOCK_SECONDS = 5.0
+
+
+class OutputFolder:
+    """The folder of one conversion, opened by ``open_output``."""
+
+    def __init__(self, path: Path, shards: Sequence[Shard]) -> None:
+        self.path = path
+        self.work = path / _WORK
+        self.shards = shards
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether all is done."""
+        return (self.path / METADATA).is_file()
+
+    def is_finished(self, shard: Shard) -> bool:
+        """Whether the shard is written and recorded."""
+        return (self.work / shard.record).is_file() and self.database(shard).is_file()
+
+    def database(self, shard: Shard) -> Path:
+        """Where the database of a shard is now."""
+        published = self.path / shard.database
+        return published if published.is_file() else self.work / shard.database
+
+    def record(self, shard: Shard) -> Record:
+        """The record of a finished shard."""
+        return Record.load(self.work / shard.record)
+
+    def remove_unfinished(self) -> None:
+        """Remove what a killed run left."""
+        for path in self.work.glob("*.part*"):
+            path.unlink(missing_ok=True)
+
+    def publish(self, records: Sequence[Record]) -> None:
+        """Put all databases in place, and then ``metadata.npz`` with ``natoms``.
+
+        Raises:
+            OSError: the folder cannot be written.
+        """
+        natoms = np.concatenate([record.natoms for record in records], dtype=np.int64)
+        with writing_to(self.path):
+            for shard in self.shards:
+                os.replace(self.database(shard), self.path / shard.database)
+            save_npz(self.work / METADATA, natoms=natoms)
+            os.replace(self.work / METADATA, self.path / METADATA)
+
+
+@contextmanager
+def open_output(
+    path: Path, shards: Sequence[Shard], begun_with: Mapping[str, Any]
+) -> Iterator[OutputFolder]:
+    """Make the folder, or go on with it if it was begun with the same sources and options.
+
+    Args:
+        path: of the folder.
+        shards: to be written there.
+        begun_with: what tells this conversion from others, fit for JSON.
+
+    Raises:
+        ValueError: the folder holds something else, or another conversion.
+        RuntimeError: another run is writing there now.
+        OSError: the folder cannot be made.
+    """
+    folder = OutputFolder(path, shards)
+    if path.exists() and not path.is_dir():
+        raise ValueError(f"{path} is a file: choose another --out")
+    _refuse_strangers(folder)
+    folder.work.mkdir(parents=True, exist_ok=True)
+    with (folder.work / "lock").open("w") as lock:
+        _lock(lock.fileno(), path)
+        _compare_manifest(folder, json.loads(json.dumps(begun_with)))
+        folder.remove_unfinished()
+        yield folder
+
+
+def _refuse_strangers(folder: OutputFolder) -> None:
+    """fairchem would read any other database in the folder, too."""
+    if not folder.path.exists():
+        return
+    ours = set()
+    if (folder.work / _MANIFEST).is_file():
+        ours = {METADATA, *(shard.database for shard in folder.shards)}
+    strangers = sorted(
+        p.name for p in folder.path.iterdir() if p.name not in ours and p.name[0] != "."
+    )
+    if strangers:
+        raise ValueError(
+            f"{folder.path} holds something else ({', '.join(strangers[:3])}"
+            f"{', ...' if len(strangers) > 3 else ''}): choose another --out, or remove it"
+        )
+
+
+def _compare_manifest(folder: OutputFolder, begun_with: Mapping[str, Any]) -> None:
+    manifest = folder.work / _MANIFEST
+    if not manifest.is_file():
+        unfinished = folder.work / f"{_MANIFEST}.part"
+        unfinished.write_text(json.dumps(begun_with, indent=1))
+        os.replace(unfinished, manifest)
+        return
+    try:
+        before = json.loads(manifest.read_text())
+    except ValueError as error:
+        raise ValueError(f"{manifest} is damaged: remove {folder.path} and begin anew") from error
+    for what in sorted(before.keys() | begun_with.keys()):
+        if before.get(what) != begun_with.get(what):
+            raise ValueError(
+                f"{folder.path} was begun with {_difference(what, before, begun_with)}. Choose "
+                "another --out, or remove the folder"
+            )
+
+
+def _difference(what: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
+    if what != "files":
+        return f"another {what}: {before.get(what)} then, {after.get(what)} now"
+    then, now = before.get(what, {}), after.get(what, {})
+    changed = sorted(n for n in then.keys() | now.keys() if then.get(n) != now.get(n))
+    return (
+        f"other sources: {len(changed)} file(s) are new, gone or of another size, the first is "
+        f"{changed[0]}"
+    )
+
+
+def _lock(handle: int, path: Path) -> None:
+    end = time.monotonic() + _LOCK_SECONDS
+    while True:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError as error:
+            if time.monotonic() > end:
+                raise RuntimeError(
+                    f"another run is writing to {path}: let it finish or end it"
+                ) from error
+            time.sleep(0.1)
+        except OSError as error:
+            if error.errno in _NO_LOCKS:
+                return
+            raise

@@ -1,0 +1,146 @@
+"""Data files of other kinds: extxyz, ASE trajectories, ASE databases and LMDBs of fairchem 1."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from io import StringIO
+from itertools import count, islice
+from pathlib import Path
+
+import ase.io
+from ase import Atoms
+from ase.db import connect
+from ase.io.trajectory import Trajectory
+
+from eqv2_plugin.data.conversion.atoms import frame_of_atoms
+from eqv2_plugin.data.conversion.frame import Frame
+from eqv2_plugin.data.conversion.lines import is_blank_to_the_end, read_lines
+
+
+@dataclass(frozen=True)
+class FileSource:
+    """One file with frames of any kind in ``READERS``."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        return str(self.path)
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        return (self.path,)
+
+    def frames(self, notes: Counter[str]) -> Iterator[Frame]:
+        """Stream the frames; what cannot be kept is counted in ``notes``.
+
+        Raises:
+            ValueError: the file is damaged, or an id is not usable.
+        """
+        frames = READERS[_kind(self.path)](self.path)
+        for index in count():
+            where = f"{self.path}, frame {index}"
+            try:
+                atoms = next(frames, None)
+            except Exception as error:  # each reader has errors of its own
+                raise ValueError(f"{where} cannot be read: {error}") from error
+            if atoms is None:
+                return
+            yield frame_of_atoms(atoms, _stem(self.path), index, where, notes)
+
+
+def find_sources(paths: Sequence[Path]) -> list[FileSource]:
+    """The files given, and of each folder given its files of a known kind, by name.
+
+    Raises:
+        FileNotFoundError: a path is not there, or a folder has no such file.
+        ValueError: a file is of no known kind, given twice, or part of an OC20 download.
+    """
+    known = ", ".join(READERS)
+    found: list[Path] = []
+    for path in paths:
+        if path.is_dir():
+            files = sorted(p for p in path.iterdir() if _kind(p) in READERS and p.is_file())
+            if not files:
+                raise FileNotFoundError(f"no file of a known kind ({known}) in {path}")
+            found += files
+        elif not path.exists():
+            raise FileNotFoundError(f"{path} does not exist")
+        elif _kind(path) not in READERS:
+            raise ValueError(f"{path} is of no known kind; known are {known}")
+        else:
+            found.append(path)
+    for path, times in Counter(p.resolve() for p in found).items():
+        if times > 1:
+            raise ValueError(f"{path} is given {times} times: give it once")
+        if _is_part_of_download(path):
+            raise ValueError(
+                f"{path} has its ids and reference energies in the .txt file beside it: use eqv2 "
+                "data oc20"
+            )
+    return [FileSource(path) for path in found]
+
+
+def _kind(path: Path) -> str:
+    """The suffix, with that of a packed file: ".traj", ".extxyz.xz"."""
+    suffixes = path.suffixes
+    return "".join(suffixes[-2:] if suffixes[-1:] == [".xz"] else suffixes[-1:])
+
+
+def _stem(path: Path) -> str:
+    return path.name.removesuffix(_kind(path))
+
+
+def _is_part_of_download(path: Path) -> bool:
+    return "xyz" in _kind(path) and any(
+        path.with_name(f"{_stem(path)}.txt{packed}").exists() for packed in ("", ".xz")
+    )
+
+
+def _read_extxyz(path: Path) -> Iterator[Atoms]:
+    # ASE reads a whole file into memory, so it gets one frame at a time.
+    lines = read_lines(path)
+    for head in lines:
+        if is_blank_to_the_end(head, lines):
+            return
+        frame = [head, *islice(lines, int(head) + 1)]
+        # A number cut short is still a number: only the newline shows that it is whole.
+        if len(frame) < int(head) + 2 or not frame[-1].endswith(b"\n"):
+            raise ValueError("the file ends within it. It is cut short: make it anew")
+        yield ase.io.read(StringIO(b"".join(frame).decode()), format="extxyz")
+
+
+def _read_trajectory(path: Path) -> Iterator[Atoms]:
+    with Trajectory(path) as trajectory:
+        yield from trajectory
+
+
+def _read_database(path: Path) -> Iterator[Atoms]:
+    options = {"readonly": True} if path.suffix == ".aselmdb" else {}
+    database = connect(path, use_lock_file=False, **options)
+    for row in database.select():
+        atoms = row.toatoms()
+        atoms.info |= {**row.key_value_pairs, **row.data}
+        yield atoms
+
+
+def _read_lmdb(path: Path) -> Iterator[Atoms]:
+    # Imports torch, which the other kinds do not need.
+    from eqv2_plugin.data.lmdb.frames import lmdb_frames
+
+    yield from lmdb_frames(path)
+
+
+# Suffix of a file: its reader.
+READERS: dict[str, Callable[[Path], Iterator[Atoms]]] = {
+    ".extxyz": _read_extxyz,
+    ".extxyz.xz": _read_extxyz,
+    ".xyz": _read_extxyz,
+    ".xyz.xz": _read_extxyz,
+    ".traj": _read_trajectory,
+    ".db": _read_database,
+    ".aselmdb": _read_database,
+    ".lmdb": _read_lmdb,
+}
