@@ -2,36 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-import numpy as np
-import torch
-from fairchem.core.modules.normalization.element_references import ElementReferences
 from fairchem.core.modules.normalization.normalizer import Normalizer
 
-# eV per atom; fitted references of real elements lie within some 20 eV.
-_IMPLAUSIBLE = 1e3
-_FILES = {"oc22_linear": "oc22_linfit_coeffs.npz"}
+from eqv2_plugin.data.references.coefficients import (
+    PUBLISHED,
+    element_references,
+    written_out_references,
+)
 
-
-def element_references(name: str) -> ElementReferences:
-    """Published references by name.
-
-    A least-squares fit says nothing of elements that its data lacks (some coefficients of
-    the published file are 1e10 eV): these become NaN, so that no plausible energy results.
-
-    Args:
-        name: "oc22_linear", the linear fit of OC22 total energies (eV per atom).
-
-    Raises:
-        ValueError: unknown name.
-    """
-    if name not in _FILES:
-        raise ValueError(f"unknown element references {name!r}; known: {', '.join(_FILES)}")
-    with np.load(Path(__file__).parent / _FILES[name], allow_pickle=False) as file:
-        coefficients = file["coeff"].astype(np.float32)
-    coefficients[np.abs(coefficients) > _IMPLAUSIBLE] = np.nan
-    return ElementReferences(torch.from_numpy(coefficients))
+__all__ = ["PUBLISHED", "element_references", "normalizer", "written_out_references"]
 
 
 def normalizer(mean: float, rmsd: float) -> Normalizer:

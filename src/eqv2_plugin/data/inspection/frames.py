@@ -1,0 +1,90 @@
+"""One frame of a data set as plain arrays, exactly as it is stored."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from numbers import Real
+
+import numpy as np
+from ase import Atoms
+from ase.constraints import FixAtoms
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Attributes:
+    index: in its data set.
+    sid: system id; None where none is stored.
+    fid: number of the frame in its system; None where none is stored.
+    numbers: [atoms] atomic numbers.
+    positions: [atoms, 3] Å.
+    cell: [3, 3] Å, rows are vectors.
+    pbc: [3] periodic directions.
+    tags: [atoms].
+    fixed: [atoms] held in place.
+    forces: [atoms, 3] eV/Å, raw also on fixed atoms; None without label.
+    scalars: every number stored with the frame, the label "energy" (eV) among them.
+    """
+
+    index: int
+    sid: str | None
+    fid: str | None
+    numbers: np.ndarray
+    positions: np.ndarray
+    cell: np.ndarray
+    pbc: np.ndarray
+    tags: np.ndarray
+    fixed: np.ndarray
+    forces: np.ndarray | None = None
+    scalars: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def energy(self) -> float | None:
+        return self.scalars.get("energy")
+
+    @property
+    def free_forces(self) -> np.ndarray | None:
+        """[free atoms, 3] eV/Å."""
+        return None if self.forces is None else self.forces[~self.fixed]
+
+    @property
+    def name(self) -> str:
+        """What a person would search for."""
+        if self.sid is None:
+            return f"number {self.index} of the data set"
+        return self.sid if self.fid is None else f"{self.sid}, frame {self.fid}"
+
+
+def frame_of(atoms: Atoms, index: int = 0) -> Frame:
+    """A frame from ASE's atoms with labels in a calculator and ids in ``atoms.info``.
+
+    Raises:
+        ValueError: forces that do not belong to the atoms.
+    """
+    results = {} if atoms.calc is None else atoms.calc.results
+    forces = results.get("forces")
+    if forces is not None:
+        forces = np.asarray(forces, np.float64)
+        if forces.shape != (len(atoms), 3):
+            raise ValueError(f"{len(atoms)} atoms have forces of shape {forces.shape}")
+    fixed = np.zeros(len(atoms), bool)
+    for constraint in atoms.constraints:
+        if isinstance(constraint, FixAtoms):
+            fixed[constraint.index] = True
+    scalars = {k: float(v) for k, v in atoms.info.items() if isinstance(v, Real)}
+    if results.get("energy") is not None:
+        scalars["energy"] = float(results["energy"])
+    sid, fid = atoms.info.get("sid"), atoms.info.get("fid")
+    return Frame(
+        index=index,
+        sid=None if sid is None else str(sid),
+        fid=None if fid is None else str(fid),
+        numbers=atoms.numbers.astype(np.int64),
+        positions=atoms.positions.astype(np.float64),
+        cell=np.asarray(atoms.cell.array, np.float64),
+        pbc=np.asarray(atoms.pbc, bool),
+        tags=atoms.get_tags(),
+        fixed=fixed,
+        forces=forces,
+        scalars=scalars,
+    )

@@ -1,0 +1,80 @@
+"""Histograms of data sets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+
+from eqv2_plugin.data.inspection.forces import BINS
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+
+_COLOURS = ("#1b6ca8", "#d1495b", "#3c896d", "#8d6a9f", "#c98b2b", "#555555")
+
+
+def plot_values(values: dict[str, np.ndarray], label: str, path: Path) -> None:
+    """One outlined histogram per data set, normalised to its number of values.
+
+    Args:
+        values: numbers of each data set, by name; empty ones are left out.
+        label: of the axis, with its unit.
+        path: PNG file to write.
+    """
+    shown = {name: v for name, v in values.items() if len(v)}
+    together = np.concatenate(list(shown.values()))
+    low, high = np.percentile(together, (0.1, 99.9))
+    if np.issubdtype(together.dtype, np.integer):
+        # Bins that hold equally many whole numbers, or the picture shows a comb.
+        width = max(1, round((high - low) / 60))
+        bins = np.arange(np.floor(low), np.ceil(high) + width + 1, width) - 0.5
+    else:
+        low, high = (low - 0.5, high + 0.5) if low == high else (low, high)
+        bins = np.linspace(low, high, 61)
+    figure, axis = plt.subplots(figsize=(6.0, 3.8), layout="constrained")
+    for index, (name, v) in enumerate(shown.items()):
+        outside = int(((v < bins[0]) | (v > bins[-1])).sum())
+        note = f" ({outside} outside)" if outside else ""
+        counts, _ = np.histogram(v, bins)
+        _outline(axis, counts / len(v), bins, index, f"{name}{note}")
+    _finish(figure, axis, label, "share of frames", path)
+
+
+def plot_force_norms(histograms: dict[str, np.ndarray], path: Path) -> None:
+    """|F| of free atoms on a logarithmic axis.
+
+    Args:
+        histograms: counts of each data set between `forces.BINS` (with both overflows), by
+            name; empty ones are left out.
+        path: PNG file to write.
+    """
+    figure, axis = plt.subplots(figsize=(6.0, 3.8), layout="constrained")
+    filled = {name: counts for name, counts in histograms.items() if counts.sum()}
+    inside = sum(counts[1:-1] for counts in filled.values())
+    used = np.flatnonzero(inside)
+    first, last = (used[0], used[-1]) if len(used) else (0, len(BINS) - 2)
+    for index, (name, counts) in enumerate(filled.items()):
+        below, above = counts[0], counts[-1]
+        note = f" ({below + above} outside)" if below + above else ""
+        share = counts[1:-1][first : last + 1] / counts.sum()
+        _outline(axis, share, BINS[first : last + 2], index, f"{name}{note}")
+    axis.set_xscale("log")
+    _finish(figure, axis, "|F| of free atoms, eV/Å", "share of atoms", path)
+
+
+def _outline(axis, heights: np.ndarray, bins: np.ndarray, index: int, label: str) -> None:
+    colour = _COLOURS[index % len(_COLOURS)]
+    style = "-" if index < len(_COLOURS) else "--"
+    axis.stairs(heights, bins, color=colour, ls=style, label=label)
+    axis.stairs(heights, bins, color=colour, fill=True, alpha=0.15)
+
+
+def _finish(figure, axis, label: str, counted: str, path: Path) -> None:
+    axis.set(xlabel=label, ylabel=counted, ylim=(0, None))
+    axis.grid(alpha=0.3)
+    # Above the axes, where a long name hides nothing.
+    figure.legend(fontsize=8, loc="outside upper left", ncols=1, frameon=False)
+    figure.savefig(path, dpi=130)
+    plt.close(figure)

@@ -1,0 +1,112 @@
+"""Least squares of energies on composition, one batch after the other."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from ase.data import chemical_symbols
+
+MAX_ELEMENTS = len(chemical_symbols)  # entries of a coefficient vector, index = atomic number
+# Singular directions of the column-scaled normal matrix below this are without data. Its
+# eigenvalues are of order one and its rounding errors some 1e-15; two elements that occur
+# together in all but one of 1e8 frames still lie above.
+_SINGULAR = 1e-12
+# A coefficient takes part in an undetermined direction from this share on.
+_SHARE = 1e-6
+
+
+@dataclass(frozen=True)
+class LinearFit:
+    """Result of `NormalEquations.solve`.
+
+    Attributes:
+        coefficients: [MAX_ELEMENTS] eV per atom, NaN for elements without data.
+        frames: [MAX_ELEMENTS] frames that hold the element.
+        atoms: [MAX_ELEMENTS] atoms of the element.
+        undetermined: groups of atomic numbers of which only some combination is determined
+            by the data, since their counts always vary together; their coefficients are the
+            smallest ones that fit.
+    """
+
+    coefficients: np.ndarray
+    frames: np.ndarray
+    atoms: np.ndarray
+    undetermined: tuple[tuple[int, ...], ...]
+
+
+class NormalEquations:
+    """Accumulates X^T X and X^T y of compositions X and energies y, in float64.
+
+    X holds whole numbers, so X^T X is exact up to 2^53: the result does not depend on
+    how the data is cut into batches, beyond the rounding of X^T y.
+    """
+
+    def __init__(self) -> None:
+        self.matrix = np.zeros((MAX_ELEMENTS, MAX_ELEMENTS))
+        self.vector = np.zeros(MAX_ELEMENTS)
+        self.frames = np.zeros(MAX_ELEMENTS, np.int64)
+        self.atoms = np.zeros(MAX_ELEMENTS, np.int64)
+
+    def add(self, compositions: np.ndarray, energies: np.ndarray) -> None:
+        """Add a batch.
+
+        Args:
+            compositions: [frames, MAX_ELEMENTS] atoms of each element.
+            energies: [frames] eV.
+        """
+        x = compositions.astype(np.float64)
+        self.matrix += x.T @ x
+        self.vector += x.T @ energies
+        self.frames += (compositions > 0).sum(0)
+        self.atoms += compositions.sum(0)
+
+    def solve(self) -> LinearFit:
+        """The least-squares coefficients; of several solutions the one of smallest norm.
+
+        Raises:
+            ValueError: no data was added.
+        """
+        present = np.flatnonzero(self.atoms)
+        if len(present) == 0:
+            raise ValueError("no frames to fit element references to")
+        # Columns of equal length: rare and common elements count alike in the rank.
+        scale = np.sqrt(np.diag(self.matrix)[present])
+        scaled = self.matrix[np.ix_(present, present)] / np.outer(scale, scale)
+        values, vectors = np.linalg.eigh(scaled)
+        known = values > _SINGULAR
+        right = vectors[:, known].T @ (self.vector[present] / scale)
+        solution = (vectors[:, known] @ (right / values[known])) / scale
+        groups: tuple[tuple[int, ...], ...] = ()
+        if not known.all():
+            # Null space in unscaled coefficients; what lies in it is free, and set to zero.
+            null, _ = np.linalg.qr(vectors[:, ~known] / scale[:, None])
+            solution -= null @ (null.T @ solution)
+            groups = _linked(present, null @ null.T)
+        coefficients = np.full(MAX_ELEMENTS, np.nan)
+        coefficients[present] = solution
+        return LinearFit(coefficients, self.frames.copy(), self.atoms.copy(), groups)
+
+
+def compositions_of(numbers: list[np.ndarray]) -> np.ndarray:
+    """Count the elements of some structures: [structures, MAX_ELEMENTS] int64.
+
+    Args:
+        numbers: atomic numbers of each structure.
+    """
+    return np.stack([np.bincount(z, minlength=MAX_ELEMENTS) for z in numbers])
+
+
+def _linked(elements: np.ndarray, projector: np.ndarray) -> tuple[tuple[int, ...], ...]:
+    """Groups of elements that the projector onto the null space connects."""
+    links = np.abs(projector) > _SHARE
+    free = set(np.flatnonzero(np.diag(links)).tolist())
+    groups = []
+    while free:
+        group, fresh = set(), {min(free)}
+        while fresh:
+            group |= fresh
+            fresh = {int(j) for i in fresh for j in np.flatnonzero(links[i])} - group
+        free -= group
+        groups.append(tuple(sorted(int(elements[i]) for i in group)))
+    return tuple(groups)
