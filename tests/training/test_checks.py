@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from types import SimpleNamespace
 
 import ase.db
@@ -52,6 +53,15 @@ def test_a_damaged_database_is_not_skipped(tmp_path):
     write_frames(tmp_path / "train", labelled=True)
     (tmp_path / "train" / "second.aselmdb").write_bytes(b"not a database" * 100)
     with pytest.raises(ValueError, match="make it anew"):
+        datasets(str(tmp_path), train="train")
+
+
+def test_a_database_that_was_cut_off_is_refused(tmp_path):
+    write_frames(tmp_path / "train", labelled=True)
+    path = tmp_path / "train" / "part.aselmdb"
+    pages = path.stat().st_size // 4096
+    os.truncate(path, (pages - 1) * 4096)
+    with pytest.raises(ValueError, match=r"part\.aselmdb is cut off.*make it anew"):
         datasets(str(tmp_path), train="train")
 
 

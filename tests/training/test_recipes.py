@@ -170,6 +170,14 @@ def test_the_molecules_recipe_without_dens_differs_in_nothing_else():
     assert {task.normalizer.rmsd for task in units[0].tasks} == {0.216548}
 
 
+def test_only_the_samples_scale_softens_denoising():
+    sample = unit_of(get_hydra_config_from_yaml(str(DENS_OC20), []))
+    paper = unit_of(get_hydra_config_from_yaml(str(DENS_OC20), ["scale=oc20_2m_12ep"]))
+    assert (sample.denoising.probability, sample.denoising.corruption_ratio) == (0.25, 0.25)
+    assert {task.loss_fn.normalization for task in sample.tasks} == {"per_batch"}
+    assert {task.loss_fn.normalization for task in paper.tasks} == {"per_structure"}
+
+
 @pytest.mark.parametrize(
     ("ablation", "key", "value"),
     [

@@ -9,6 +9,7 @@ from typing import Any
 from fairchem.core.datasets.mt_concat_dataset import ConcatDataset, create_concat_dataset
 from omegaconf import OmegaConf
 
+from eqv2_plugin.data.lmdb.shards import open_lmdb
 from eqv2_plugin.data.sample import SAMPLES, sample_directory
 
 # A root that starts so names a sample of this package.
@@ -50,6 +51,10 @@ def create_datasets(
     }
     ratios = {f"{name}.{split}": repeats for split in located}
     try:
+        for options in located.values():
+            for shard in _databases(Path(options["src"])):
+                # The process dies on reading beyond the end of a file that was cut off.
+                open_lmdb(str(shard)).close()
         datasets = create_concat_dataset(
             OmegaConf.create({name: config}), {"sampling": {"type": "explicit", "ratios": ratios}}
         )
@@ -85,11 +90,15 @@ def _check_readable(datasets: ConcatDataset) -> None:
         reader = subset.dataset
         source = Path(reader.config["src"])
         opened = getattr(reader, "dbs", None)
-        if opened is not None:
-            shards = [source] if source.is_file() else sorted(source.glob("*.aselmdb"))
-            if len(opened) < len(shards):
-                raise ValueError(
-                    f"only {len(opened)} of the {len(shards)} database files in {source} can be "
-                    "opened"
-                )
+        if opened is not None and len(opened) < len(shards := _databases(source)):
+            raise ValueError(
+                f"only {len(opened)} of the {len(shards)} database files in {source} can be opened"
+            )
         subset[0]
+
+
+def _databases(source: Path) -> list[Path]:
+    """The ASE databases in LMDB form at a path."""
+    if source.is_dir():
+        return sorted(source.glob("*.aselmdb"))
+    return [source] if source.suffix == ".aselmdb" else []
