@@ -1,4 +1,4 @@
-# make train   set up and train the small model on the embedded sample
+# make train   set up and train a small model with DeNS on the embedded sample
 # make test    set up and run the tests
 PYTHON ?= python3
 VENV := .venv
@@ -11,7 +11,7 @@ export OMP_WAIT_POLICY ?= passive
 .PHONY: train test lint format clean
 
 train: $(VENV)/.installed
-	$(BIN)/fairchem -c configs/eqv2_oc20.yml
+	$(BIN)/fairchem -c configs/eqv2_dens_oc20.yml
 
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest -n 2 --dist loadfile
