@@ -4,6 +4,10 @@ Importing the package registers its classes under the names that fairchem-core 1
 Configs and checkpoints name them by their full path, which works without an import.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
 from eqv2_plugin.backbone import EquiformerV2Backbone
 from eqv2_plugin.data.lmdb import LmdbDataset, OC22LmdbDataset
 from eqv2_plugin.heads.conservative import ConservativeHead
@@ -12,6 +16,12 @@ from eqv2_plugin.heads.forces import ForceHead
 from eqv2_plugin.heads.stress import StressHead
 from eqv2_plugin.model import EquiformerV2
 from eqv2_plugin.version import __version__
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from fairchem.core.units.mlip_unit.api.inference import InferenceSettings
+    from fairchem.core.units.mlip_unit.predict import MLIPPredictUnit
 
 __all__ = [
     "ConservativeHead",
@@ -23,4 +33,30 @@ __all__ = [
     "OC22LmdbDataset",
     "StressHead",
     "__version__",
+    "load",
 ]
+
+
+def load(
+    path: str | Path,
+    device: Literal["cpu", "cuda"] | None = None,
+    inference_settings: InferenceSettings | str = "default",
+) -> MLIPPredictUnit:
+    """fairchem's predict unit of a file that ``eqv2 export`` wrote; nothing is unpickled.
+
+    ``FAIRChemCalculator(eqv2_plugin.load("model.safetensors"))`` predicts bit for bit what
+    the checkpoint predicts that the file was exported from.
+
+    Args:
+        path: the ``.safetensors`` file.
+        device: by default a GPU if there is one.
+        inference_settings: as for fairchem's ``load_predict_unit``.
+
+    Raises:
+        ValueError: a file that is missing, truncated, of another kind or version, that names
+            classes other than ours, or whose weights do not fit its configuration.
+    """
+    # Predict units bring much along that training does not need.
+    from eqv2_plugin.checkpoints.native import load_native
+
+    return load_native(path, device, inference_settings)

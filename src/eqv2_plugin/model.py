@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import torch
 from fairchem.core.common.registry import registry
 from fairchem.core.models.base import HydraModel
 from torch import nn
 
+from eqv2_plugin.checkpoints.facts import ModelFacts, announce_once
 from eqv2_plugin.heads.conservative import ConservativeHead
 from eqv2_plugin.layers.norms import EquivariantNorm
 from eqv2_plugin.layers.radial import LearnableGaussianBasis
@@ -23,7 +25,22 @@ class EquiformerV2(HydraModel):
 
     fairchem looks for ``no_weight_decay`` on the whole model only, so the backbone's own
     would never be found.
+
+    Args:
+        facts: fields of `ModelFacts`; they travel in the checkpoint, and are said once when
+            a calculator is made.
+        **options: of HydraModel.
     """
+
+    def __init__(self, *, facts: Mapping[str, Any] | None = None, **options: Any) -> None:
+        super().__init__(**options)
+        self.facts = ModelFacts.from_mapping(facts) if facts else None
+
+    def setup_tasks(self, tasks_config: Sequence[Any]) -> None:
+        """fairchem calls this where a calculator or predict unit is made."""
+        super().setup_tasks(list(tasks_config))
+        if self.facts is not None:
+            announce_once(self.facts)
 
     def forward(self, data: AtomicData) -> dict[str, dict[str, torch.Tensor]]:
         """Outputs per task: {task: {property: tensor}}."""

@@ -50,6 +50,18 @@ _WITHOUT_EFFECT = {
     "use_force_encoding",
     "use_energy_lin_ref",
 }
+# What v1 took where a config is silent, if ours differs.
+_V1_DEFAULTS = {
+    "max_radius": 5.0,
+    "max_neighbors": 500,
+    "enforce_max_neighbors_strictly": True,
+    "grid_resolution": None,
+    "attn_hidden_channels": 128,
+    "attn_alpha_channels": 32,
+    "ffn_hidden_channels": 512,
+    "norm_type": "rms_norm_sh",
+    "use_grid_mlp": False,
+}
 # Options of which only one value was ever published.
 _ONLY = {
     "distance_function": "gaussian",
@@ -58,6 +70,11 @@ _ONLY = {
     "use_s2_act_attn": False,
     "proj_drop": 0.0,
 }
+
+
+def with_defaults(v1: Mapping[str, Any]) -> dict[str, Any]:
+    """A v1 config with what v1 took for options that it does not name."""
+    return {**_V1_DEFAULTS, **v1}
 
 
 def backbone_options(v1: Mapping[str, Any]) -> dict[str, Any]:
