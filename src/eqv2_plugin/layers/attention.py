@@ -92,12 +92,15 @@ class EquivariantGraphAttention(nn.Module):
     def forward(
         self, nodes: torch.Tensor, edges: EdgeBatch, shared_pairs: AtomPairEmbedding | None
     ) -> torch.Tensor:
+        matrices = (self.so2_linear_1.matrices(), self.so2_linear_2.matrices(self.out_degree))
         pieces = []
         for chunk in edges.chunks(chunk_size(self.edge_chunk_size, nodes)):
             if self.recompute and torch.is_grad_enabled():
-                piece = checkpoint(self._attend, nodes, chunk, shared_pairs, use_reentrant=False)
+                piece = checkpoint(
+                    self._attend, nodes, chunk, shared_pairs, matrices, use_reentrant=False
+                )
             else:
-                piece = self._attend(nodes, chunk, shared_pairs)
+                piece = self._attend(nodes, chunk, shared_pairs, matrices)
             pieces.append(piece)
         summed = pieces[0] if len(pieces) == 1 else torch.cat(pieces, dim=0)
         if self.out_degree is None:
@@ -105,7 +108,11 @@ class EquivariantGraphAttention(nn.Module):
         return self.projection.degree(summed, self.out_degree)
 
     def _attend(
-        self, nodes: torch.Tensor, edges: EdgeBatch, shared_pairs: AtomPairEmbedding | None
+        self,
+        nodes: torch.Tensor,
+        edges: EdgeBatch,
+        shared_pairs: AtomPairEmbedding | None,
+        matrices: tuple[list[torch.Tensor], list[torch.Tensor]],
     ) -> torch.Tensor:
         """Weighted values summed over neighbours, before the projection."""
         pairs = self.atom_pairs if self.atom_pairs is not None else shared_pairs
@@ -113,10 +120,12 @@ class EquivariantGraphAttention(nn.Module):
         messages = rotate_to_edge_frame(
             (nodes[edges.source], nodes[edges.target]), edges.wigner, edges.layout
         )
-        hidden, scalars = self.so2_linear_1(messages, weights)
+        hidden, scalars = self.so2_linear_1(messages, weights, matrices=matrices[0])
         num_alpha = self.num_heads * self.alpha_channels
         alpha, gates = scalars.split([num_alpha, scalars.shape[1] - num_alpha], dim=1)
-        values, _ = self.so2_linear_2(self.activation(hidden, gates), degree=self.out_degree)
+        values, _ = self.so2_linear_2(
+            self.activation(hidden, gates), degree=self.out_degree, matrices=matrices[1]
+        )
         attention = self._attention_weights(alpha, edges)
         values = values.unflatten(2, (self.num_heads, -1))
         values = (values * attention[:, None, :, None]).flatten(2)

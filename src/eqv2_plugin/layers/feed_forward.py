@@ -9,8 +9,11 @@ from eqv2_plugin.config import BackboneConfig
 from eqv2_plugin.geometry.irreps import degree_of_row
 from eqv2_plugin.geometry.sphere_grid import sphere_grid_matrices
 from eqv2_plugin.layers.activations import EquivariantActivation
+from eqv2_plugin.layers.linear import apply_linear
 from eqv2_plugin.layers.so3_linear import SO3Linear
 from eqv2_plugin.layers.sphere_grid import SphereGrid
+
+_SAMPLES_AT_A_TIME = 2**18
 
 
 class FeedForward(nn.Module):
@@ -73,7 +76,7 @@ class FeedForward(nn.Module):
         hidden = self.linear_1(nodes)
         scalars = nodes[:, 0]
         if self.scalar_linear is not None:
-            scalars = self.scalar_linear(scalars)
+            scalars = apply_linear(self.scalar_linear, scalars)
         if self.grid_mlp is None:
             hidden = self.activation(hidden, scalars)
         else:
@@ -85,17 +88,35 @@ class FeedForward(nn.Module):
     def _on_grid(self, hidden: torch.Tensor, scalars: torch.Tensor) -> torch.Tensor:
         # The first and the last linear layer have no bias, so they commute with the grid
         # transforms and act on the few coefficients instead of the many samples.
-        first, act, middle, _, last = self.grid_mlp
-        samples = act(middle(act(self.grid.to_grid(first(hidden)))))
+        first, _, middle, _, last = self.grid_mlp
+        first_row = 1 if self.kind == "sep_s2" else 0
+        mixed = apply_linear(first, hidden)
+        pieces = [
+            self._sampled(piece, middle, first_row)
+            for piece in mixed.split(self._nodes_at_a_time(mixed))
+        ]
+        out = apply_linear(last, pieces[0] if len(pieces) == 1 else torch.cat(pieces))
         if self.kind != "sep_s2":
-            return last(self.grid.from_grid(samples))
-        tensors = last(self.grid.from_grid(samples, first_row=1))
-        return torch.cat((nn.functional.silu(scalars).unsqueeze(1), tensors), dim=1)
+            return out
+        return torch.cat((nn.functional.silu(scalars).unsqueeze(1), out), dim=1)
+
+    def _sampled(self, hidden: torch.Tensor, middle: nn.Linear, first_row: int) -> torch.Tensor:
+        in_place = not torch.is_grad_enabled()
+        samples = nn.functional.silu(self.grid.to_grid(hidden), inplace=in_place)
+        samples = nn.functional.silu(apply_linear(middle, samples), inplace=in_place)
+        return self.grid.from_grid(samples, first_row)
+
+    def _nodes_at_a_time(self, hidden: torch.Tensor) -> int:
+        """Few enough that their samples stay in a core's cache, where nothing is kept of them."""
+        if torch.is_grad_enabled() or torch.compiler.is_compiling() or hidden.device.type != "cpu":
+            return max(hidden.shape[0], 1)
+        samples = self.grid.to_grid_matrix.shape[0] * hidden.shape[2]
+        return max(1, _SAMPLES_AT_A_TIME // samples)
 
     def _hidden_scalars(self, scalars: torch.Tensor) -> torch.Tensor:
         """Degree 0 after the activation, [N, 1, hidden], where it needs no other degree."""
         if self.kind == "sep_s2":
-            return nn.functional.silu(self.scalar_linear(scalars))
+            return nn.functional.silu(apply_linear(self.scalar_linear, scalars))
         return nn.functional.silu(self.linear_1.degree(scalars, 0))
 
     def _freeze_unreachable(self) -> None:

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from eqv2_plugin.layers.constants import ExactConstants
+from eqv2_plugin.layers.linear import apply_linear, linear
 
 
 class GaussianBasis(ExactConstants):
@@ -88,9 +89,10 @@ class RadialFunction(nn.Module):
         self.hidden_2 = nn.Linear(channels, channels)
         self.norm_2 = nn.LayerNorm(channels)
         self.output = nn.Linear(channels, out_features)
-        for linear in (self.hidden_1, self.hidden_2, self.output):
-            nn.init.uniform_(linear.weight, -(linear.in_features**-0.5), linear.in_features**-0.5)
-            nn.init.zeros_(linear.bias)
+        for layer in (self.hidden_1, self.hidden_2, self.output):
+            bound = layer.in_features**-0.5
+            nn.init.uniform_(layer.weight, -bound, bound)
+            nn.init.zeros_(layer.bias)
 
     def forward(
         self,
@@ -108,7 +110,6 @@ class RadialFunction(nn.Module):
         Returns:
             [E, out_features].
         """
-        linear = nn.functional.linear
         weight = self.hidden_1.weight
         hidden = linear(basis, weight[:, : self.num_basis], self.hidden_1.bias)
         if atom_pairs is not None:
@@ -117,5 +118,5 @@ class RadialFunction(nn.Module):
             targets = linear(atom_pairs.target.weight, weight[:, split:])
             hidden = hidden + sources[elements[0]] + targets[elements[1]]
         hidden = nn.functional.silu(self.norm_1(hidden))
-        hidden = nn.functional.silu(self.norm_2(self.hidden_2(hidden)))
-        return self.output(hidden)
+        hidden = nn.functional.silu(self.norm_2(apply_linear(self.hidden_2, hidden)))
+        return apply_linear(self.output, hidden)

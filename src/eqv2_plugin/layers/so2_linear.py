@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from eqv2_plugin.geometry.irreps import EdgeLayout
+from eqv2_plugin.layers.linear import linear
 
 
 class SO2Linear(nn.Module):
@@ -55,11 +56,24 @@ class SO2Linear(nn.Module):
         orders = range(self.layout.mmax + 1)
         return self.in_channels * sum(self.layout.num_degrees(order) for order in orders)
 
+    def matrices(self, degree: int | None = None) -> list[torch.Tensor]:
+        """The matrix of each order m >= 0, for `forward`; make them once for many edges.
+
+        Args:
+            degree: only the rows of this degree; orders above it have none.
+        """
+        matrices = [self._scalar_rows(self.linear_m0.weight, degree)]
+        for order in self._orders[1:]:
+            if degree is None or order <= degree:
+                matrices.append(self._real_matrix(order, degree))
+        return matrices
+
     def forward(
         self,
         features: torch.Tensor,
         radial: torch.Tensor | None = None,
         degree: int | None = None,
+        matrices: list[torch.Tensor] | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Mix degrees and channels order by order.
 
@@ -68,6 +82,7 @@ class SO2Linear(nn.Module):
             radial: factors for the input, or None: [E, radial_size], or
                 [E, (lmax+1) C_in] if all orders of a degree share theirs.
             degree: return only the rows of this degree, orders ascending.
+            matrices: `matrices(degree)`, made beforehand.
 
         Returns:
             [E, layout.size, C_out] (or [E, 2 min(degree, mmax) + 1, C_out]) and the
@@ -78,18 +93,17 @@ class SO2Linear(nn.Module):
         blocks = features.flatten(1).split([size * channels for size in sizes], dim=1)
         weights = self._radial_blocks(radial)
         block = blocks[0] if weights is None else blocks[0] * weights[0]
-        scalar_weight, scalar_bias = self._scalar_map(degree)
-        mixed = nn.functional.linear(block, scalar_weight, scalar_bias)
+        if matrices is None:
+            matrices = self.matrices(degree)
+        mixed = linear(block, matrices[0], self._scalar_rows(self.linear_m0.bias, degree))
         extra, mixed = mixed.split([self.extra_scalars, mixed.shape[1] - self.extra_scalars], dim=1)
         outputs = [mixed]
-        for order in self._orders[1:]:
-            if degree is not None and order > degree:
-                break
+        for order, matrix in enumerate(matrices[1:], start=1):
             block = blocks[order]
             if weights is not None:
                 signs = block.unflatten(1, (2, -1))
                 block = (signs * weights[order].unsqueeze(1)).flatten(1)
-            outputs.append(nn.functional.linear(block, self._real_matrix(order, degree)))
+            outputs.append(linear(block, matrix))
         if degree is not None:
             outputs = _ascending(outputs)
         merged = torch.cat(outputs, dim=1)
@@ -108,17 +122,15 @@ class SO2Linear(nn.Module):
             return list(radial.split(counts, dim=1))
         return [radial[:, radial.shape[1] - count :] for count in counts]
 
-    def _scalar_map(self, degree: int | None) -> tuple[torch.Tensor, torch.Tensor]:
-        """Weight and bias of order 0, cut to the extra scalars and one degree."""
-        weight, bias = self.linear_m0.weight, self.linear_m0.bias
+    def _scalar_rows(self, parameter: torch.Tensor, degree: int | None) -> torch.Tensor:
+        """Weight or bias of order 0, cut to the extra scalars and one degree."""
         if degree is None:
-            return weight, bias
+            return parameter
         start = self.extra_scalars + degree * self.out_channels
-        rows = slice(start, start + self.out_channels)
+        rows = parameter[start : start + self.out_channels]
         if self.extra_scalars == 0:
-            return weight[rows], bias[rows]
-        kept = slice(0, self.extra_scalars)
-        return torch.cat((weight[kept], weight[rows])), torch.cat((bias[kept], bias[rows]))
+            return rows
+        return torch.cat((parameter[: self.extra_scalars], rows))
 
     def _real_matrix(self, order: int, degree: int | None) -> torch.Tensor:
         """The 2x2 block matrix of one order, [2 n C_out, 2 n C_in]."""

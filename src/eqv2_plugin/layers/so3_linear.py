@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from eqv2_plugin.layers.linear import linear
+
 
 class SO3Linear(nn.Module):
     """One weight matrix per degree, a bias for degree 0 only.
@@ -33,4 +35,4 @@ class SO3Linear(nn.Module):
     def degree(self, block: torch.Tensor, degree: int) -> torch.Tensor:
         """The layer for the rows of one degree, [N, 2l+1, C_in]."""
         bias = self.bias if degree == 0 else None
-        return nn.functional.linear(block, self.weight[degree], bias)
+        return linear(block, self.weight[degree], bias)

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from eqv2_plugin.layers.constants import ExactConstants
+from eqv2_plugin.layers.linear import linear, product
 
 # Samples are ten times larger than the features. About this many at a time stay in a
 # core's cache; larger fresh tensors cost more in page faults than the arithmetic does.
@@ -56,8 +57,9 @@ class _SampledSiLU(torch.autograd.Function):
         ctx.save_for_backward(features, to_grid, from_grid)
         out = features.new_empty(features.shape[0], from_grid.shape[0], features.shape[2])
         for rows in _pieces(features, to_grid):
-            samples = torch.matmul(to_grid, features[rows])
-            out[rows] = torch.matmul(from_grid, nn.functional.silu(samples, inplace=True))
+            samples = product(_rows_last(features[rows]), to_grid)
+            samples = nn.functional.silu(samples, inplace=True)
+            out[rows] = _rows_first(product(samples, from_grid), features.shape[2])
         return out
 
     @staticmethod
@@ -77,10 +79,10 @@ class _SampledSiLUGradient(torch.autograd.Function):
         ctx.save_for_backward(features, gradient, to_grid, from_grid)
         out = torch.empty_like(features)
         for rows in _pieces(features, to_grid):
-            samples = torch.matmul(to_grid, features[rows])
-            through = torch.matmul(from_grid.T, gradient[rows])
+            samples = product(_rows_last(features[rows]), to_grid)
+            through = product(_rows_last(gradient[rows]), from_grid.T)
             through = torch.ops.aten.silu_backward(through, samples)
-            out[rows] = torch.matmul(to_grid.T, through)
+            out[rows] = _rows_first(product(through, to_grid.T), features.shape[2])
         return out
 
     @staticmethod
@@ -98,15 +100,26 @@ class _SampledSiLUGradient(torch.autograd.Function):
 
 def _second(features, gradient, second, to_grid, from_grid):
     """Gradients of ``sum(second * _SampledSiLUGradient)`` by features and gradient."""
-    samples = torch.matmul(to_grid, features)
-    through = torch.matmul(from_grid.T, gradient)
-    direction = torch.matmul(to_grid, second)
+    samples = linear(_rows_last(features), to_grid)
+    through = linear(_rows_last(gradient), from_grid.T)
+    direction = linear(_rows_last(second), to_grid)
     sigmoid = torch.sigmoid(samples)
     slope = sigmoid * (1 - sigmoid)
     curvature = slope * (2 + samples * (1 - 2 * sigmoid))
-    of_gradient = torch.matmul(from_grid, direction * (sigmoid + samples * slope))
-    of_features = torch.matmul(to_grid.T, direction * through * curvature)
-    return of_features, of_gradient
+    of_gradient = linear(direction * (sigmoid + samples * slope), from_grid)
+    of_features = linear(direction * through * curvature, to_grid.T)
+    channels = features.shape[2]
+    return _rows_first(of_features, channels), _rows_first(of_gradient, channels)
+
+
+def _rows_last(features: torch.Tensor) -> torch.Tensor:
+    """[N, K, C] -> [N C, K]: one matrix product transforms all of it."""
+    return features.transpose(1, 2).reshape(-1, features.shape[1])
+
+
+def _rows_first(features: torch.Tensor, channels: int) -> torch.Tensor:
+    """[N C, K] -> [N, K, C]."""
+    return features.view(-1, channels, features.shape[1]).transpose(1, 2)
 
 
 def _pieces(features: torch.Tensor, to_grid: torch.Tensor) -> list[slice]:
