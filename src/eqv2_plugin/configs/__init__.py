@@ -1,11 +1,13 @@
 """Hydra groups of the recipes, found through ``pkg://eqv2_plugin.configs``.
 
-Importing this package, as Hydra does before it composes a config, registers two
-resolvers: ``${eqv2_device:}`` and ``${eqv2_default:value,default}``.
+Importing this package, as Hydra does before it composes a config, registers resolvers:
+``${eqv2_device:}``, ``${eqv2_default:value,default}``, and for fine-tuning
+``${eqv2_start_normalizer:source,checkpoint,label,key}`` and
+``${eqv2_start_references:source,checkpoint}`` (see `eqv2_plugin.training.start_values`).
 """
 
 import torch
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 
 def available_device() -> str:
@@ -18,5 +20,23 @@ def value_or_default(value: str | None, default: str) -> str:
     return default if value is None else value
 
 
+def start_normalizer(source: str, checkpoint: str, label: str, key: str) -> float:
+    """See `eqv2_plugin.training.start_values.start_normalizer`."""
+    # Other configs do without these imports.
+    from eqv2_plugin.training import start_values
+
+    return start_values.start_normalizer(source, checkpoint, label, key)
+
+
+def start_references(source: str, checkpoint: str) -> DictConfig | None:
+    """See `eqv2_plugin.training.start_values.start_references`."""
+    from eqv2_plugin.training import start_values
+
+    config = start_values.start_references(source, checkpoint)
+    return None if config is None else OmegaConf.create(config)
+
+
 OmegaConf.register_new_resolver("eqv2_default", value_or_default, replace=True)
 OmegaConf.register_new_resolver("eqv2_device", available_device, replace=True)
+OmegaConf.register_new_resolver("eqv2_start_normalizer", start_normalizer, replace=True)
+OmegaConf.register_new_resolver("eqv2_start_references", start_references, replace=True)

@@ -44,9 +44,13 @@ def create_datasets(
         source = _source(root, options["src"], f"{name}.{split}", how_to_get)
         # fairchem refuses lin_ref, which oc22_lmdb has, beside the splits but not in them.
         located[split] = {**reader, **options, "src": str(source)}
+    transforms = {"common_transform": {"dataset_name": name}}
+    if "stress" in reader.get("key_mapping", {}):
+        # To the shape that heads return.
+        transforms["stress_reshape_transform"] = {"dataset_name": name}
     config = {
         "format": reader["format"],
-        "transforms": {"common_transform": {"dataset_name": name}},
+        "transforms": transforms,
         "splits": located,
     }
     ratios = {f"{name}.{split}": repeats for split in located}

@@ -23,6 +23,7 @@ SAMPLES = {
     "oc20_sample": ("train", "val_id", "val_ood"),
     "rmd17_ethanol": ("train", "val", "test"),
     "rmd17_aspirin": ("train", "val", "test"),
+    "cualloy_sample": ("train", "val", "val_ood"),
 }
 SAMPLE_FOLDER = Path(__file__).parent / "samples"
 

@@ -33,8 +33,6 @@ class ConservativeHead(nn.Module, HeadInterface):
     "stress": {"stress": [B, 9]}}, which `EquiformerV2` hands on as outputs of their own.
     """
 
-    output_names = frozenset({"energy", "forces"})
-
     def __init__(self, backbone: EquiformerV2Backbone) -> None:
         super().__init__()
         config = config_of(backbone, "ConservativeHead")
@@ -45,6 +43,11 @@ class ConservativeHead(nn.Module, HeadInterface):
             )
         self.regress_config = backbone.regress_config
         self.energy = EnergyHead(backbone)
+
+    @property
+    def output_names(self) -> frozenset[str]:
+        """Names of the outputs of `forward`."""
+        return frozenset(("energy", "forces", *(["stress"] if self.regress_config.stress else [])))
 
     def forward(self, data: AtomicData, emb: dict[str, Any]) -> dict[str, dict[str, torch.Tensor]]:
         with torch.enable_grad():

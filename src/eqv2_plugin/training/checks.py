@@ -41,7 +41,7 @@ def check_labels(datasets: ConcatDataset, tasks: Sequence[Task]) -> None:
             # A task of no data set has labels that the training unit makes (DeNS).
             if task.datasets and task.name not in frame:
                 raise ValueError(
-                    f"the data set {name} has no label {task.name!r}: training needs energies and "
-                    "forces. For ase_db data write them with a SinglePointCalculator, and check "
-                    "key_mapping"
+                    f"the data set {name} has no label {task.name!r}: training needs the labels "
+                    f"{', '.join(t.name for t in tasks if t.datasets)}. For ase_db data write them "
+                    "with a SinglePointCalculator, and check key_mapping"
                 )

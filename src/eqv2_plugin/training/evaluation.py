@@ -10,6 +10,8 @@ from fairchem.core.common import distutils
 from fairchem.core.common.distutils import get_device_for_local_rank
 from fairchem.core.units.mlip_unit.mlip_unit import MLIPTrainEvalUnit, Task
 
+STRESS_MAE = "stress_mae_meV_per_A3"
+
 
 @dataclass
 class SplitPredictions:
@@ -17,33 +19,38 @@ class SplitPredictions:
 
     Attributes:
         energy: [frames, 2] target and prediction, eV.
-        forces: [free atoms, 2, 3] target and prediction, eV/Å.
+        forces: [free atoms, 2, 3] target and prediction, eV/Å; empty without that task.
+        stress: [frames, 2, 9] target and prediction, eV/Å^3; empty without that task.
         sids: one per frame.
     """
 
     energy: list[np.ndarray] = field(default_factory=list)
     forces: list[np.ndarray] = field(default_factory=list)
+    stress: list[np.ndarray] = field(default_factory=list)
     sids: list[str] = field(default_factory=list)
 
     def metrics(self) -> dict[str, float]:
-        """Energy MAE in meV, force MAE in meV/Å (components of free atoms), cosine."""
-        energy, forces = np.concatenate(self.energy), np.concatenate(self.forces)
-        target, predicted = forces[:, 0], forces[:, 1]
-        norms = np.linalg.norm(target, axis=1) * np.linalg.norm(predicted, axis=1)
-        cosine = (target * predicted).sum(1) / np.maximum(norms, 1e-12)
-        return {
-            "energy_mae_meV": float(1e3 * np.abs(energy[:, 1] - energy[:, 0]).mean()),
-            "forces_mae_meV_per_A": float(1e3 * np.abs(predicted - target).mean()),
-            "forces_cosine": float(cosine.mean()),
-            "frames": len(self.sids),
-        }
+        """Energy MAE in meV, force MAE in meV/Å (components of free atoms), cosine, stress MAE."""
+        energy = np.concatenate(self.energy)
+        found = {"energy_mae_meV": float(1e3 * np.abs(energy[:, 1] - energy[:, 0]).mean())}
+        if self.forces:
+            forces = np.concatenate(self.forces)
+            target, predicted = forces[:, 0], forces[:, 1]
+            norms = np.linalg.norm(target, axis=1) * np.linalg.norm(predicted, axis=1)
+            cosine = (target * predicted).sum(1) / np.maximum(norms, 1e-12)
+            found["forces_mae_meV_per_A"] = float(1e3 * np.abs(predicted - target).mean())
+            found["forces_cosine"] = float(cosine.mean())
+        if self.stress:
+            stress = np.concatenate(self.stress)
+            found[STRESS_MAE] = float(1e3 * np.abs(stress[:, 1] - stress[:, 0]).mean())
+        return found | {"frames": len(self.sids)}
 
 
 def predict_splits(unit: MLIPTrainEvalUnit, dataloader) -> dict[str, SplitPredictions]:
     """Run the evaluation model (EMA weights, if there are) over a loader.
 
     Args:
-        unit: fairchem's training unit; its tasks include "energy" and "forces".
+        unit: fairchem's training unit; its tasks include "energy".
         dataloader: of labelled frames.
 
     Returns:
@@ -59,17 +66,20 @@ def predict_splits(unit: MLIPTrainEvalUnit, dataloader) -> dict[str, SplitPredic
         for batch in dataloader:
             batch = batch.to(device)
             outputs = model(batch)
-            energy = _physical(tasks["energy"], outputs, batch)
-            forces = _physical(tasks["forces"], outputs, batch)
+            values = {
+                label: _physical(tasks[label], outputs, batch)
+                for label in ("energy", "forces", "stress")
+                if label in tasks
+            }
             free = batch.fixed == 0
             for index, name in enumerate(batch.dataset_name):
                 split = splits.setdefault(name.split(".", 1)[1], SplitPredictions())
                 atoms = (batch.batch == index) & free
                 split.sids.append(batch.sid[index])
-                pair = torch.stack((batch.energy[index], energy[index]))
-                split.energy.append(pair[None].cpu().numpy())
-                pair = torch.stack((batch.forces[atoms], forces[atoms]), dim=1)
-                split.forces.append(pair.detach().cpu().numpy())
+                for label, value in values.items():
+                    rows = atoms if label == "forces" else [index]
+                    pair = torch.stack((batch[label][rows], value[rows]), dim=1)
+                    getattr(split, label).append(pair.detach().cpu().numpy())
     model.train(was_training)
     return _gathered(splits)
 
@@ -84,14 +94,17 @@ def evaluated_metrics(unit: MLIPTrainEvalUnit) -> dict[str, dict[str, float]]:
         count = distutils.all_reduce(part.numel, average=False, device=device)
         return float(total) / max(float(count), 1.0)
 
-    return {
-        dataset.split(".", 1)[1]: {
-            "energy_mae_meV": 1e3 * mean("energy", dataset, "mae"),
-            "forces_mae_meV_per_A": 1e3 * mean("forces", dataset, "mae"),
-            "forces_cosine": mean("forces", dataset, "cosine_similarity"),
+    found: dict[str, dict[str, float]] = {}
+    for dataset in sorted(unit.eval_unit.running_metrics["energy"]):
+        split = found[dataset.split(".", 1)[1]] = {
+            "energy_mae_meV": 1e3 * mean("energy", dataset, "mae")
         }
-        for dataset in sorted(unit.eval_unit.running_metrics["energy"])
-    }
+        if "forces" in unit.eval_unit.running_metrics:
+            split["forces_mae_meV_per_A"] = 1e3 * mean("forces", dataset, "mae")
+            split["forces_cosine"] = mean("forces", dataset, "cosine_similarity")
+        if "stress" in unit.eval_unit.running_metrics:
+            split[STRESS_MAE] = 1e3 * mean("stress", dataset, "mae")
+    return found
 
 
 def _physical(task: Task, outputs: dict, batch) -> torch.Tensor:
@@ -112,10 +125,11 @@ def _gathered(splits: dict[str, SplitPredictions]) -> dict[str, SplitPredictions
         for name, split in part.items():
             target = merged.setdefault(name, SplitPredictions())
             seen = set(target.sids)
-            for sid, energy, forces in zip(split.sids, split.energy, split.forces, strict=True):
-                if sid not in seen:
-                    seen.add(sid)
-                    target.sids.append(sid)
-                    target.energy.append(energy)
-                    target.forces.append(forces)
+            for index, sid in enumerate(split.sids):
+                if sid in seen:
+                    continue
+                seen.add(sid)
+                target.sids.append(sid)
+                for label in ("energy", "forces", "stress"):
+                    getattr(target, label).extend(getattr(split, label)[index : index + 1])
     return merged

@@ -77,8 +77,13 @@ def plot_learning_curve(
     )
     for axis, key, title in panels:
         for colour, split in zip(_COLOURS, splits, strict=False):
-            points = [(r["step"], r["splits"][split][key]) for r in history if r.get("splits")]
-            axis.plot(*zip(*points, strict=True), marker="o", ms=3, color=colour, label=split)
+            points = [
+                (r["step"], r["splits"][split][key])
+                for r in history
+                if key in r.get("splits", {}).get(split, {})
+            ]
+            if points:
+                axis.plot(*zip(*points, strict=True), marker="o", ms=3, color=colour, label=split)
             if key.startswith("forces") and split in zero_forces:
                 axis.axhline(zero_forces[split], color=colour, ls="--", lw=0.9)
         axis.set(title=title, xlabel="step", yscale="log")

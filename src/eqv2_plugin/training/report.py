@@ -14,11 +14,16 @@ from torchtnt.framework.unit import TEvalUnit, TTrainUnit
 from tqdm import tqdm
 
 from eqv2_plugin.training.baselines import baselines
-from eqv2_plugin.training.evaluation import evaluated_metrics, predict_splits
+from eqv2_plugin.training.evaluation import STRESS_MAE, evaluated_metrics, predict_splits
 from eqv2_plugin.training.plots import plot_learning_curve, plot_parity
 from eqv2_plugin.training.progress import TaskLosses
 
 _INFERENCE_CHECKPOINT = "inference_ckpt.pt"
+_COMPARED = (
+    ("forces_mae_meV_per_A", "force", "meV/Å"),
+    ("energy_mae_meV", "energy", "meV"),
+    (STRESS_MAE, "stress", "meV/Å^3"),
+)
 
 
 class RunReport(Callback):
@@ -33,6 +38,7 @@ class RunReport(Callback):
     Args:
         with_baselines: compare with zero forces and the nearest training frame; reads the
             whole training set, so for small ones only.
+        compare_with_start: print how much lower the errors are than at step 0 (fine-tuning).
         facts: copied into ``metrics.json``.
         closing_note: printed last.
         final_dataloader: further splits, predicted once, at the end (a test set).
@@ -42,11 +48,13 @@ class RunReport(Callback):
         self,
         with_baselines: bool,
         facts: dict[str, str],
+        compare_with_start: bool = False,
         closing_note: str | None = None,
         final_dataloader: Any = None,
     ) -> None:
         self.with_baselines = with_baselines
         self.facts = dict(facts)
+        self.compare_with_start = compare_with_start
         self.closing_note = closing_note
         self.final_dataloader = final_dataloader
         self.losses: TaskLosses | None = None
@@ -104,6 +112,8 @@ class RunReport(Callback):
         zero = {name: b["zero_forces_mae_meV_per_A"] for name, b in compared.items()}
         plot_learning_curve(history, zero, self.results / "learning_curve.png")
         for kind in ("energy", "forces"):
+            if not all(getattr(split, kind) for split in splits.values()):
+                continue  # no such task
             plot_parity(splits, kind, metrics, self.results / f"parity_{kind}.png")
         self._copy_checkpoint()
         print(self._summary(report), flush=True)
@@ -125,11 +135,7 @@ class RunReport(Callback):
             return
         with (self.results / "history.jsonl").open("a") as file:
             file.write(json.dumps(record) + "\n")
-        shown = "  ".join(
-            f"{name}: energy {m['energy_mae_meV']:.0f} meV, "
-            f"forces {m['forces_mae_meV_per_A']:.1f} meV/Å"
-            for name, m in record["splits"].items()
-        )
+        shown = "  ".join(f"{name}: {_errors(m)}" for name, m in record["splits"].items())
         tqdm.write(f"step {step:>7}  {shown}")
         if "denoising" in record:
             figures = ", ".join(f"{k} {v:.3g}" for k, v in sorted(record["denoising"].items()))
@@ -161,10 +167,11 @@ class RunReport(Callback):
             lines.append(f"{split:<10} {what:<28} {f:>13} {e:>11}")
 
         for name, m in report["splits"].items():
-            row(name, "model", m["forces_mae_meV_per_A"], m["energy_mae_meV"])
+            row(name, "model", m.get("forces_mae_meV_per_A"), m["energy_mae_meV"])
             start = (report["at_start"] or {}).get(name)
             if start:
-                row(name, "model at start", start["forces_mae_meV_per_A"], start["energy_mae_meV"])
+                forces = start.get("forces_mae_meV_per_A")
+                row(name, "model at start", forces, start["energy_mae_meV"])
             b = report["baselines"].get(name)
             if b:
                 row(name, "zero forces", b["zero_forces_mae_meV_per_A"], None)
@@ -173,6 +180,8 @@ class RunReport(Callback):
                 below = 100 * (1 - m["forces_mae_meV_per_A"] / b["zero_forces_mae_meV_per_A"])
                 side = "below" if below >= 0 else "above"
                 lines.append(f"{name:<10} force MAE is {abs(below):.0f} % {side} zero forces")
+        if self.compare_with_start and report["at_start"]:
+            lines += ["", *improvements(report["at_start"], report["splits"])]
         checkpoint = self.results / _INFERENCE_CHECKPOINT
         lines += ["", f"Results (metrics, plots, checkpoint): {self.results}"]
         lines.append(
@@ -182,3 +191,35 @@ class RunReport(Callback):
         if self.closing_note:
             lines += ["", self.closing_note]
         return "\n".join(lines)
+
+
+def improvements(
+    before: dict[str, dict[str, float]], after: dict[str, dict[str, float]]
+) -> list[str]:
+    """Lines such as "val: force MAE 210.0 -> 95.0 meV/Å: 2.2 times lower".
+
+    Args:
+        before, after: metrics per split.
+    """
+    lines = []
+    for split, end in after.items():
+        for key, what, unit in _COMPARED:
+            if key not in end or key not in before.get(split, {}):
+                continue
+            old, new = before[split][key], end[key]
+            ratio = old / new if new <= old else new / old
+            side = "lower" if new <= old else "higher"
+            lines.append(
+                f"{split}: {what} MAE {old:.1f} -> {new:.1f} {unit}: {ratio:.2f} times {side}"
+            )
+    return lines
+
+
+def _errors(metrics: dict[str, float]) -> str:
+    """Validation errors in one line."""
+    shown = f"energy {metrics['energy_mae_meV']:.0f} meV"
+    if "forces_mae_meV_per_A" in metrics:
+        shown += f", forces {metrics['forces_mae_meV_per_A']:.1f} meV/Å"
+    if STRESS_MAE in metrics:
+        shown += f", stress {metrics[STRESS_MAE]:.2f} meV/Å^3"
+    return shown

@@ -41,9 +41,16 @@ class EquiformerV2TrainRunner(TrainEvalRunner):
             return
         found = checkpoint_location or get_most_recent_viable_checkpoint_path(str(folder))
         if found:
-            check_same_model(Path(found), Path(self.job_config.metadata.config_path))
+            check_same_model(Path(found), self._model_options())
             _say(f"Resuming the run {folder.parent} from {Path(found).resolve().name}.")
         super().load_state(checkpoint_location)
+
+    def _model_options(self) -> Any:
+        """Of the model that is configured now; a fine-tuned one knows its own."""
+        finetuned = self.train_eval_unit.get_finetune_model_config()
+        if finetuned is not None:
+            return finetuned
+        return _saved_options(Path(self.job_config.metadata.config_path))
 
     def save_state(self, checkpoint_location: str, is_preemption: bool = False) -> bool:
         """As fairchem's; on SIGTERM or Ctrl-C it would stumble over the folder it has just made."""
@@ -65,8 +72,12 @@ class EquiformerV2TrainRunner(TrainEvalRunner):
         super().run()
 
 
-def check_same_model(checkpoint: Path, config_path: Path) -> None:
+def check_same_model(checkpoint: Path, options: Any) -> None:
     """The checkpoint must belong to the model that is configured now.
+
+    Args:
+        checkpoint: folder of a training checkpoint.
+        options: config of the model.
 
     Raises:
         ValueError: the model's options differ.
@@ -74,8 +85,7 @@ def check_same_model(checkpoint: Path, config_path: Path) -> None:
     saved = checkpoint / RESUME_CONFIG
     if not saved.exists():
         return
-    before = _model_section(saved)
-    now = _model_section(config_path)
+    before, now = _flattened(_saved_options(saved)), _flattened(options)
     changed = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
     if changed:
         listed = ", ".join(f"{k}: {before.get(k)} -> {now.get(k)}" for k in changed[:5])
@@ -85,9 +95,12 @@ def check_same_model(checkpoint: Path, config_path: Path) -> None:
         )
 
 
-def _model_section(config_path: Path) -> dict[str, Any]:
-    """Options of the model, flattened to dotted keys."""
-    config = OmegaConf.load(config_path).runner.train_eval_unit.model
+def _saved_options(config_path: Path) -> Any:
+    return OmegaConf.load(config_path).runner.train_eval_unit.model
+
+
+def _flattened(config: Any) -> dict[str, Any]:
+    """Options with dotted keys."""
     flat: dict[str, Any] = {}
 
     def walk(prefix: str, value: Any) -> None:
@@ -97,7 +110,7 @@ def _model_section(config_path: Path) -> dict[str, Any]:
         else:
             flat[prefix] = value
 
-    walk("", OmegaConf.to_container(config, resolve=True))
+    walk("", OmegaConf.to_container(OmegaConf.create(config), resolve=True))
     return flat
 
 

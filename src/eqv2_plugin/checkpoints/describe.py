@@ -1,0 +1,117 @@
+"""What a checkpoint file holds, of fairchem-core 1 or fairchem 2, without running it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from eqv2_plugin.checkpoints.facts import ENERGY_REFERENCES, UNITS, ModelFacts
+from eqv2_plugin.checkpoints.families import refuse_other_family
+from eqv2_plugin.checkpoints.hashing import file_sha256, state_sha256
+from eqv2_plugin.checkpoints.reading import V1_CLASSES, inference_classes, read_checkpoint
+from eqv2_plugin.checkpoints.v1_file import take_apart
+
+
+def describe_file(path: Path, unsafe: bool = False) -> dict[str, Any]:
+    """Facts of a file as plain data, for people or as JSON.
+
+    Returns:
+        ``file``, ``file_sha256``, ``form``, ``architecture`` (options of the backbone and the
+        heads), ``parameters`` (number), ``weights_sha256``, ``tasks`` (a list of name,
+        property, unit, datasets, mean, rmsd and element references), ``facts`` (fields of
+        `ModelFacts`) and ``notes``.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: no checkpoint, a damaged one, or one of another model.
+    """
+    checkpoint = read_checkpoint(path, unsafe, [*V1_CLASSES, *inference_classes()])
+    if type(checkpoint).__name__ == "MLIPInferenceCheckpoint":
+        described = _describe_inference(checkpoint)
+    else:
+        described = _describe_v1(checkpoint, path)
+    return {"file": path.name, "file_sha256": file_sha256(path), **described}
+
+
+def _describe_inference(checkpoint: Any) -> dict[str, Any]:
+    model = _plain(checkpoint.model_config)
+    backbone = dict(model["backbone"])
+    state = {
+        key.removeprefix("module."): value
+        for key, value in checkpoint.ema_state_dict.items()
+        if key != "n_averaged"
+    }
+    name = str(backbone.pop("model"))
+    if not name.startswith("eqv2_plugin."):
+        refuse_other_family(name, state)
+    facts = ModelFacts.from_mapping(model.get("facts") or {})
+    return {
+        "form": "inference checkpoint of fairchem 2",
+        "architecture": {"backbone": backbone, "heads": model["heads"]},
+        "parameters": _count(state),
+        "weights_sha256": state_sha256(state),
+        "tasks": [describe_task(task, facts.units) for task in _plain(checkpoint.tasks_config)],
+        "facts": facts.to_dict(),
+        "notes": [],
+    }
+
+
+def _describe_v1(checkpoint: Any, path: Path) -> dict[str, Any]:
+    parts = take_apart(checkpoint, path)
+    data = parts.reference.data
+    backbone = {k: v for k, v in parts.model_config["backbone"].items() if k != "model"}
+    facts = ModelFacts(
+        energy_reference=ENERGY_REFERENCES[parts.reference.key],
+        functional=data.functional if data else None,
+        training_data=data.words if data else None,
+        basis=parts.reference.basis,
+        weights=parts.weights.kind,
+    )
+    convert = f"eqv2 convert {path.name} NEW.pt takes the {parts.weights.kind} weights: "
+    return {
+        "form": f"fairchem-core 1: {parts.layout.describe()}",
+        "architecture": {"backbone": backbone, "heads": parts.model_config["heads"]},
+        "parameters": _count(parts.state),
+        "weights_sha256": state_sha256(parts.state),
+        "tasks": [describe_task(task, {}) for task in parts.tasks],
+        "facts": facts.to_dict(),
+        "notes": [convert + parts.weights.reason, *parts.notes],
+    }
+
+
+def describe_task(task: Mapping[str, Any], units: Mapping[str, str]) -> dict[str, Any]:
+    """A task's config in short; element references by atomic number, without the zeros."""
+    name, prop = str(task["name"]), str(task["property"])
+    normalizer = task.get("normalizer") or {}
+    return {
+        "name": name,
+        "property": prop,
+        "unit": units.get(name, UNITS.get(prop, "unknown")),
+        "datasets": list(task.get("datasets") or []),
+        "mean": normalizer.get("mean", 0.0),
+        "rmsd": normalizer.get("rmsd", 1.0),
+        "element_references": _references(task.get("element_references")),
+    }
+
+
+def _references(config: Mapping[str, Any] | None) -> Any:
+    """Values if the config holds them, else the config (a name, for example)."""
+    if config is None:
+        return None
+    held = config.get("element_references")
+    values = held.get("data") if isinstance(held, Mapping) else None
+    if values is None:
+        return {key: value for key, value in config.items() if not key.startswith("_")}
+    return {str(z): value for z, value in enumerate(values) if z > 0 and value != 0.0}
+
+
+def _plain(config: Any) -> Any:
+    """Plain data; interpolations stay as they are written."""
+    return OmegaConf.to_container(config) if OmegaConf.is_config(config) else config
+
+
+def _count(state: Mapping[str, Any]) -> int:
+    return sum(value.numel() for key, value in state.items() if not key.endswith("energy_lin_ref"))

@@ -1,0 +1,96 @@
+"""Reading checkpoint files without running what they hold.
+
+A ``.pt`` file is a pickle, which can name any function to be called. ``weights_only=True``
+admits torch's tensors and plain containers; the lists below add the exact classes that
+checkpoints of fairchem hold besides. Any other name is refused before it is imported.
+"""
+
+from __future__ import annotations
+
+import collections
+import pickle
+import re
+import typing
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+# Validation metrics of old files are numpy scalars, pickled by numpy 1 or 2.
+_NUMPY: list[Any] = [
+    np.dtype,
+    np.dtypes.Float64DType,
+    np.dtypes.Float32DType,
+    np.dtypes.Int64DType,
+    np.dtypes.BoolDType,
+    (np._core.multiarray.scalar, "numpy._core.multiarray.scalar"),
+    (np._core.multiarray.scalar, "numpy.core.multiarray.scalar"),
+]
+V1_CLASSES: list[Any] = [*_NUMPY, collections.OrderedDict, collections.defaultdict, dict, list]
+
+
+def inference_classes() -> list[Any]:
+    """Classes of fairchem 2's inference checkpoints: one dataclass, and OmegaConf's configs."""
+    from fairchem.core.units.mlip_unit.api.inference import MLIPInferenceCheckpoint
+    from omegaconf import DictConfig, ListConfig, base, nodes
+
+    config = [DictConfig, ListConfig, base.ContainerMetadata, base.Metadata]
+    scalars = [nodes.AnyNode, nodes.StringNode, nodes.IntegerNode, nodes.FloatNode]
+    plain = [typing.Any, int, float, str, bool]
+    return [MLIPInferenceCheckpoint, *config, *scalars, nodes.BooleanNode, *plain]
+
+
+def read_checkpoint(path: Path, unsafe: bool = False, classes: list[Any] | None = None) -> Any:
+    """Load a ``.pt`` file on the CPU; tensors stay in the file until they are used.
+
+    Args:
+        path: the file.
+        unsafe: full unpickling, which lets the file import any module and run any code.
+        classes: admitted beside tensors and containers; by default those of v1's files.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: truncated, no checkpoint, or a class that is not admitted.
+    """
+    zipped = _check_form(path)
+    options: dict[str, Any] = {"map_location": "cpu", "mmap": zipped}
+    try:
+        if unsafe:
+            return torch.load(path, weights_only=False, **options)
+        with torch.serialization.safe_globals(V1_CLASSES if classes is None else classes):
+            return torch.load(path, weights_only=True, **options)
+    except ModuleNotFoundError as error:
+        raise ValueError(
+            f"{path} holds an object of a package that is not installed: {error}"
+        ) from error
+    except pickle.UnpicklingError as error:
+        named = re.search(r"GLOBAL ([\w.]+)", str(error))
+        if named is None:
+            raise ValueError(f"{path} is damaged: {str(error).splitlines()[0]}") from error
+        raise ValueError(
+            f"{path} asks for {named.group(1)}, which no checkpoint of EquiformerV2 needs and "
+            "which could run code; it is refused. If you trust the file, --unsafe reads it"
+        ) from None
+    except (RuntimeError, EOFError, OSError, zipfile.BadZipFile) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ValueError(f"{path} is damaged or truncated: {reason}") from error
+
+
+def _check_form(path: Path) -> bool:
+    """Whether the file is a zip archive, torch's form since 1.6; the older form is a pickle."""
+    if not path.is_file():
+        raise FileNotFoundError(f"no such file: {path}")
+    if zipfile.is_zipfile(path):
+        return True
+    with path.open("rb") as file:
+        start = file.read(4)
+    if start[:2] == b"PK":
+        raise ValueError(
+            f"{path} is truncated ({path.stat().st_size:,} bytes): the archive's directory at its "
+            "end is missing. Download or copy it again"
+        )
+    if start[:1] != b"\x80":
+        raise ValueError(f"{path} is no checkpoint: it starts with {start!r}, not as torch's files")
+    return False

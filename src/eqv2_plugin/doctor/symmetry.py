@@ -1,0 +1,108 @@
+"""What must not change a prediction: rotation, the order of atoms, shifts, batch neighbours."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from ase import Atoms
+from scipy.spatial.transform import Rotation
+
+from eqv2_plugin.doctor.changes import Changes, Collected
+from eqv2_plugin.doctor.predictor import Predict, Prediction
+from eqv2_plugin.doctor.report import CannotRunError
+from eqv2_plugin.doctor.structures import fixed_atoms
+
+_SHIFT = 5.0  # Å
+_IMAGES = 2  # cells that an atom is moved by, at most
+
+
+def rotation_changes(
+    predict: Predict, structures: Sequence[Atoms], repetitions: int, seed: int = 0
+) -> Changes:
+    """Predict turned structures, and turn the forces back."""
+    collected = Collected()
+    for index, atoms in enumerate(structures):
+        (before,) = predict([atoms])
+        for matrix in Rotation.random(repetitions, random_state=seed + index).as_matrix():
+            turned = atoms.copy()
+            turned.set_cell(atoms.cell.array @ matrix.T)
+            turned.positions = atoms.positions @ matrix.T
+            (after,) = predict([turned])
+            collected.add(before, Prediction(after.energy, after.forces @ matrix))
+    return collected.changes()
+
+
+def permutation_changes(
+    predict: Predict, structures: Sequence[Atoms], repetitions: int, seed: int = 0
+) -> Changes:
+    """Predict with the atoms in another order."""
+    collected, random = Collected(), np.random.default_rng(seed)
+    for atoms in structures:
+        (before,) = predict([atoms])
+        for _ in range(repetitions):
+            order = random.permutation(len(atoms))
+            (after,) = predict([atoms[order]])
+            collected.add(before, Prediction(after.energy, after.forces[np.argsort(order)]))
+    return collected.changes()
+
+
+def translation_changes(
+    predict: Predict, structures: Sequence[Atoms], repetitions: int, seed: int = 0
+) -> Changes:
+    """Predict shifted structures, each atom moved to some periodic image of its own."""
+    collected, random = Collected(), np.random.default_rng(seed)
+    for atoms in structures:
+        (before,) = predict([atoms])
+        for _ in range(repetitions):
+            moved = atoms.copy()
+            images = random.integers(-_IMAGES, _IMAGES + 1, size=(len(atoms), 3)) * atoms.pbc
+            moved.positions = (
+                atoms.positions + images @ atoms.cell.array + random.uniform(-_SHIFT, _SHIFT, 3)
+            )
+            (after,) = predict([moved])
+            collected.add(before, after)
+    return collected.changes()
+
+
+def batch_changes(predict: Predict, structures: Sequence[Atoms]) -> Changes:
+    """Predict every structure alone, and all of them in one batch with the first one twice."""
+    collected = Collected()
+    together = predict([*structures, structures[0]])
+    for atoms, after in zip([*structures, structures[0]], together, strict=True):
+        (before,) = predict([atoms])
+        collected.add(before, after)
+    return collected.changes()
+
+
+def repeat_changes(predict: Predict, structures: Sequence[Atoms], repetitions: int) -> Changes:
+    """Predict the same again."""
+    collected = Collected()
+    for atoms in structures:
+        (before,) = predict([atoms])
+        for _ in range(repetitions):
+            (after,) = predict([atoms])
+            collected.add(before, after)
+    return collected.changes()
+
+
+def net_forces(predict: Predict, structures: Sequence[Atoms]) -> np.ndarray:
+    """|sum of forces| / atoms, relative to the mean |force|, of every free structure.
+
+    Raises:
+        CannotRunError: every structure has fixed atoms, or no force.
+    """
+    # Models of such data have never learned the forces of fixed atoms.
+    free = [atoms for atoms in structures if len(fixed_atoms(atoms)) == 0]
+    if not free:
+        raise CannotRunError(
+            "every structure has fixed atoms, whose forces such models are not trained on"
+        )
+    found = []
+    for atoms in free:
+        (prediction,) = predict([atoms])
+        mean = np.linalg.norm(prediction.forces, axis=1).mean()
+        if mean == 0:
+            raise CannotRunError("all forces of a structure are zero")
+        found.append(np.linalg.norm(prediction.forces.sum(0)) / len(atoms) / mean)
+    return np.array(found)

@@ -1,0 +1,219 @@
+"""The model that a fine-tuning run starts with: weights of a checkpoint, heads kept or new."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import hydra
+import torch
+from fairchem.core.common.registry import registry
+from fairchem.core.units.mlip_unit.mlip_unit import initialize_finetuning_model
+from omegaconf import OmegaConf
+
+from eqv2_plugin.checkpoints.facts import ModelFacts
+from eqv2_plugin.config import BackboneConfig
+from eqv2_plugin.heads.forces import NoiseHead
+from eqv2_plugin.model import EquiformerV2
+from eqv2_plugin.training.start_checkpoint import averaged_weights, read_start
+
+# Options of the backbone that fine-tuning may change; the others belong to the weights.
+CHANGEABLE = frozenset(
+    {
+        "alpha_drop", "drop_path_rate", "force_encoding", "activation_checkpointing",
+        "edge_chunk_size", "regress_stress",
+    }
+)  # fmt: skip
+# Parameters that DeNS adds to a backbone without them.
+_ADDED = "backbone.force_embedding."
+
+
+@dataclass(frozen=True)
+class HeadStart:
+    """How a head begins.
+
+    Attributes:
+        config: {"module": ..., options}.
+        source: name of the checkpoint's head whose weights it takes; None for a new head.
+    """
+
+    config: dict[str, Any]
+    source: str | None
+
+
+def starting_model(
+    checkpoint: str,
+    backbone: Mapping[str, Any],
+    heads: Mapping[str, Any],
+    new_heads: Sequence[str] = (),
+    freeze_backbone: bool = False,
+    from_scratch: bool = False,
+    supports_single_atoms: bool = True,
+    facts: Mapping[str, Any] | None = None,
+) -> EquiformerV2:
+    """The model to fine-tune, from the averaged (EMA) weights of a checkpoint.
+
+    Args:
+        checkpoint: fairchem 2 inference checkpoint of one of our models.
+        backbone: options in which the backbone shall differ (``CHANGEABLE``).
+        heads: {name: {"module": ...}} that the fine-tuned model shall have; heads of the
+            checkpoint that are not among them are dropped.
+        new_heads: those of ``heads`` that start from random weights.
+        freeze_backbone: train the heads (and what DeNS adds to the backbone) alone.
+        from_scratch: start from random weights, with the same architecture, to see what the
+            checkpoint is worth.
+        supports_single_atoms: fairchem's flag of the model.
+        facts: about the energies of the new data (`ModelFacts`), in place of the checkpoint's.
+
+    Raises:
+        FileNotFoundError: no such checkpoint.
+        ValueError: the checkpoint cannot be read, lacks a head, or does not fit the options.
+    """
+    start = read_start(checkpoint)
+    wanted = {name: _plain(config) for name, config in heads.items()}
+    plan = plan_heads(start.model["heads"], wanted, list(new_heads), str(checkpoint))
+    changes = backbone_changes(start.model["backbone"], _plain(backbone), str(checkpoint))
+    if from_scratch and freeze_backbone:
+        raise ValueError("from_scratch=true with freeze_backbone=true would freeze random weights")
+    model = initialize_finetuning_model(
+        str(start.path),
+        overrides={
+            "_target_": "eqv2_plugin.model.EquiformerV2",
+            "backbone": changes,
+            "supports_single_atoms": supports_single_atoms,
+        },
+        heads={name: dict(head.config) for name, head in plan.items()},
+        strict=False,  # checked below, with the heads that stay
+    )
+    config = dict(model.finetune_model_full_config)
+    origin = "trained from scratch" if from_scratch else f"fine-tuned from {start.path.name}"
+    config["facts"] = {**(_plain(facts) or {}), "basis": origin}
+    if from_scratch:
+        model = hydra.utils.instantiate(config)
+    else:
+        fresh = load_averaged(model, averaged_weights(start.path), plan, str(checkpoint))
+        if freeze_backbone:
+            for name, parameter in model.backbone.named_parameters():
+                parameter.requires_grad_(f"backbone.{name}" in fresh)
+    model.facts = ModelFacts.from_mapping(config["facts"])
+    # fairchem writes it into the checkpoints of the run.
+    model.finetune_model_full_config = config
+    return model
+
+
+def plan_heads(
+    saved: Mapping[str, Mapping[str, Any]],
+    wanted: Mapping[str, Mapping[str, Any]],
+    new_heads: Sequence[str],
+    where: str,
+) -> dict[str, HeadStart]:
+    """Which head takes which weights.
+
+    A head is kept, with the checkpoint's options, if the checkpoint has one of the same class:
+    under its name, or as the only one of that class. The noise head of DeNS is added if there
+    is none.
+
+    Raises:
+        ValueError: a head that the checkpoint lacks, or a new head that nobody asked for.
+    """
+    unknown = sorted(set(new_heads) - set(wanted))
+    if unknown:
+        raise ValueError(f"new_heads names {unknown}, but the model's heads are {sorted(wanted)}")
+    plan: dict[str, HeadStart] = {}
+    for name, config in wanted.items():
+        kind = registry.get_model_class(config["module"])
+        alike = [
+            n for n, c in saved.items() if issubclass(registry.get_model_class(c["module"]), kind)
+        ]
+        if name in alike:
+            alike = [name]
+        if name in new_heads or (not alike and kind is NoiseHead):
+            plan[name] = HeadStart(dict(config), None)
+        elif len(alike) == 1:
+            plan[name] = HeadStart(_plain(saved[alike[0]]), alike[0])
+        else:
+            kinds = ", ".join(f"{n} ({c['module'].rsplit('.', 1)[-1]})" for n, c in saved.items())
+            raise ValueError(
+                f"{where} has no head to start {name!r} ({kind.__name__}) from; it has {kinds}. "
+                f"Choose other heads=... or labels, or start it anew: new_heads=[{name}]"
+            )
+    return plan
+
+
+def backbone_changes(
+    saved: Mapping[str, Any], wanted: Mapping[str, Any], where: str
+) -> dict[str, Any]:
+    """Options in which the backbone differs from the checkpoint's.
+
+    Raises:
+        ValueError: an option that the weights depend on, or that does not exist.
+    """
+    before = BackboneConfig.from_options({k: v for k, v in saved.items() if k != "model"})
+    changes = {}
+    for key, value in wanted.items():
+        if key == "model":
+            continue
+        if not hasattr(before, key):
+            BackboneConfig.from_options({key: value})
+        if getattr(before, key) == value:
+            continue
+        if key == "direct_forces":
+            kind = "direct" if before.direct_forces else "conservative"
+            raise ValueError(
+                f"{where} has {kind} forces (direct_forces={str(before.direct_forces).lower()}): "
+                f"fine-tune it with heads={kind}"
+            )
+        if key == "force_encoding" and not value:
+            raise ValueError(f"force_encoding=false would drop weights that {where} predicts with")
+        if key not in CHANGEABLE:
+            raise ValueError(
+                f"model.backbone.{key}={value} is not what the weights of {where} were trained "
+                f"with ({getattr(before, key)}); only {', '.join(sorted(CHANGEABLE))} can be "
+                "changed"
+            )
+        changes[key] = value
+    return changes
+
+
+def load_averaged(
+    model: EquiformerV2,
+    averaged: Mapping[str, torch.Tensor],
+    plan: Mapping[str, HeadStart],
+    where: str,
+) -> set[str]:
+    """Load backbone and kept heads; returns the names of the parameters that are new.
+
+    Raises:
+        ValueError: weights are missing, left over or of another shape.
+    """
+    state = {name: value for name, value in averaged.items() if name.startswith("backbone.")}
+    for name, head in plan.items():
+        if head.source is not None:
+            old = f"output_heads.{head.source}."
+            state |= {
+                f"output_heads.{name}.{key.removeprefix(old)}": value
+                for key, value in averaged.items()
+                if key.startswith(old)
+            }
+    try:
+        found = model.load_state_dict(state, strict=False)
+    except RuntimeError as error:
+        raise ValueError(f"the weights of {where} do not fit its own config: {error}") from error
+    new = tuple(f"output_heads.{name}." for name, head in plan.items() if head.source is None)
+    missing = {name for name in found.missing_keys if not name.startswith((*new, _ADDED))}
+    # An embedding that the checkpoint has must be there as a whole.
+    if missing or found.unexpected_keys or _partly(found.missing_keys, state):
+        lost = sorted(missing or found.unexpected_keys or found.missing_keys)[:3]
+        raise ValueError(f"the weights of {where} do not fit its own config: {lost}")
+    return set(found.missing_keys)
+
+
+def _partly(missing: Sequence[str], state: Mapping[str, torch.Tensor]) -> bool:
+    return any(name.startswith(_ADDED) for name in missing) and any(
+        name.startswith(_ADDED) for name in state
+    )
+
+
+def _plain(config: Any) -> Any:
+    return OmegaConf.to_container(config, resolve=True) if OmegaConf.is_config(config) else config

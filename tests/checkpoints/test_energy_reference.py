@@ -1,0 +1,141 @@
+"""What a checkpoint's energies are, and when its parts contradict each other."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import yaml
+from checkpoint_inputs import DENS, OC22, PLAIN, edited
+
+from eqv2_plugin.checkpoints.energy_reference import energy_reference, find_data_set
+from eqv2_plugin.checkpoints.published import OC20, OMAT, PUBLISHED
+from eqv2_plugin.checkpoints.published import OC22 as OC22_DATA
+from eqv2_plugin.checkpoints.reading import read_checkpoint
+from eqv2_plugin.checkpoints.v1_file import take_apart
+
+OC20_NUMBERS = (-0.7554450631141663, 2.887317180633545)
+
+
+def parts_of(path, **options):
+    return take_apart(read_checkpoint(path), path, **options)
+
+
+def test_the_embedded_files_say_what_they_are():
+    found = {path.parent.name: parts_of(path).reference.key for path in (OC22, DENS, PLAIN)}
+    assert set(found.values()) == {"total_linear", "adsorption"}
+    assert parts_of(PLAIN).reference.key == "adsorption"
+
+
+@pytest.mark.parametrize("word", ["oc22", "odac", "omat", "mptrj", "oc20"])
+def test_the_path_of_the_training_data_tells_the_data_set(word):
+    data, basis = find_data_set({"dataset": {"src": f"/data/{word}/train"}}, None, "a.pt", None)
+    assert data.task == word
+    assert "config" in basis
+
+
+def test_the_published_normaliser_and_file_name_tell_the_data_set():
+    assert find_data_set({}, OC20_NUMBERS, "a.pt", None)[0] is OC20
+    assert find_data_set({}, (0.0, 25.119809935106424), "a.pt", None)[0] is OC22_DATA
+    assert find_data_set({}, (0.0, 2.887317180633545), "a.pt", None)[0] is None
+    for name, data in PUBLISHED.items():
+        assert find_data_set({}, None, name, None)[0] is data
+
+
+def test_normaliser_and_config_in_conflict_are_refused_until_settled():
+    config = {"dataset": {"src": "/data/oc22"}}
+    with pytest.raises(ValueError, match=r"in conflict.*OC20.*OC22.*--energy-reference"):
+        find_data_set(config, OC20_NUMBERS, "a.pt", None)
+    assert find_data_set(config, OC20_NUMBERS, "a.pt", "adsorption")[0] is OC20
+    assert find_data_set(config, OC20_NUMBERS, "a.pt", "total")[0] is OC22_DATA
+
+
+def test_nothing_known_is_unknown_until_the_user_says():
+    nothing = (None, "nothing in the file tells")
+    assert energy_reference(nothing, None, None).key == "unknown"
+    assert energy_reference(nothing, None, "adsorption").key == "adsorption"
+    assert energy_reference(nothing, "total_linear", None).key == "total_linear"
+
+
+@pytest.mark.parametrize(
+    ("data", "structure", "wanted"),
+    [
+        (None, "total_linear", "adsorption"),
+        (None, "linear_residual", "total"),
+        (None, None, "total_linear"),
+        (OC20, None, "total"),
+        (OC22_DATA, None, "adsorption"),
+        (OC20, "total_linear", None),
+        (OMAT, None, None),
+    ],
+)
+def test_contradictions_are_refused(data, structure, wanted):
+    with pytest.raises(ValueError, match="in conflict"):
+        energy_reference((data, "basis"), structure, wanted)
+
+
+def test_references_are_added_in_units_of_the_normaliser():
+    checkpoint = read_checkpoint(OC22)
+    held = checkpoint["state_dict"]["module.module.energy_lin_ref"].double()
+    scale = float(checkpoint["normalizers"]["target"]["std"])
+    task = next(task for task in parts_of(OC22).tasks if task["name"] == "energy")
+    values = task["element_references"]["element_references"]["data"]
+    assert values == pytest.approx((held * scale).tolist(), rel=1e-12)
+    assert max(map(abs, values)) > 0.1
+
+
+def test_references_that_v1_held_and_did_not_add_are_left_out_or_added_on_request(tmp_path):
+    def unused(checkpoint):
+        checkpoint["config"]["model_attributes"]["use_energy_lin_ref"] = False
+
+    path = edited(OC22, tmp_path / "a.pt", unused)
+    parts = parts_of(path)
+    assert parts.reference.key == "linear_residual"
+    assert parts.tasks[0]["element_references"] is None
+    assert "left out" in parts.notes[0]
+    added = parts_of(path, wanted_reference="total_linear")
+    assert added.tasks[0]["element_references"] is not None
+    assert added.reference.key == "total_linear"
+
+
+def test_a_hydra_file_that_asks_for_references_which_v1_never_added_needs_a_decision(tmp_path):
+    def with_references(checkpoint):
+        state = checkpoint["state_dict"]
+        state["module.backbone.energy_lin_ref"] = torch.full((96,), 0.5)
+        checkpoint["elementrefs"] = {}
+        checkpoint["config"]["model"]["backbone"].update(
+            use_energy_lin_ref=True, load_energy_lin_ref=True
+        )
+
+    path = edited(DENS, tmp_path / "a.pt", with_references)
+    with pytest.raises(ValueError, match="never did"):
+        parts_of(path)
+    assert parts_of(path, wanted_reference="linear_residual").tasks[0]["element_references"] is None
+    added = parts_of(path, wanted_reference="total_linear").tasks[0]["element_references"]
+    assert added["element_references"]["data"] == [0.5] * 96
+
+
+def test_element_references_and_linear_references_at_once_are_refused(tmp_path):
+    references = {"energy": {"element_references": torch.zeros(119)}}
+    path = edited(OC22, tmp_path / "a.pt", lambda c: c.update(elementrefs=references))
+    with pytest.raises(ValueError, match="both"):
+        parts_of(path)
+
+
+def test_a_config_file_replaces_the_one_in_the_checkpoint(tmp_path):
+    path = edited(PLAIN, tmp_path / "a.pt", lambda c: c.update(config=None))
+    config = yaml.safe_load(yaml.safe_dump(read_checkpoint(PLAIN)["config"]))
+    ours, theirs = parts_of(path, config=config), parts_of(PLAIN)
+    assert ours.model_config == theirs.model_config
+    assert ours.tasks == theirs.tasks
+
+
+def test_what_a_config_does_not_name_is_what_v1_took(tmp_path):
+    def silent(checkpoint):
+        for key in ("max_radius", "max_neighbors", "norm_type", "enforce_max_neighbors_strictly"):
+            del checkpoint["config"]["model"][key]
+
+    backbone = parts_of(edited(PLAIN, tmp_path / "a.pt", silent)).model_config["backbone"]
+    assert backbone["cutoff"] == 5.0
+    assert backbone["max_neighbors"] == 500
+    assert backbone["norm_type"] == "rms_norm_sh"
+    assert backbone["enforce_max_neighbors_strictly"] is True

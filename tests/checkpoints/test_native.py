@@ -1,0 +1,305 @@
+"""The native form: predicts what the checkpoint predicts, and believes nothing it reads."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import native_checkpoints as inputs
+import native_worker as worker
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from eqv2_plugin.checkpoints.native import read_native
+from eqv2_plugin.checkpoints.native_export import as_native, export_native
+
+REFERENCES = {
+    "direct": inputs.number_references,
+    "conservative": inputs.written_references,
+}
+HERE = Path(__file__).parent
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory) -> dict[str, tuple[Path, Path]]:
+    """Per kind: the checkpoint, and its native form."""
+    folder, files = tmp_path_factory.mktemp("native"), {}
+    for kind, references in REFERENCES.items():
+        old = inputs.write_checkpoint(folder / f"{kind}.pt", kind, references())
+        new = folder / f"{kind}.safetensors"
+        export_native(old, new)
+        files[kind] = old, new
+    return files
+
+
+@pytest.fixture(scope="module")
+def fresh_results(exported, tmp_path_factory) -> dict:
+    output = tmp_path_factory.mktemp("fresh") / "results.json"
+    command = [sys.executable, HERE / "native_worker.py", output]
+    command += [checkpoint for checkpoint, _ in exported.values()]
+    environment = {**os.environ, "PYTHONPATH": str(HERE.parent)}
+    subprocess.run(command, check=True, env=environment, capture_output=True, timeout=300)
+    return json.loads(output.read_text())
+
+
+@pytest.mark.parametrize("kind", inputs.KINDS)
+@pytest.mark.parametrize("settings", worker.SETTINGS)
+def test_a_fresh_process_predicts_bit_for_bit_what_the_checkpoint_predicts(
+    fresh_results, kind, settings
+):
+    expected = fresh_results["checkpoint"][f"{kind} {settings}"]
+    assert fresh_results["native"][f"{kind} {settings}"] == expected
+    assert abs(expected[0]["energy"]) > 1e-3
+    assert ("stress" in expected[1]) == (kind == "conservative")
+
+
+def test_the_file_holds_the_averaged_weights(exported):
+    old, new = exported["direct"]
+    checkpoint, weights = torch.load(old, weights_only=False), read_native(new).weights
+    assert set(weights) == set(checkpoint.model_state_dict)
+    for name, value in weights.items():
+        assert torch.equal(value, checkpoint.ema_state_dict[f"module.{name}"])
+    changed = [n for n, v in weights.items() if not v.equal(checkpoint.model_state_dict[n])]
+    assert changed
+
+
+def test_element_references_without_value_stay_without(exported):
+    references = read_native(exported["conservative"][1]).references["energy"]
+    assert torch.isnan(references[26])
+    assert float(references[29]) == pytest.approx(-2.123456789)
+
+
+def test_an_export_leaves_the_checkpoint_object_alone():
+    content = inputs.checkpoint("direct")
+    names, config = list(content.ema_state_dict), copy.deepcopy(content.model_config)
+    as_native(content)
+    assert list(content.ema_state_dict) == names
+    assert content.model_config == config
+
+
+def test_short_names_are_written_out():
+    content = inputs.checkpoint("direct")
+    content.model_config["backbone"]["model"] = "equiformer_v2_backbone"
+    content.model_config["heads"]["energy"]["module"] = "equiformer_v2_energy_head"
+    model = as_native(content).header.model
+    assert model["backbone"]["model"] == inputs.BACKBONE
+    assert model["heads"]["energy"]["module"] == "eqv2_plugin.heads.energy.EnergyHead"
+
+
+def set_in(path: str, value):
+    """A change of the description: ``value`` at a path such as ``model.heads.energy``."""
+
+    def change(description: dict) -> None:
+        *parents, last = path.split(".")
+        for key in parents:
+            description = description[int(key) if key.isdigit() else key]
+        if value is None:
+            del description[last]
+        else:
+            description[last] = value
+
+    return change
+
+
+BAD_DESCRIPTIONS = {
+    "version": (set_in("version", 2), "format version 2"),
+    "version as text": (set_in("version", "1"), "format version '1'"),
+    "no tasks": (set_in("tasks", []), "no task"),
+    "further key": (set_in("extra", 1), "unknown: extra"),
+    "missing key": (set_in("tasks", None), "missing: tasks"),
+    "other model": (set_in("model._target_", "os.system"), "'os.system' is not allowed as model"),
+    "other backbone": (
+        set_in("model.backbone.model", "fairchem.core.models.uma.escn_md.eSCNMDBackbone"),
+        "not allowed as backbone",
+    ),
+    "other head": (
+        set_in("model.heads.energy.module", "builtins.print"),
+        "'builtins.print' is not allowed as head 'energy'",
+    ),
+    "nested target": (
+        set_in("model.heads.energy.extra", {"_target_": "os.system", "command": "true"}),
+        "the key '_target_' is not allowed",
+    ),
+    "target among the facts": (
+        set_in("model.facts", {"_target_": "os.system"}),
+        "the key '_target_' is not allowed",
+    ),
+    "partial": (set_in("model.backbone._partial_", True), "'_partial_' is not allowed"),
+    "interpolation": (set_in("model.facts", {"name": "${oc.env:HOME}"}), "is not allowed"),
+    "interpolated task": (set_in("tasks.0.name", "${oc.env:HOME}"), "is not allowed"),
+    "starting checkpoint": (
+        set_in("model.finetune_config", {"starting_checkpoint": "x.pt"}),
+        "unknown keys: finetune_config",
+    ),
+    "misspelt option": (set_in("model.backbone.lmaxx", 2), "did you mean 'lmax'"),
+    "option of wrong type": (set_in("model.backbone.lmax", "2"), "lmax must be of type int"),
+    "mean as text": (set_in("tasks.0.mean", "1.0"), "mean must be a finite number"),
+    "no scale": (set_in("tasks.0.rmsd", 0.0), "rmsd must be positive"),
+    "mean not finite": (set_in("tasks.0.mean", float("nan")), "NaN is no number"),
+    "level": (set_in("tasks.0.level", "edge"), "level must be system or atom"),
+    "twice": (set_in("tasks.1.name", "energy"), "a task occurs twice"),
+    "references that are not there": (
+        set_in("tasks.1.has_references", True),
+        "missing: element_references.forces",
+    ),
+    "another lmax than the weights": (set_in("model.backbone.lmax", 3), "has shape"),
+    "more blocks than the weights": (
+        set_in("model.backbone.num_layers", 2),
+        r"missing: backbone.blocks.1\S+, .* and \d+ more",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BAD_DESCRIPTIONS)
+def test_a_description_that_is_not_ours_is_refused(exported, tmp_path, name):
+    change, message = BAD_DESCRIPTIONS[name]
+    tensors, description = inputs.content_of(exported["direct"][1])
+    change(description)
+    path = inputs.write_tampered(tmp_path / "bad.safetensors", tensors, description)
+    with pytest.raises(ValueError, match=message) as error:
+        read_native(path)
+    assert str(path) in str(error.value)
+
+
+def lose(tensors: dict) -> None:
+    del tensors["model.output_heads.forces.vector_block.projection.bias"]
+
+
+def add(tensors: dict) -> None:
+    tensors["model.extra"] = torch.zeros(1)
+
+
+def narrow(tensors: dict) -> None:
+    name = "model.backbone.atom_embedding.weight"
+    tensors[name] = tensors[name][:, :-1].contiguous()
+
+
+def halve(tensors: dict) -> None:
+    name = "model.backbone.atom_embedding.weight"
+    tensors[name] = tensors[name].half()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lose, "missing: output_heads.forces.vector_block.projection.bias; unexpected: none"),
+        (add, "missing: none; unexpected: extra"),
+        (narrow, r"atom_embedding.weight has shape \(84, 7\)"),
+        (halve, "torch.float16"),
+    ],
+)
+def test_weights_that_do_not_fit_are_refused(exported, tmp_path, change, message):
+    tensors, description = inputs.content_of(exported["direct"][1])
+    change(tensors)
+    path = inputs.write_tampered(tmp_path / "bad.safetensors", tensors, description)
+    with pytest.raises(ValueError, match=message):
+        read_native(path)
+
+
+@pytest.mark.parametrize("kept", [0.0, 1e-4, 0.5, 0.999])
+def test_a_truncated_file_is_refused(exported, tmp_path, kept):
+    whole = exported["direct"][1].read_bytes()
+    path = tmp_path / "part.safetensors"
+    path.write_bytes(whole[: int(kept * len(whole))])
+    with pytest.raises(ValueError, match=r"part.safetensors is no complete safetensors file"):
+        read_native(path)
+
+
+def test_files_of_another_kind_are_refused(exported, tmp_path):
+    with pytest.raises(ValueError, match="there is no file"):
+        read_native(tmp_path / "none.safetensors")
+    foreign = tmp_path / "foreign.safetensors"
+    save_file({"weight": torch.zeros(2)}, foreign)
+    with pytest.raises(ValueError, match="was not written by `eqv2 export`"):
+        read_native(foreign)
+    with pytest.raises(ValueError, match="no complete safetensors file"):
+        read_native(exported["direct"][0])
+
+
+class Bomb:
+    def __reduce__(self):
+        return os.system, ("touch exploded",)
+
+
+def test_a_pickle_that_runs_code_is_refused_and_does_not_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    content = inputs.checkpoint("direct")
+    content.tasks_config = [Bomb()]
+    torch.save(content, "bomb.pt")
+    with pytest.raises(ValueError, match="system"):
+        export_native(Path("bomb.pt"), Path("out.safetensors"))
+    assert os.listdir(tmp_path) == ["bomb.pt"]
+
+
+def without_average(content) -> None:
+    content.ema_state_dict = None
+
+
+def other_model(content) -> None:
+    content.model_config["_target_"] = "fairchem.core.models.base.HydraModel"
+
+
+def other_head(content) -> None:
+    content.model_config["heads"]["energy"]["module"] = "builtins.print"
+
+
+def other_normalizer(content) -> None:
+    content.tasks_config[0]["normalizer"] = {"_target_": "os.mkdir", "path": "made"}
+
+
+def nested_target(content) -> None:
+    content.tasks_config[0]["normalizer"]["mean"] = {"_target_": "os.mkdir", "path": "made"}
+
+
+def hidden_arguments(content) -> None:
+    content.tasks_config[0]["normalizer"]["_args_"] = [1.0]
+
+
+def two_means(content) -> None:
+    content.tasks_config[0]["normalizer"] = {
+        "_target_": f"{inputs.NORMALIZATION}.normalizer.Normalizer",
+        "mean": {"_target_": "torch.tensor", "data": [0.0, 1.0]},
+    }
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (without_average, "no averaged"),
+        (other_model, "not allowed as model"),
+        (other_head, "not allowed as head 'energy'"),
+        (other_normalizer, "task 'energy' makes its Normalizer with 'os.mkdir'"),
+        (nested_target, "task 'energy' makes its Normalizer with 'os.mkdir'"),
+        (hidden_arguments, "'_args_' is not allowed"),
+        (two_means, "must hold one number"),
+    ],
+)
+def test_checkpoints_that_cannot_be_exported_say_why(tmp_path, monkeypatch, change, message):
+    monkeypatch.chdir(tmp_path)
+    content = inputs.checkpoint("direct")
+    change(content)
+    with pytest.raises(ValueError, match=message):
+        as_native(content)
+    assert not os.listdir(tmp_path)
+
+
+def test_nothing_is_overwritten_and_nothing_half_written_stays(exported, tmp_path, monkeypatch):
+    old, new = exported["direct"]
+    with pytest.raises(ValueError, match="exists"):
+        export_native(old, new)
+    with pytest.raises(ValueError, match=r"ends with .safetensors"):
+        export_native(old, tmp_path / "model.pt")
+
+    def fail(tensors, path, metadata):
+        path.write_bytes(b"half")
+        raise OSError("disk full")
+
+    monkeypatch.setattr("eqv2_plugin.checkpoints.native.save_file", fail)
+    with pytest.raises(OSError, match="disk full"):
+        export_native(old, tmp_path / "model.safetensors")
+    assert not os.listdir(tmp_path)

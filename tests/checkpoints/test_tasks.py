@@ -1,0 +1,72 @@
+"""Normalisers and heads of v1 as tasks of fairchem 2."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from checkpoint_inputs import DENS, PLAIN, edited
+
+from eqv2_plugin.checkpoints.convert import convert_file
+from eqv2_plugin.checkpoints.reading import read_checkpoint
+from eqv2_plugin.checkpoints.v1_file import take_apart
+
+
+def tasks_of(path) -> dict[str, dict]:
+    return {task["name"]: task for task in take_apart(read_checkpoint(path), path).tasks}
+
+
+def scale(task) -> tuple[float, float]:
+    return task["normalizer"]["mean"], task["normalizer"]["rmsd"]
+
+
+def test_numbers_are_those_of_the_checkpoint_to_the_last_bit():
+    stored, tasks = read_checkpoint(DENS), tasks_of(DENS)
+    forces = stored["normalizers"]["forces"]
+    assert scale(tasks["forces"]) == (float(forces["mean"]), float(forces["rmsd"]))
+    references = stored["elementrefs"]["energy"]["element_references"]
+    values = tasks["energy"]["element_references"]["element_references"]["data"]
+    assert torch.equal(torch.tensor(values), references)
+    head = take_apart(stored, DENS).model_config["heads"]["stress"]
+    for part in ("isotropic", "anisotropic"):
+        kept = stored["normalizers"][f"stress_{part}"]
+        assert head[part] == {"mean": float(kept["mean"]), "rmsd": float(kept["rmsd"])}
+
+
+def test_a_normaliser_of_the_joined_stress_comes_on_top_of_its_parts(tmp_path):
+    numbers = {"mean": torch.tensor(0.25), "rmsd": torch.tensor(2.0)}
+    path = edited(DENS, tmp_path / "a.pt", lambda c: c["normalizers"].update(stress=numbers))
+    assert scale(tasks_of(DENS)["stress"]) == (0.0, 1.0)
+    assert scale(tasks_of(path)["stress"]) == (0.25, 2.0)
+
+
+def test_the_noise_of_dens_belongs_to_no_data_set():
+    noise = tasks_of(DENS)["noise_forces"]
+    assert noise["datasets"] == []
+    assert scale(noise)[1] == pytest.approx(0.1)
+
+
+def test_a_target_without_normaliser_is_taken_as_it_is(tmp_path):
+    path = edited(PLAIN, tmp_path / "a.pt", lambda c: c.update(normalizers={}))
+    with pytest.raises(ValueError, match="in conflict"):  # the config still states some
+        tasks_of(path)
+
+    def without(checkpoint):
+        checkpoint["normalizers"] = {}
+        checkpoint["config"]["dataset"] = {}
+
+    path = edited(PLAIN, tmp_path / "b.pt", without)
+    assert scale(tasks_of(path)["energy"]) == (0.0, 1.0)
+
+
+def test_a_model_of_energies_alone_is_converted(tmp_path):
+    def energy_only(checkpoint):
+        checkpoint["config"]["model"]["regress_forces"] = False
+        state = checkpoint["state_dict"]
+        for key in [key for key in state if key.startswith("force_block.")]:
+            del state[key]
+        del checkpoint["normalizers"]["grad_target"]
+        checkpoint["config"]["dataset"]["normalize_labels"] = False
+
+    path = edited(PLAIN, tmp_path / "old.pt", energy_only)
+    done = convert_file(path, tmp_path / "new.pt")
+    assert list(done.checked) == ["energy"]

@@ -1,0 +1,141 @@
+"""Every check fires on the defect that it is for, and stays quiet on a sound model."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+from ase.constraints import FixAtoms
+from doctor_inputs import (
+    changed,
+    energy_plus,
+    examine,
+    forces_plus,
+    sound,
+    structures,
+    subject,
+    swirl,
+)
+
+from eqv2_plugin.doctor.examine import Subject
+from eqv2_plugin.doctor.predictor import Predict, Prediction
+from eqv2_plugin.doctor.report import Line, Verdict
+
+NOISE = np.random.default_rng(0)
+CHECKS = {
+    "rotation, float32", "rotation, float64", "permutation", "translation and images",
+    "alone or in a batch", "same input twice", "net force", "force Jacobian symmetric",
+    "forces against energy", "energy in NVE run", "speed",
+}  # fmt: skip
+
+
+def lines_of(model: Subject, **options) -> dict[str, Line]:
+    return {line.check: line for line in examine(model, **options).lines}
+
+
+def larger_batches_differ() -> Predict:
+    def predict(batch):
+        extra = 0.2 if len(batch) > 1 else 0.0
+        return [Prediction(p.energy + extra, p.forces) for p in sound(batch)]
+
+    return predict
+
+
+def noise(size: float) -> Predict:
+    return forces_plus(lambda atoms: size * NOISE.normal(size=(len(atoms), 3)))
+
+
+DEFECTS = {
+    "rotation, float32": changed(lambda p, _: Prediction(p.energy, p.forces * [1.0, 1.0, 1.3])),
+    "permutation": energy_plus(lambda atoms: 0.3 * atoms.positions[0, 0]),
+    "translation and images": energy_plus(lambda atoms: 0.1 * atoms.positions.sum()),
+    "alone or in a batch": larger_batches_differ(),
+    "same input twice": noise(1e-2),
+    "net force": forces_plus(lambda atoms: np.tile([0.3, 0.0, 0.0], (len(atoms), 1))),
+    "force Jacobian symmetric": forces_plus(swirl),
+    "forces against energy": changed(lambda p, _: Prediction(p.energy, -2.0 * p.forces)),
+    "energy in NVE run": forces_plus(swirl),
+}
+
+
+def test_a_sound_model_is_good_in_every_check():
+    lines = lines_of(subject(sound))
+    assert set(lines) == CHECKS
+    unsound = {name: line.text for name, line in lines.items() if line.verdict != Verdict.GOOD}
+    assert set(unsound) == {"speed"}, unsound
+    assert lines["speed"].verdict == Verdict.INFO
+
+
+@pytest.mark.parametrize("check", DEFECTS)
+def test_a_planted_defect_is_bad(check):
+    line = lines_of(subject(DEFECTS[check]))[check]
+    assert line.verdict == Verdict.BAD, line.text
+
+
+def test_tiny_noise_is_named_but_not_bad():
+    line = lines_of(subject(noise(1e-6)))["same input twice"]
+    assert line.verdict == Verdict.LOOK
+    assert "not bit for bit" in line.text
+
+
+def test_direct_forces_are_judged_by_other_limits_than_gradients():
+    slightly = forces_plus(lambda atoms: 2.0 * swirl(atoms))
+    for direct, verdict in ((False, Verdict.BAD), (True, Verdict.LOOK)):
+        line = lines_of(subject(slightly, direct))["force Jacobian symmetric"]
+        assert line.verdict == verdict, line.text
+
+
+def test_predictions_that_are_not_numbers_are_never_good():
+    lines = lines_of(subject(forces_plus(lambda atoms: np.full((len(atoms), 3), np.nan))))
+    good = {name for name, line in lines.items() if line.verdict == Verdict.GOOD}
+    assert not good
+
+
+def test_a_model_that_fails_is_bad_and_says_how():
+    def fail(batch):
+        raise RuntimeError("no kernel image")
+
+    lines = lines_of(subject(fail))
+    assert set(lines) == CHECKS
+    for line in lines.values():
+        assert line.verdict == Verdict.BAD
+        assert "RuntimeError: no kernel image" in line.text
+
+
+def test_vanishing_forces_are_no_reason_to_pass():
+    lines = lines_of(subject(changed(lambda p, _: Prediction(p.energy, 0.0 * p.forces))))
+    for check in CHECKS - {"speed", "energy in NVE run"}:
+        assert lines[check].verdict == Verdict.NOT_RUN
+        assert "forces" in lines[check].text
+
+
+def test_too_little_time_is_said():
+    lines = lines_of(subject(sound), seconds=1e-4)
+    for check in CHECKS - {"speed"}:
+        assert lines[check].verdict == Verdict.NOT_RUN
+        assert "raise --seconds" in lines[check].text
+
+
+def test_a_model_without_float64_says_so_and_is_examined_in_float32():
+    model = dataclasses.replace(subject(sound), predict_double="no room for float64")
+    lines = lines_of(model)
+    assert lines["rotation, float64"].verdict == Verdict.NOT_RUN
+    assert lines["rotation, float64"].text == "no room for float64"
+    assert lines["force Jacobian symmetric"].verdict == Verdict.GOOD
+
+
+def test_fixed_atoms_leave_the_net_force_and_the_moved_atoms_out():
+    held = structures()
+    for atoms in held:
+        atoms.set_constraint(FixAtoms([0, 1]))
+    lines = lines_of(subject(sound), atoms=held)
+    assert lines["net force"].verdict == Verdict.NOT_RUN
+    assert "2 atoms moved" in lines["force Jacobian symmetric"].text
+    assert lines["energy in NVE run"].verdict == Verdict.GOOD
+    for atoms in held:
+        atoms.set_constraint(FixAtoms(range(4)))
+    lines = lines_of(subject(sound), atoms=held)
+    for check in ("force Jacobian symmetric", "energy in NVE run"):
+        assert lines[check].verdict == Verdict.NOT_RUN
+        assert "fixed" in lines[check].text
