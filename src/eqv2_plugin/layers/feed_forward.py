@@ -110,7 +110,7 @@ class FeedForward(nn.Module):
         """Few enough that their samples stay in a core's cache, where nothing is kept of them."""
         if torch.is_grad_enabled() or torch.compiler.is_compiling() or hidden.device.type != "cpu":
             return max(hidden.shape[0], 1)
-        samples = self.grid.to_grid_matrix.shape[0] * hidden.shape[2]
+        samples = len(self.grid.to_grid_matrix) * hidden.shape[2]
         return max(1, _SAMPLES_AT_A_TIME // samples)
 
     def _hidden_scalars(self, scalars: torch.Tensor) -> torch.Tensor:
