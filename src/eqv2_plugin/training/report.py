@@ -53,7 +53,9 @@ class RunReport(Callback):
         final_dataloader: Any = None,
     ) -> None:
         self.with_baselines = with_baselines
-        self.facts = dict(facts)
+        # A list of a config (new heads) is no JSON.
+        plain = (str, int, float, bool, type(None))
+        self.facts = {k: v if isinstance(v, plain) else str(v) for k, v in facts.items()}
         self.compare_with_start = compare_with_start
         self.closing_note = closing_note
         self.final_dataloader = final_dataloader
