@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import importlib
 import json
 import os
+import pkgutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,10 +15,13 @@ import native_checkpoints as inputs
 import native_worker as worker
 import pytest
 import torch
+from fairchem.core.models.base import HeadInterface
 from safetensors.torch import save_file
 
+from eqv2_plugin import heads
 from eqv2_plugin.checkpoints.native import read_native
 from eqv2_plugin.checkpoints.native_export import as_native, export_native
+from eqv2_plugin.checkpoints.native_header import HEADS
 
 REFERENCES = {
     "direct": inputs.number_references,
@@ -89,6 +94,18 @@ def test_short_names_are_written_out():
     model = as_native(content).header.model
     assert model["backbone"]["model"] == inputs.BACKBONE
     assert model["heads"]["energy"]["module"] == "eqv2_plugin.heads.energy.EnergyHead"
+
+
+def test_every_head_of_the_package_may_be_in_a_file():
+    for module in pkgutil.iter_modules(heads.__path__):
+        importlib.import_module(f"{heads.__name__}.{module.name}")
+    classes, found = [HeadInterface], set()
+    while classes:
+        current = classes.pop()
+        classes += current.__subclasses__()
+        if current.__module__.startswith(heads.__name__) and current.__name__ != "VectorHead":
+            found.add(f"{current.__module__}.{current.__qualname__}")
+    assert found == set(HEADS)
 
 
 def set_in(path: str, value):

@@ -6,11 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from omegaconf import OmegaConf
 
 from eqv2_plugin.checkpoints.facts import ENERGY_REFERENCES, UNITS, ModelFacts
 from eqv2_plugin.checkpoints.families import refuse_other_family
 from eqv2_plugin.checkpoints.hashing import file_sha256, state_sha256
+from eqv2_plugin.checkpoints.native import as_checkpoint, read_native
 from eqv2_plugin.checkpoints.reading import V1_CLASSES, inference_classes, read_checkpoint
 from eqv2_plugin.checkpoints.v1_file import take_apart
 
@@ -28,7 +30,10 @@ def describe_file(path: Path, unsafe: bool = False) -> dict[str, Any]:
         FileNotFoundError: there is no such file.
         ValueError: no checkpoint, a damaged one, or one of another model.
     """
-    checkpoint = read_checkpoint(path, unsafe, [*V1_CLASSES, *inference_classes()])
+    if path.suffix == ".safetensors":
+        checkpoint = as_checkpoint(read_native(path))
+    else:
+        checkpoint = read_checkpoint(path, unsafe, [*V1_CLASSES, *inference_classes()])
     if type(checkpoint).__name__ == "MLIPInferenceCheckpoint":
         described = _describe_inference(checkpoint)
     else:
@@ -102,7 +107,9 @@ def _references(config: Mapping[str, Any] | None) -> Any:
     if config is None:
         return None
     held = config.get("element_references")
-    values = held.get("data") if isinstance(held, Mapping) else None
+    values = held.get("data") if isinstance(held, Mapping) else held
+    if isinstance(values, torch.Tensor):
+        values = values.tolist()
     if values is None:
         return {key: value for key, value in config.items() if not key.startswith("_")}
     return {str(z): value for z, value in enumerate(values) if z > 0 and value != 0.0}

@@ -12,6 +12,7 @@ import pickle
 import re
 import typing
 import zipfile
+from collections import OrderedDict, defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -33,12 +34,13 @@ V1_CLASSES: list[Any] = [*_NUMPY, collections.OrderedDict, collections.defaultdi
 
 def inference_classes() -> list[Any]:
     """Classes of fairchem 2's inference checkpoints: one dataclass, and OmegaConf's configs."""
+    # OmegaConf's objects of a training run name the containers, too.
     from fairchem.core.units.mlip_unit.api.inference import MLIPInferenceCheckpoint
     from omegaconf import DictConfig, ListConfig, base, nodes
 
     config = [DictConfig, ListConfig, base.ContainerMetadata, base.Metadata]
     scalars = [nodes.AnyNode, nodes.StringNode, nodes.IntegerNode, nodes.FloatNode]
-    plain = [typing.Any, int, float, str, bool]
+    plain = [typing.Any, int, float, str, bool, dict, list, tuple, OrderedDict, defaultdict]
     return [MLIPInferenceCheckpoint, *config, *scalars, nodes.BooleanNode, *plain]
 
 
@@ -71,7 +73,8 @@ def read_checkpoint(path: Path, unsafe: bool = False, classes: list[Any] | None 
             raise ValueError(f"{path} is damaged: {str(error).splitlines()[0]}") from error
         raise ValueError(
             f"{path} asks for {named.group(1)}, which no checkpoint of EquiformerV2 needs and "
-            "which could run code; it is refused. If you trust the file, --unsafe reads it"
+            "which could run code; it is refused. If you trust the file, `eqv2 convert --unsafe` "
+            "reads it"
         ) from None
     except (RuntimeError, EOFError, OSError, zipfile.BadZipFile) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__

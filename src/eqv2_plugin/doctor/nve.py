@@ -10,8 +10,9 @@ from ase.calculators.calculator import Calculator
 from ase.md.velocitydistribution import MaxwellBoltzmannDistribution, Stationary
 from ase.md.verlet import VelocityVerlet
 
-from eqv2_plugin.doctor.report import CannotRunError
+from eqv2_plugin.doctor.report import CannotRunError, Verdict, judge
 from eqv2_plugin.doctor.structures import fixed_atoms
+from eqv2_plugin.doctor.thresholds import NVE_DRIFT
 
 TEMPERATURE = 300.0  # K
 TIMESTEP = 0.5  # fs: short enough for bonds of hydrogen
@@ -43,6 +44,17 @@ class Run:
             return float("nan")
         fitted = np.polyval(np.polyfit(self.times, self.energies, 1), self.times)
         return float(np.std(self.energies - fitted))
+
+    @property
+    def resolution(self) -> float:
+        """Drift that the fluctuation alone could feign in so short a run, meV per atom and ps."""
+        return 2.0 * self.fluctuation / float(self.times[-1]) if len(self.times) > 1 else np.nan
+
+    def verdict(self) -> Verdict:
+        """By the drift; one that the run cannot tell from fluctuation is never bad."""
+        found = judge(abs(self.drift), NVE_DRIFT)
+        feigned = abs(self.drift) <= self.resolution
+        return Verdict.LOOK if found is Verdict.BAD and feigned else found
 
 
 def nve_run(atoms: Atoms, calculator: Calculator, steps: int, seed: int = 0) -> Run:

@@ -86,20 +86,28 @@ def repeat_changes(predict: Predict, structures: Sequence[Atoms], repetitions: i
     return collected.changes()
 
 
-def net_forces(predict: Predict, structures: Sequence[Atoms]) -> np.ndarray:
-    """|sum of forces| / atoms, relative to the mean |force|, of every free structure.
+def without_fixed_atoms(structures: Sequence[Atoms]) -> list[Atoms]:
+    """The structures whose forces add up to something that a model has learned.
 
     Raises:
-        CannotRunError: every structure has fixed atoms, or no force.
+        CannotRunError: every structure has fixed atoms.
     """
-    # Models of such data have never learned the forces of fixed atoms.
     free = [atoms for atoms in structures if len(fixed_atoms(atoms)) == 0]
     if not free:
         raise CannotRunError(
             "every structure has fixed atoms, whose forces such models are not trained on"
         )
+    return free
+
+
+def net_forces(predict: Predict, structures: Sequence[Atoms]) -> np.ndarray:
+    """|sum of forces| / atoms, relative to the mean |force|, of every structure.
+
+    Raises:
+        CannotRunError: all forces of one vanish.
+    """
     found = []
-    for atoms in free:
+    for atoms in structures:
         (prediction,) = predict([atoms])
         mean = np.linalg.norm(prediction.forces, axis=1).mean()
         if mean == 0:

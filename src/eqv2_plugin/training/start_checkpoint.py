@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import collections
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -16,8 +15,6 @@ from omegaconf import OmegaConf
 from eqv2_plugin.backbone import EquiformerV2Backbone
 from eqv2_plugin.checkpoints.reading import inference_classes, read_checkpoint
 
-# Of OmegaConf's configs, which training leaves in its checkpoints.
-_CONTAINERS: list[Any] = [dict, list, tuple, collections.OrderedDict, collections.defaultdict]
 _MEND = (
     "give checkpoint=FILE: what `eqv2 convert` writes, or results/inference_ckpt.pt of a run. The "
     "default is what `make train` leaves"
@@ -89,7 +86,7 @@ def _read_configs(path: Path, changed: int, size: int) -> StartCheckpoint:
 
 def _read(path: Path) -> MLIPInferenceCheckpoint:
     # Before fairchem unpickles the file: nothing that could run code is in it.
-    checkpoint = read_checkpoint(path, classes=[*inference_classes(), *_CONTAINERS])
+    checkpoint = read_checkpoint(path, classes=inference_classes())
     if not isinstance(checkpoint, MLIPInferenceCheckpoint):
         raise ValueError(
             f"{path} is no inference checkpoint of fairchem 2. Those of fairchem-core 1 are "
