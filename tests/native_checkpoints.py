@@ -62,7 +62,8 @@ def number_references() -> dict[str, Any]:
 
 
 def checkpoint(kind: str, references: dict[str, Any] | None = None) -> MLIPInferenceCheckpoint:
-    options, heads = KINDS[kind]
+    # A copy: tests edit what they get.
+    options, heads = copy.deepcopy(KINDS[kind])
     config = {
         "backbone": {"model": BACKBONE, **options},
         "heads": heads,

@@ -31,9 +31,9 @@ def test_a_run_reports_how_denoising_goes(finished):
         "corrupted_fraction_structures",
     }  # fmt: skip
     everywhere = [record["denoising"] for record in history(folder)[1:]]
-    # 240 draws with p = 0.5: five standard deviations.
+    # 240 draws with p = 0.25: five standard deviations.
     mean = sum(r["corrupted_fraction_structures"] for r in everywhere) / len(everywhere)
-    assert mean == pytest.approx(0.5, abs=5 * (0.25 / 240) ** 0.5)
+    assert mean == pytest.approx(0.25, abs=5 * (0.1875 / 240) ** 0.5)
     assert "noise_forces" in history(folder)[-1]["losses"]
     assert "noise_cosine" in out
 
