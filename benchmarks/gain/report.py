@@ -29,17 +29,18 @@ Results = dict[tuple[str, str, int], dict]
 
 def markdown(plan_text: str, experiments: list[Experiment], results: Results, plot: str) -> str:
     """The report of a plan's runs, with its plan on top."""
-    lines = [plan_text.strip(), "", "## Results", "", _machine(results), ""]
+    planned = sum(len(e.seeds) * len(e.arms) for e in experiments)
+    lines = [plan_text.strip(), "", "## Results", "", _machine(results, planned), ""]
     for experiment in experiments:
         lines += [f"### {experiment.title}", "", *_table(experiment, results), ""]
     lines += [f"![Validation error against the step]({plot})", ""]
     return "\n".join(lines)
 
 
-def _machine(results: Results) -> str:
+def _machine(results: Results, planned: int) -> str:
     hours = sum(r["wall_seconds"] for r in results.values()) / 3600
     return (
-        f"{len(results)} runs, {hours:.1f} hours of runs of one thread each. Python "
+        f"{len(results)} of {planned} runs, {hours:.1f} hours of runs of one thread each. Python "
         f"{platform.python_version()}, torch {torch.__version__}, {platform.machine()}."
     )
 
@@ -115,7 +116,7 @@ def plot_curves(experiments: list[Experiment], results: Results, path: Path) -> 
             steps = [point[0] for point in curves[0]]
             errors = [[point[1] for point in curve] for curve in curves]
             means = [statistics.mean(values) for values in zip(*errors, strict=True)]
-            axis.plot(steps, means, color=colour, lw=2, label=arm.title)
+            axis.plot(steps, means, color=colour, lw=2, marker="o", ms=3, label=arm.title)
             lows.append(min(means))
         axis.set(title=experiment.title, xlabel="step", yscale="log")
         axis.yaxis.set_major_formatter("{x:.0f}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ ASE_SUFFIXES = (".aselmdb", ".db", ".json")
 LMDB_SUFFIX = ".lmdb"
 
 
-class FrameDataset(Dataset):
+class FrameDataset(Dataset, ABC):
     """Frames of one folder, in fairchem's order and with nothing added.
 
     fairchem's own items have tags of 1 where all are 0, wrapped positions and float32
@@ -32,11 +33,13 @@ class FrameDataset(Dataset):
     name: str
     natoms: np.ndarray | None
 
+    @abstractmethod
     def __len__(self) -> int:
-        raise NotImplementedError
+        """How many frames."""
 
+    @abstractmethod
     def __getitem__(self, index: int) -> Frame:
-        raise NotImplementedError
+        """One frame."""
 
 
 class AseDBFrames(FrameDataset):
