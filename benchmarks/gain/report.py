@@ -40,7 +40,8 @@ def markdown(plan_text: str, experiments: list[Experiment], results: Results, pl
 def _machine(results: Results, planned: int) -> str:
     hours = sum(r["wall_seconds"] for r in results.values()) / 3600
     return (
-        f"{len(results)} of {planned} runs, {hours:.1f} hours of runs of one thread each. Python "
+        f"{len(results)} of {planned} runs, {hours:.1f} hours of runs of one thread each, beside "
+        f"other work (processor time says more than the clock). Python "
         f"{platform.python_version()}, torch {torch.__version__}, {platform.machine()}."
     )
 
@@ -50,7 +51,7 @@ def _table(experiment: Experiment, results: Results) -> list[str]:
     tests = experiment.test_splits
     head = ["training", "steps", "seeds", "val forces"]
     head += [f"{t} {what}" for t in tests for what in ("forces", "vs. without DeNS", "energy")]
-    head += ["s per run"]
+    head += ["s per run", "CPU s"]
     lines = ["| " + " | ".join(head) + " |", "|---|" + "---:|" * (len(head) - 1)]
     baseline = _of(experiment, PLAIN, results)
     for arm in experiment.arms:
@@ -64,7 +65,8 @@ def _table(experiment: Experiment, results: Results) -> list[str]:
             cells.append(_spread([r["splits"][test][FORCES] for r in runs.values()]))
             cells.append("" if arm == PLAIN else _paired(runs, baseline, test))
             cells.append(_spread([r["splits"][test][ENERGY] for r in runs.values()]))
-        cells.append(f"{statistics.mean(r['wall_seconds'] for r in runs.values()):.0f}")
+        for key in ("wall_seconds", "cpu_seconds"):
+            cells.append(f"{statistics.mean(r[key] for r in runs.values()):.0f}")
         lines.append("| " + " | ".join(cells) + " |")
     return lines
 

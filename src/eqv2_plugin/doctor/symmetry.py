@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from ase import Atoms
@@ -37,31 +37,45 @@ def permutation_changes(
     predict: Predict, structures: Sequence[Atoms], repetitions: int, seed: int = 0
 ) -> Changes:
     """Predict with the atoms in another order."""
-    collected, random = Collected(), np.random.default_rng(seed)
-    for atoms in structures:
-        (before,) = predict([atoms])
-        for _ in range(repetitions):
-            order = random.permutation(len(atoms))
-            (after,) = predict([atoms[order]])
-            collected.add(before, Prediction(after.energy, after.forces[np.argsort(order)]))
-    return collected.changes()
+
+    def shuffled(atoms: Atoms, random: np.random.Generator) -> tuple[Atoms, np.ndarray]:
+        order = random.permutation(len(atoms))
+        return atoms[order], np.argsort(order)
+
+    return _random_changes(predict, structures, repetitions, seed, shuffled)
 
 
 def translation_changes(
     predict: Predict, structures: Sequence[Atoms], repetitions: int, seed: int = 0
 ) -> Changes:
     """Predict shifted structures, each atom moved to some periodic image of its own."""
+
+    def shifted(atoms: Atoms, random: np.random.Generator) -> tuple[Atoms, np.ndarray]:
+        moved = atoms.copy()
+        images = random.integers(-_IMAGES, _IMAGES + 1, size=(len(atoms), 3)) * atoms.pbc
+        moved.positions = (
+            atoms.positions + images @ atoms.cell.array + random.uniform(-_SHIFT, _SHIFT, 3)
+        )
+        return moved, np.arange(len(atoms))
+
+    return _random_changes(predict, structures, repetitions, seed, shifted)
+
+
+def _random_changes(
+    predict: Predict,
+    structures: Sequence[Atoms],
+    repetitions: int,
+    seed: int,
+    change: Callable[[Atoms, np.random.Generator], tuple[Atoms, np.ndarray]],
+) -> Changes:
+    """``change`` returns other atoms, and where each original atom's force is among theirs."""
     collected, random = Collected(), np.random.default_rng(seed)
     for atoms in structures:
         (before,) = predict([atoms])
         for _ in range(repetitions):
-            moved = atoms.copy()
-            images = random.integers(-_IMAGES, _IMAGES + 1, size=(len(atoms), 3)) * atoms.pbc
-            moved.positions = (
-                atoms.positions + images @ atoms.cell.array + random.uniform(-_SHIFT, _SHIFT, 3)
-            )
-            (after,) = predict([moved])
-            collected.add(before, after)
+            changed, places = change(atoms, random)
+            (after,) = predict([changed])
+            collected.add(before, Prediction(after.energy, after.forces[places]))
     return collected.changes()
 
 
