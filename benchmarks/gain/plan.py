@@ -183,9 +183,9 @@ def plan(size: str, arrays: Path | None) -> list[Experiment]:
         ]
     return [
         molecule("ethanol", 100, 5, 4000, 4, arrays=arrays),
-        molecule("aspirin", 100, 5, 6000, 2, arrays=arrays),
-        molecule("ethanol", 950, 3, 5700, 4, arrays=arrays),
+        molecule("aspirin", 100, 5, 4000, 2, arrays=arrays),
+        molecule("ethanol", 950, 3, 3800, 4, arrays=arrays),
         relaxations(3, 2, 5),
         # Has the first one stopped improving?
-        molecule("ethanol", 100, 2, 8000, 4, arrays=arrays, arms=(PLAIN, DENS)),
+        molecule("ethanol", 100, 1, 8000, 4, arrays=arrays, arms=(PLAIN, DENS)),
     ]
