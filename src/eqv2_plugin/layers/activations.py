@@ -60,10 +60,13 @@ class EquivariantActivation(nn.Module):
         """How many further scalars the activation consumes."""
         return {"gate": self.lmax, "s2": 0, "sep_s2": 1}[self.kind] * self.channels
 
-    def forward(self, features: torch.Tensor, scalars: torch.Tensor) -> torch.Tensor:
+    def forward(
+        self, features: torch.Tensor, scalars: torch.Tensor, compiled: bool = False
+    ) -> torch.Tensor:
+        """Activate; ``compiled``: see `SphereGrid.silu`."""
         if self.kind == "gate":
             return gate(features, scalars, self.gate_of_row)
         if self.kind == "s2":
-            return self.grid.silu(features)
-        tensors = self.grid.silu(features, first_row=1)
+            return self.grid.silu(features, compiled=compiled)
+        tensors = self.grid.silu(features, first_row=1, compiled=compiled)
         return torch.cat((nn.functional.silu(scalars).unsqueeze(1), tensors), dim=1)

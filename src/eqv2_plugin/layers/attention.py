@@ -8,12 +8,15 @@ from torch.utils.checkpoint import checkpoint
 
 from eqv2_plugin.config import BackboneConfig
 from eqv2_plugin.geometry.irreps import EdgeLayout
-from eqv2_plugin.geometry.sphere_grid import edge_grid_matrices
+from eqv2_plugin.geometry.sphere_grid import edge_grid_matrices, grid_shape
 from eqv2_plugin.geometry.wigner import (
     rotate_degree_back,
     rotate_from_edge_frame,
     rotate_to_edge_frame,
 )
+from eqv2_plugin.kernels.choice import can_compile
+from eqv2_plugin.kernels.reduction import weigh_rotate_sum
+from eqv2_plugin.kernels.rotation import rotate_and_scale
 from eqv2_plugin.layers.activations import EquivariantActivation, smooth_leaky_relu
 from eqv2_plugin.layers.edges import EdgeBatch
 from eqv2_plugin.layers.neighbours import softmax_over_neighbours, sum_over_neighbours
@@ -55,7 +58,12 @@ class EquivariantGraphAttention(nn.Module):
         row_degrees = [degree for degree, _ in layout.rows]
         grid = None
         if config.activation != "gate":
-            grid = SphereGrid(edge_grid_matrices(layout, config.grid_resolution))
+            _, longitudes = grid_shape(config.lmax, config.mmax, config.grid_resolution)
+            grid = SphereGrid(
+                edge_grid_matrices(layout, config.grid_resolution),
+                [order for _, order in layout.rows],
+                longitudes,
+            )
         hidden = config.attn_hidden_channels
         self.activation = EquivariantActivation(config.activation, row_degrees, grid, hidden)
 
@@ -117,16 +125,25 @@ class EquivariantGraphAttention(nn.Module):
         """Weighted values summed over neighbours, before the projection."""
         pairs = self.atom_pairs if self.atom_pairs is not None else shared_pairs
         weights = self.radial(edges.basis, edges.elements, pairs)
-        messages = rotate_to_edge_frame(
-            (nodes[edges.source], nodes[edges.target]), edges.wigner, edges.layout
-        )
+        compiled = edges.packed is not None and can_compile(weights, nodes)
+        if compiled:
+            messages = rotate_and_scale(
+                nodes, edges.source, edges.target, edges.packed, weights, edges.layout
+            )
+            weights = None
+        else:
+            messages = rotate_to_edge_frame(
+                (nodes[edges.source], nodes[edges.target]), edges.wigner, edges.layout
+            )
         hidden, scalars = self.so2_linear_1(messages, weights, matrices=matrices[0])
         num_alpha = self.num_heads * self.alpha_channels
         alpha, gates = scalars.split([num_alpha, scalars.shape[1] - num_alpha], dim=1)
         values, _ = self.so2_linear_2(
-            self.activation(hidden, gates), degree=self.out_degree, matrices=matrices[1]
+            self.activation(hidden, gates, compiled), degree=self.out_degree, matrices=matrices[1]
         )
         attention = self._attention_weights(alpha, edges)
+        if compiled and self.out_degree is None:
+            return weigh_rotate_sum(values, attention, edges.packed, edges.offsets, edges.layout)
         values = values.unflatten(2, (self.num_heads, -1))
         values = (values * attention[:, None, :, None]).flatten(2)
         if self.out_degree is None:

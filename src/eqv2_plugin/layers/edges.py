@@ -20,8 +20,10 @@ class EdgeBatch:
         basis: [E, num_basis] radial basis of the distances.
         wigner: rows of the Wigner D matrices, one block [E, rows, 2l+1] per degree.
         offsets: [num_targets + 1] first edge of every target.
-        first_target: atom that the first offset belongs to (chunks start later).
         layout: layout of edge features.
+        packed: the Wigner rows as one matrix [E, P] for compiled kernels, or None where those
+            cannot run (`eqv2_plugin.kernels`).
+        first_target: atom that the first offset belongs to (chunks start later).
     """
 
     source: torch.Tensor
@@ -31,6 +33,7 @@ class EdgeBatch:
     wigner: list[torch.Tensor]
     offsets: torch.Tensor
     layout: EdgeLayout
+    packed: torch.Tensor | None = None
     first_target: int = 0
 
     @property
@@ -67,6 +70,7 @@ class EdgeBatch:
             wigner=[block[cut] for block in self.wigner],
             offsets=self.offsets[first_node : end_node + 1] - first,
             layout=self.layout,
+            packed=None if self.packed is None else self.packed[cut],
             first_target=first_node,
         )
 

@@ -6,6 +6,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from eqv2_plugin.kernels.choice import can_compile
+from eqv2_plugin.kernels.sphere import factorise, sampled_silu
 from eqv2_plugin.layers.constants import ExactConstants
 from eqv2_plugin.layers.linear import linear, product
 
@@ -19,10 +21,18 @@ class SphereGrid(ExactConstants):
 
     Args:
         matrices: ``to_grid`` [G, K] and ``from_grid`` [K, G], K the rows of the features.
+        orders: order m of every row, for compiled kernels; none without.
+        longitudes: number of the grid's longitudes, for compiled kernels.
     """
 
-    def __init__(self, matrices: tuple[np.ndarray, np.ndarray]) -> None:
+    def __init__(
+        self,
+        matrices: tuple[np.ndarray, np.ndarray],
+        orders: list[int] | None = None,
+        longitudes: int = 0,
+    ) -> None:
         super().__init__()
+        self.factors = factorise(*matrices, orders, longitudes) if orders else None
         self.register_constant("to_grid_matrix", matrices[0])
         self.register_constant("from_grid_matrix", matrices[1])
 
@@ -34,8 +44,18 @@ class SphereGrid(ExactConstants):
         """[N, G, C] -> [N, K - first_row, C]."""
         return torch.matmul(self.from_grid_matrix[first_row:], samples)
 
-    def silu(self, features: torch.Tensor, first_row: int = 0) -> torch.Tensor:
-        """SiLU of every sample, [N, K, C] -> [N, K - first_row, C]."""
+    def silu(
+        self, features: torch.Tensor, first_row: int = 0, compiled: bool = False
+    ) -> torch.Tensor:
+        """SiLU of every sample, [N, K, C] -> [N, K - first_row, C].
+
+        Args:
+            features: coefficients.
+            first_row: rows before it are left out.
+            compiled: use the compiled kernel if it fits; its result differentiates once only.
+        """
+        if compiled and self.factors is not None and can_compile(features):
+            return sampled_silu(features, self.factors, first_row)
         from_grid = self.from_grid_matrix[first_row:]
         if features.device.type != "cpu" or torch.compiler.is_compiling():
             samples = nn.functional.silu(torch.matmul(self.to_grid_matrix, features))

@@ -1,0 +1,166 @@
+"""Compiled loops of the S2 activation: SiLU on sphere samples, one latitude at a time.
+
+A grid matrix is a product of a latitude and a longitude factor, ``P[b, i] S[a, m(i)]``. Rows of one
+order are summed first, so that a sample costs 2 M + 1 products instead of one per row, and the
+samples of one pair of longitudes at a time live in registers.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+from eqv2_plugin.kernels.cpu_rotation import OPTIONS
+
+# 2^r on [-1/2, 1/2] to 1e-8 (Taylor series of exp(r ln 2)).
+_C1, _C2, _C3, _C4, _C5, _C6 = (
+    np.float32(np.log(2.0) ** k / factorial)
+    for k, factorial in ((1, 1), (2, 2), (3, 6), (4, 24), (5, 120), (6, 720))
+)
+_LOG2_E = np.float32(1.0 / np.log(2.0))
+_HALF, _ONE = np.float32(0.5), np.float32(1.0)
+_LIMIT = np.float32(126.0)
+_BIAS, _MANTISSA = np.int32(127), np.int32(23)
+
+
+@njit(inline="always", **OPTIONS)
+def _exponential(sample, power, bits, channels):
+    """``exp(-sample)`` as ``power * 2^n``, with 2^n left as the bits of a float32."""
+    for h in range(2):
+        for c in range(channels):
+            t = min(max(-_LOG2_E * sample[h, c], -_LIMIT), _LIMIT)
+            whole = np.floor(t + _HALF)
+            r = t - whole
+            bits[h, c] = (np.int32(whole) + _BIAS) << _MANTISSA
+            p = _C3 + r * (_C4 + r * (_C5 + r * _C6))
+            power[h, c] = _ONE + r * (_C1 + r * (_C2 + r * p))
+
+
+@cache
+def forward_kernel(rows: int, channels: int, latitudes: int, longitudes: int, mmax: int) -> Any:
+    """``from_grid[first:] @ silu(to_grid @ x)`` of rows ``begin`` to ``end``.
+
+    Longitudes come in pairs half a turn apart, where even orders agree and odd ones change sign.
+    """
+    orders, half = 2 * mmax + 1, longitudes // 2
+
+    @njit(**OPTIONS)
+    def kernel(begin, end, features, to_lat, from_lat, longitude, order, first, out):
+        sums = np.empty((orders, channels), np.float32)
+        back = np.empty((orders, channels), np.float32)
+        sample = np.empty((2, channels), np.float32)
+        power = np.empty((2, channels), np.float32)
+        bits = np.empty((2, channels), np.int32)
+        scale = bits.view(np.float32)
+        for n in range(begin, end):
+            for i in range(rows - first):
+                for c in range(channels):
+                    out[n, i, c] = 0.0
+            for b in range(latitudes):
+                for w in range(orders):
+                    for c in range(channels):
+                        sums[w, c] = 0.0
+                        back[w, c] = 0.0
+                for i in range(rows):
+                    p, w = to_lat[b, i], order[i]
+                    for c in range(channels):
+                        sums[w, c] += p * features[n, i, c]
+                for a in range(half):
+                    for c in range(channels):
+                        even, odd = np.float32(0.0), np.float32(0.0)
+                        for w in range(orders):
+                            if (w - mmax) % 2 == 0:
+                                even += longitude[a, w] * sums[w, c]
+                            else:
+                                odd += longitude[a, w] * sums[w, c]
+                        sample[0, c] = even + odd
+                        sample[1, c] = even - odd
+                    _exponential(sample, power, bits, channels)
+                    for c in range(channels):
+                        # silu(y) = y / (1 + exp(-y)), with exp(-y) = power * scale.
+                        y0 = sample[0, c] / (_ONE + power[0, c] * scale[0, c])
+                        y1 = sample[1, c] / (_ONE + power[1, c] * scale[1, c])
+                        even, odd = y0 + y1, y0 - y1
+                        for w in range(orders):
+                            if (w - mmax) % 2 == 0:
+                                back[w, c] += longitude[a, w] * even
+                            else:
+                                back[w, c] += longitude[a, w] * odd
+                for i in range(first, rows):
+                    q, w = from_lat[b, i], order[i]
+                    for c in range(channels):
+                        out[n, i - first, c] += q * back[w, c]
+
+    return kernel
+
+
+@cache
+def backward_kernel(rows: int, channels: int, latitudes: int, longitudes: int, mmax: int) -> Any:
+    """``to_grid^T @ (silu'(to_grid @ x) * (from_grid[first:]^T @ gradient))``."""
+    orders, half = 2 * mmax + 1, longitudes // 2
+
+    @njit(**OPTIONS)
+    def kernel(begin, end, features, gradient, to_lat, from_lat, longitude, order, first, out):
+        sums = np.empty((orders, channels), np.float32)
+        through = np.empty((orders, channels), np.float32)
+        back = np.empty((orders, channels), np.float32)
+        sample = np.empty((2, channels), np.float32)
+        slope = np.empty((2, channels), np.float32)
+        power = np.empty((2, channels), np.float32)
+        bits = np.empty((2, channels), np.int32)
+        scale = bits.view(np.float32)
+        for n in range(begin, end):
+            for i in range(rows):
+                for c in range(channels):
+                    out[n, i, c] = 0.0
+            for b in range(latitudes):
+                for w in range(orders):
+                    for c in range(channels):
+                        sums[w, c] = 0.0
+                        through[w, c] = 0.0
+                        back[w, c] = 0.0
+                for i in range(rows):
+                    p, w = to_lat[b, i], order[i]
+                    for c in range(channels):
+                        sums[w, c] += p * features[n, i, c]
+                for i in range(first, rows):
+                    q, w = from_lat[b, i], order[i]
+                    for c in range(channels):
+                        through[w, c] += q * gradient[n, i - first, c]
+                for a in range(half):
+                    for c in range(channels):
+                        even, odd = np.float32(0.0), np.float32(0.0)
+                        even_g, odd_g = np.float32(0.0), np.float32(0.0)
+                        for w in range(orders):
+                            if (w - mmax) % 2 == 0:
+                                even += longitude[a, w] * sums[w, c]
+                                even_g += longitude[a, w] * through[w, c]
+                            else:
+                                odd += longitude[a, w] * sums[w, c]
+                                odd_g += longitude[a, w] * through[w, c]
+                        sample[0, c] = even + odd
+                        sample[1, c] = even - odd
+                        slope[0, c] = even_g + odd_g
+                        slope[1, c] = even_g - odd_g
+                    _exponential(sample, power, bits, channels)
+                    for h in range(2):
+                        for c in range(channels):
+                            # silu'(y) = s (1 + y (1 - s)), s the sigmoid.
+                            s = _ONE / (_ONE + power[h, c] * scale[h, c])
+                            slope[h, c] *= s * (_ONE + sample[h, c] * (_ONE - s))
+                    for c in range(channels):
+                        even, odd = slope[0, c] + slope[1, c], slope[0, c] - slope[1, c]
+                        for w in range(orders):
+                            if (w - mmax) % 2 == 0:
+                                back[w, c] += longitude[a, w] * even
+                            else:
+                                back[w, c] += longitude[a, w] * odd
+                for i in range(rows):
+                    p, w = to_lat[b, i], order[i]
+                    for c in range(channels):
+                        out[n, i, c] += p * back[w, c]
+
+    return kernel

@@ -1,0 +1,61 @@
+"""Where the numbers of an edge lie, as arrays that compiled kernels can index."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+
+from eqv2_plugin.geometry.irreps import EdgeLayout
+from eqv2_plugin.geometry.wigner import truncation_scale
+
+
+@dataclass(frozen=True)
+class EdgeTables:
+    """Rows of an edge feature in the order of the packed Wigner matrices: degree, then order m.
+
+    Attributes:
+        row: [size] row in the order-major layout.
+        degree: [size] degree l.
+        first: [size] first of the row's 2l + 1 entries in the packed Wigner matrices.
+        order_block: [size] block of radial weights, one per (order m >= 0, degree).
+        degree_block: [size] block of radial weights, one per degree (``use_m_share_rad``).
+        scale: [size] factor of the rotation back, see `truncation_scale`.
+        packed_size: entries of the packed Wigner matrices per edge.
+    """
+
+    row: np.ndarray
+    degree: np.ndarray
+    first: np.ndarray
+    order_block: np.ndarray
+    degree_block: np.ndarray
+    scale: np.ndarray
+    packed_size: int
+
+
+@cache
+def edge_tables(layout: EdgeLayout) -> EdgeTables:
+    """The tables of a layout."""
+    blocks: dict[tuple[int, int], int] = {}
+    for order in range(layout.mmax + 1):
+        for degree in range(order, layout.lmax + 1):
+            blocks[degree, order] = len(blocks)
+    rows, first = [], 0
+    for degree in range(layout.lmax + 1):
+        kept = min(degree, layout.mmax)
+        for order in range(-kept, kept + 1):
+            row = layout.row_index[degree, order]
+            rows.append((row, degree, first, blocks[degree, abs(order)]))
+            first += 2 * degree + 1
+    columns = [np.array(column, dtype=np.int64) for column in zip(*rows, strict=True)]
+    scale = [truncation_scale(int(degree), layout.mmax) for degree in columns[1]]
+    return EdgeTables(
+        row=columns[0],
+        degree=columns[1],
+        first=columns[2],
+        order_block=columns[3],
+        degree_block=columns[1],
+        scale=np.array(scale, dtype=np.float32),
+        packed_size=first,
+    )

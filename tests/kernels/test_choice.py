@@ -1,0 +1,132 @@
+"""When compiled kernels run, and that a model's results do not depend on it."""
+
+from __future__ import annotations
+
+import logging
+
+import numba
+import pytest
+import torch
+from helpers import batch_of, conservative_model, flatten, relative_error, slab, tiny_model
+
+from eqv2_plugin.kernels import choice, reduction, rotation, sphere
+
+CHANNELS = {
+    "sphere_channels": 16,
+    "attn_hidden_channels": 16,
+    "num_heads": 2,
+    "attn_value_channels": 16,
+    "ffn_hidden_channels": 16,
+}
+
+
+@pytest.fixture
+def any_size(monkeypatch):
+    """Small systems on compiled kernels, too."""
+    monkeypatch.setattr(choice, "_SMALL", 0)
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """Names of the kernels that ran."""
+    seen = []
+    for module, name in (
+        (rotation, "_RotateAndScale"),
+        (reduction, "_WeighRotateSum"),
+        (sphere, "_SampledSiLU"),
+    ):
+        function = getattr(module, name)
+
+        class Counted(function):
+            @staticmethod
+            def forward(ctx, *arguments, _name=name, _forward=function.forward):
+                seen.append(_name)
+                return _forward(ctx, *arguments)
+
+        monkeypatch.setattr(module, name, Counted)
+    return seen
+
+
+def outputs_and_gradients(model, dtype):
+    model.train()
+    outputs = flatten(model(batch_of(slab(), dtype=dtype)))
+    loss = sum(value.double().square().sum() for value in outputs.values())
+    trained = {n: p for n, p in model.named_parameters() if p.requires_grad}
+    gradients = torch.autograd.grad(loss, list(trained.values()))
+    return {**outputs, **dict(zip(trained, gradients, strict=True))}
+
+
+def worst_error(found, exact):
+    return max(relative_error(found[n].double(), v) for n, v in exact.items() if v.any())
+
+
+@pytest.mark.parametrize("activation", ["sep_s2", "s2", "gate"])
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_model_returns_the_same_outputs_and_gradients(
+    activation, shared, any_size, calls, monkeypatch
+):
+    options = {
+        **CHANNELS, "lmax": 3, "mmax": 2, "activation": activation, "alpha_drop": 0.0,
+        "drop_path_rate": 0.0, "use_m_share_rad": shared, "use_grid_mlp": activation != "gate",
+    }  # fmt: skip
+    model = tiny_model(**options)
+    exact = outputs_and_gradients(model.double(), torch.float64)
+    with monkeypatch.context() as context:
+        context.setattr(choice, "numba_works", lambda: False)
+        plain = outputs_and_gradients(model.float(), torch.float32)
+    assert not calls
+    found = outputs_and_gradients(model, torch.float32)
+    expected = {"_RotateAndScale", "_WeighRotateSum"}
+    assert set(calls) == expected | (set() if activation == "gate" else {"_SampledSiLU"})
+    # float32 has errors of its own; those with kernels must be of the same size.
+    assert worst_error(found, exact) < 2 * worst_error(plain, exact) + 1e-6
+
+
+def test_chunks_change_nothing(any_size, calls):
+    model = tiny_model(**CHANNELS).float().eval()
+    batch = batch_of(slab(), dtype=torch.float32)
+    with torch.no_grad():
+        whole = flatten(model(batch.clone()))
+        for module in model.modules():
+            if hasattr(module, "edge_chunk_size"):
+                module.edge_chunk_size = 7
+        count = len(calls)
+        pieces = flatten(model(batch.clone()))
+    assert len(calls) > 2 * count
+    for name, value in whole.items():
+        assert relative_error(pieces[name].double(), value.double()) < 1e-5
+
+
+def test_conservative_models_keep_to_operators_with_all_derivatives(any_size, calls):
+    model = conservative_model(stress=False, **CHANNELS).float()
+    flatten(model(batch_of(slab(), dtype=torch.float32)))
+    assert not calls
+
+
+def test_small_systems_and_odd_channels_keep_to_torch(calls):
+    for options in (CHANNELS, {**CHANNELS, "sphere_channels": 12}):
+        with torch.no_grad():
+            tiny_model(**options).float()(batch_of(slab(), dtype=torch.float32))
+    assert not calls
+
+
+def test_the_log_says_which_kernels_run(caplog):
+    choice.numba_works.cache_clear()
+    with caplog.at_level(logging.INFO):
+        assert choice.numba_works()
+    assert "attention kernels on the CPU: compiled by Numba" in caplog.text
+
+
+def test_without_a_working_compiler_torch_does_the_job(monkeypatch, caplog, any_size, calls):
+    def broken(function):
+        raise RuntimeError("no LLVM here")
+
+    monkeypatch.setattr(numba, "njit", broken)
+    choice.numba_works.cache_clear()
+    try:
+        with caplog.at_level(logging.INFO), torch.no_grad():
+            tiny_model(**CHANNELS).float()(batch_of(slab(), dtype=torch.float32))
+    finally:
+        choice.numba_works.cache_clear()
+    assert not calls
+    assert "torch operators (Numba fails: no LLVM here)" in caplog.text
