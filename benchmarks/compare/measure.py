@@ -1,0 +1,135 @@
+"""One row of the comparison: both implementations, alternating."""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from compare.cases import MODELS, Case, structures
+from compare.process import Worker, WorkerError, worker_script
+
+# Megabytes per edge and (layer x coefficient) of the reference's forward pass, as measured; rows
+# that cannot fit are not tried.
+_REFERENCE_MB = {"31M": 2.3, "83M": 4.0, "153M": 8.5}
+
+
+@dataclass
+class Row:
+    """What was measured.
+
+    Attributes:
+        case: the row.
+        seconds: {implementation: clock times}; "reference", "frozen reference", "plugin", and for
+            training "recomputing plugin".
+        peak: {implementation: MB of the first call above what model and structures take}.
+        difference: largest difference of forces over the largest force, against the reference's
+            own spread between two calls.
+        floor: seconds that the matrix products alone would take.
+        note: why a part is missing.
+    """
+
+    case: Case
+    seconds: dict[str, list[float]] = field(default_factory=dict)
+    peak: dict[str, float] = field(default_factory=dict)
+    difference: tuple[float, float] | None = None
+    floor: float | None = None
+    note: str = ""
+    versions: dict[str, str] = field(default_factory=dict)
+
+    def median(self, name: str) -> float | None:
+        return statistics.median(self.seconds[name]) if self.seconds.get(name) else None
+
+
+def measure(
+    case: Case, reference_python: Path, repeats: int, device: str, precision: str, limit_mb: float
+) -> Row:
+    """Measure one row; what runs out of memory is left out with a note."""
+    row = Row(case)
+    with tempfile.TemporaryDirectory() as folder:
+        scratch = Path(folder)
+        atoms = structures(case.system)
+        np.savez(
+            scratch / "structures.npz",
+            numbers=np.concatenate([a.numbers for a in atoms]),
+            positions=np.concatenate([a.positions for a in atoms]),
+            cells=np.stack([a.cell.array for a in atoms]),
+            natoms=[len(a) for a in atoms],
+        )
+        edges = 21 * sum(len(a) for a in atoms)
+        expected = _REFERENCE_MB[case.model] * edges * (1.3 if case.work == "training" else 1.0)
+        fits = expected < limit_mb
+        if not fits:
+            row.note = f"the reference would need about {expected / 1024:.0f} GB"
+        commands = {"reference": [str(reference_python), worker_script("reference")]}
+        commands["plugin"] = [sys.executable, worker_script("plugin")]
+        if case.work == "training":
+            commands["recomputing plugin"] = [*commands["plugin"], "--recompute"]
+        workers: dict[str, Worker] = {}
+        base: dict[str, float] = {}
+        try:
+            for name, command in commands.items():
+                workers[name] = Worker(command, case.threads, case.allocator)
+                answer = workers[name].ask(
+                    "load", config=MODELS[case.model], weights=str(scratch / "weights.pt"),
+                    threads=case.threads, precision=precision,
+                )  # fmt: skip
+                row.versions = answer["versions"]
+                file = str(scratch / "structures.npz")
+                answer = workers[name].ask("structures", file=file, device=device)
+                base[name] = answer["memory"]
+            _time(row, workers, repeats, precision, fits)
+            for name in row.peak:
+                row.peak[name] -= base[name.removeprefix("frozen ")]
+            _compare(row, workers, scratch, fits)
+            arithmetic = workers["plugin"].ask("arithmetic")
+            row.floor = arithmetic["flop"] / arithmetic["flop_per_second"]
+            if case.work == "training":
+                row.floor *= 3  # each product has two derivatives
+        except WorkerError as error:
+            row.note = str(error).strip().splitlines()[-1]
+        finally:
+            for worker in workers.values():
+                worker.close()
+    return row
+
+
+def _compare(row: Row, workers: dict[str, Worker], scratch: Path, fits: bool) -> None:
+    """Outputs of the reference, twice (its edge frames are drawn anew), and of the plugin."""
+    if not fits or row.case.work == "training":
+        return
+    found = []
+    for index, name in enumerate(("reference", "reference", "plugin")):
+        path = str(scratch / f"outputs{index}.npz")
+        workers[name].ask("inference", frozen=True, precision="fp32", outputs=path)
+        found.append(np.load(path)["forces"])
+    largest = np.abs(found[0]).max()
+    row.difference = tuple(float(np.abs(found[0] - f).max() / largest) for f in found[:0:-1])
+    own, spread = row.difference
+    if own > 10 * spread + 1e-5:
+        raise WorkerError(f"outputs differ by {own:.1e}, the reference's own by {spread:.1e}")
+
+
+def _time(row: Row, workers: dict[str, Worker], repeats: int, precision: str, fits: bool) -> None:
+    calls: dict[str, tuple[Worker, dict[str, Any]]] = {}
+    if row.case.work == "training":
+        for name, worker in workers.items():
+            calls[name] = worker, {"do": "training"}
+    else:
+        calls["plugin"] = workers["plugin"], {"do": "inference", "frozen": False}
+        calls["frozen reference"] = workers["reference"], {"do": "inference", "frozen": True}
+        calls["reference"] = workers["reference"], {"do": "inference", "frozen": False}
+    if not fits:
+        calls = {name: call for name, call in calls.items() if "reference" not in name}
+    for repeat in range(repeats + 1):
+        for name, (worker, request) in calls.items():
+            answer = worker.ask(precision=precision, **request)
+            if repeat == 0:
+                # The first calls warm everything up; an allocator may keep what they used.
+                row.peak[name] = answer["memory_peak"]
+            else:
+                row.seconds.setdefault(name, []).append(answer["wall"])

@@ -1,0 +1,100 @@
+"""EquiformerV2 of this package, with the reference's weights."""
+
+from __future__ import annotations
+
+import copy
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from ase import Atoms
+from torch.utils.flop_counter import FlopCounterMode
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from compare.serving import Implementation, serve
+from fairchem.core.datasets.atomic_data import AtomicData, atomicdata_list_to_batch
+
+from eqv2_plugin.checkpoints.v1_config import normalise_model
+from eqv2_plugin.checkpoints.v1_heads import translate_heads
+from eqv2_plugin.checkpoints.v1_names import rename_v1_state
+from eqv2_plugin.checkpoints.v1_options import backbone_options, with_defaults
+from eqv2_plugin.layers.linear import product
+from eqv2_plugin.model import EquiformerV2
+
+
+class Plugin(Implementation):
+    """As `FAIRChemCalculator` and fairchem's trainer run it.
+
+    Args:
+        recompute: in training, recompute the attention in the backward pass.
+    """
+
+    def __init__(self, recompute: bool) -> None:
+        self.recompute = recompute
+
+    def load(self, config: dict[str, Any], weights: Path) -> None:
+        v1 = normalise_model({"model": config})
+        options = backbone_options(with_defaults(v1.backbone))
+        heads = translate_heads(v1.heads, {})
+        self.model = EquiformerV2(
+            backbone={
+                "model": "eqv2_plugin.backbone.EquiformerV2Backbone",
+                **options,
+                "activation_checkpointing": self.recompute,
+            },
+            heads={name: head.config for name, head in heads.items()},
+        )
+        state = torch.load(weights, weights_only=True)
+        self.model.load_state_dict(rename_v1_state(state), strict=True)
+
+    def set_structures(self, arrays: dict[str, np.ndarray], device: str) -> None:
+        self.device = device
+        self.model.to(device)
+        ends = np.cumsum(arrays["natoms"])[:-1]
+        parts = zip(
+            np.split(arrays["numbers"], ends),
+            np.split(arrays["positions"], ends),
+            arrays["cells"],
+            strict=True,
+        )
+        data = [
+            AtomicData.from_ase(Atoms(numbers, positions, cell=cell, pbc=True), task_name="oc20")
+            for numbers, positions, cell in parts
+        ]
+        self.batch = atomicdata_list_to_batch(data).to(device)
+
+    def arithmetic(self) -> dict[str, float]:
+        """Floating-point operations of the matrix products of a forward pass, and their rate.
+
+        Counted in float64, which keeps to torch's operators; the counter sees no others.
+        """
+        batch = self.batch.clone()
+        model = copy.deepcopy(self.model).double().eval()
+        for key in ("pos", "cell"):
+            batch[key] = batch[key].double()
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            model(batch)
+        left, right = torch.randn(2, 1024, 1024, device=self.device)
+        seconds = []
+        for _ in range(20):
+            start = time.perf_counter()
+            product(left, right)
+            if self.device == "cuda":
+                torch.cuda.synchronize()
+            seconds.append(time.perf_counter() - start)
+        return {"flop": counter.get_total_flops(), "flop_per_second": 2 * 1024**3 / min(seconds)}
+
+    def forward(self) -> dict[str, torch.Tensor]:
+        out = self.model(self.batch.clone())
+        return {
+            "energy": out["energy"]["energy"].view(-1),
+            "forces": out["forces"]["forces"].view(-1, 3),
+        }
+
+
+if __name__ == "__main__":
+    serve(Plugin(recompute="--recompute" in sys.argv[1:]))

@@ -1,0 +1,109 @@
+"""The comparison as a Markdown table and a picture."""
+
+from __future__ import annotations
+
+import platform
+from datetime import date
+from pathlib import Path
+
+import matplotlib
+from compare.cases import Case
+from compare.measure import Row
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+
+
+def processor() -> str:
+    """Name of the processor, where the system tells."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def markdown(rows: list[Row], device: str, precision: str) -> str:
+    """Machine and versions, then one table for each kind of work."""
+    versions = next((row.versions for row in rows if row.versions), {})
+    words = ", ".join(f"{name} {version}" for name, version in versions.items())
+    lines = [f"{date.today()}, {device}, {precision}, {words}.", ""]
+    for work, title in (("inference", "Inference"), ("training", "Training step")):
+        chosen = [row for row in rows if row.case.work == work]
+        if chosen:
+            lines += [f"### {title}", "", *_table(chosen, work), ""]
+    return "\n".join(lines)
+
+
+def _table(rows: list[Row], work: str) -> list[str]:
+    baselines = ["reference"] if work == "training" else ["reference", "frozen reference"]
+    ours = ["plugin", "recomputing plugin"] if work == "training" else ["plugin"]
+    header = ["model", "system", "threads", "allocator"]
+    header += [f"{name}, s" for name in (*baselines, *ours)]
+    header += [f"{name} times as fast" for name in ours]
+    if work == "inference":
+        header.append("as the frozen")
+    header += ["of the floor"]
+    header += [f"{name}, MB" for name in ("reference", *ours)]
+    header += [f"{name}: less memory" for name in ours]
+    if work == "inference":
+        header.append("difference (reference's own)")
+    lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
+    for row in rows:
+        case = row.case
+        cells = [case.model, case.system, str(case.threads), case.allocator]
+        cells += [_seconds(row, name) for name in (*baselines, *ours)]
+        cells += [_ratio(row.median("reference"), row.median(name)) for name in ours]
+        if work == "inference":
+            cells.append(_ratio(row.median("frozen reference"), row.median("plugin")))
+        mine = row.median("plugin")
+        cells.append(f"{100 * row.floor / mine:.0f} %" if row.floor and mine else "")
+        cells += [_number(row.peak.get(name)) for name in ("reference", *ours)]
+        cells += [_ratio(row.peak.get("reference"), row.peak.get(name), 0) for name in ours]
+        if work == "inference":
+            both = row.difference
+            cells.append(f"{both[0]:.0e} ({both[1]:.0e})" if both else "")
+        if row.note:
+            cells[1] += f" ({row.note})"
+        lines.append("| " + " | ".join(cells) + " |")
+    return lines
+
+
+def _seconds(row: Row, name: str) -> str:
+    times = row.seconds.get(name)
+    if not times:
+        return "-"
+    return f"{row.median(name):.2f} ({min(times):.2f} to {max(times):.2f})"
+
+
+def _ratio(reference: float | None, ours: float | None, digits: int = 1) -> str:
+    return f"{reference / ours:.{digits}f}" if reference and ours else "-"
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.0f}"
+
+
+def plot(rows: list[Row], path: Path) -> None:
+    """Bars of the speed-up over the reference as shipped; one bar per row that has both."""
+    both = [row for row in rows if row.median("reference") and row.median("plugin")]
+    figure, axis = plt.subplots(figsize=(8, 0.4 * len(both) + 1.6), layout="constrained")
+    values = [row.median("reference") / row.median("plugin") for row in both]
+    colours = ["tab:blue" if row.case.work == "inference" else "tab:orange" for row in both]
+    axis.barh([_label(row.case) for row in both], values, color=colours)
+    for place, value in enumerate(values):
+        axis.text(value, place, f" {value:.1f}", va="center")
+    axis.axvline(1.0, color="black", linewidth=0.8)
+    axis.invert_yaxis()
+    axis.set_xlabel("times as fast as fairchem-core 1.10 (as shipped)")
+    axis.margins(x=0.1)
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+
+
+def _label(case: Case) -> str:
+    threads = "thread" if case.threads == 1 else "threads"
+    words = (case.work, case.model, case.system, f"{case.threads} {threads}", case.allocator)
+    return ", ".join(words)
