@@ -7,6 +7,8 @@ import sys
 from collections.abc import Sequence
 
 from eqv2_plugin.commands import add_parsers as add_model_parsers
+from eqv2_plugin.commands.adsorbml import add_parsers as add_adsorbml_parsers
+from eqv2_plugin.commands.submission import add_parsers as add_submission_parsers
 from eqv2_plugin.data.commands import add_parsers as add_data_parsers
 
 
@@ -15,6 +17,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="eqv2", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     add_model_parsers(commands)
+    add_adsorbml_parsers(commands)
+    add_submission_parsers(commands)
     data = commands.add_parser("data", help="data sets: convert, fit references, check")
     add_data_parsers(data.add_subparsers(dest="data_command", required=True))
     options = parser.parse_args(arguments)

@@ -50,7 +50,7 @@ class BackboneConfig:
             edge-degree embedding are divided by.
         direct_forces: forces from a head; otherwise from the energy's gradient.
         regress_forces, regress_stress: gradients that the conservative head computes.
-        activation_checkpointing: recompute the attention in the backward pass.
+        activation_checkpointing: recompute attention and feed-forward in the backward pass.
         edge_chunk_size: edges attended to at a time; None lets the device decide.
     """
 

@@ -2,127 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal
+from collections.abc import Sequence
 
-import numpy as np
 import torch
 from ase import Atoms
-from fairchem.core.datasets.atomic_data import AtomicData, atomicdata_list_to_batch
-from fairchem.core.units.mlip_unit import load_predict_unit
-from fairchem.core.units.mlip_unit.api.inference import InferenceSettings
-from fairchem.core.units.mlip_unit.predict import MLIPPredictUnit
+from fairchem.core.datasets.atomic_data import AtomicData
 
-from eqv2_plugin.checkpoints.native import SUFFIX, load_native
-from eqv2_plugin.checkpoints.native_export import as_native, read_inference_checkpoint
+from eqv2_plugin.evaluation.predictor import (
+    BatchPredictor,
+    Device,
+    Predict,
+    Prediction,
+    choose_task,
+    is_direct,
+    known_elements,
+    open_unit,
+)
 
-Device = Literal["cpu", "cuda"]
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """Of one structure.
-
-    Attributes:
-        energy: eV.
-        forces: [atoms, 3] eV/Å, of fixed atoms too.
-    """
-
-    energy: float
-    forces: np.ndarray
-
-
-Predict = Callable[[Sequence[Atoms]], list[Prediction]]
+__all__ = [
+    "Device",
+    "Predict",
+    "Prediction",
+    "UnitPredictor",
+    "choose_task",
+    "is_direct",
+    "known_elements",
+    "open_unit",
+]
 
 
-def open_unit(path: Path, device: Device, precision: torch.dtype) -> MLIPPredictUnit:
-    """The predict unit of a checkpoint or native file, as fairchem loads it, not compiled.
-
-    fairchem unpickles a ``.pt`` without restraint. So it is read first with fairchem's own
-    classes allowed only, and refused if it holds more.
-
-    Raises:
-        ValueError: neither kind of file, or not of an EquiformerV2 of ours.
-    """
-    settings = InferenceSettings(activation_checkpointing=False, base_precision_dtype=precision)
-    if path.suffix == SUFFIX:
-        return load_native(path, device, settings)
-    checkpoint = read_inference_checkpoint(path)
-    try:
-        as_native(checkpoint)
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
-    return load_predict_unit(path, inference_settings=settings, device=device)
-
-
-class UnitPredictor:
-    """A `Predict` from a predict unit.
-
-    Args:
-        unit: see `open_unit`.
-        task_name: data set whose tasks are predicted, see `choose_task`.
-    """
-
-    def __init__(self, unit: MLIPPredictUnit, task_name: str) -> None:
-        self.unit = unit
-        self.task_name = task_name
-        self.dtype = unit.inference_settings.base_precision_dtype
+class UnitPredictor(BatchPredictor):
+    """A `Predict` that does not move atoms into the cell, with numbers in float64."""
 
     def __call__(self, structures: Sequence[Atoms]) -> list[Prediction]:
-        """Predict all structures in one batch, without wrapping atoms into the cell."""
-        batch = atomicdata_list_to_batch([self._data(atoms) for atoms in structures])
-        outputs = self.unit.predict(batch)
-        energies = outputs["energy"].detach().double().cpu().numpy().ravel()
-        forces = outputs["forces"].detach().double().cpu().numpy()
-        ends = np.cumsum([len(atoms) for atoms in structures])
-        parts = np.split(forces, ends[:-1])
-        return [Prediction(float(e), f) for e, f in zip(energies, parts, strict=True)]
+        """Predict all structures in one batch."""
+        found = super().__call__(structures)
+        return [Prediction(p.energy, p.forces.astype(float)) for p in found]
 
-    def _data(self, atoms: Atoms) -> AtomicData:
+    def data(self, atoms: Atoms) -> AtomicData:
+        """fairchem's form of one structure, its atoms where they are."""
         bare = Atoms(
             atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc, tags=atoms.get_tags()
         )
         bare.info = {key: atoms.info[key] for key in ("charge", "spin") if key in atoms.info}
-        data = AtomicData.from_ase(bare, task_name=self.task_name, target_dtype=self.dtype)
+        data = super().data(bare)
         # from_ase moves atoms into the cell, which would hide what the model does with images.
         data.pos = torch.tensor(atoms.positions, dtype=self.dtype)
         return data
-
-
-def choose_task(unit: MLIPPredictUnit, wanted: str | None) -> str:
-    """The data set whose energies and forces are examined.
-
-    Raises:
-        ValueError: no such data set, several and none chosen, or no energies and forces.
-    """
-    known = sorted(unit.dataset_to_tasks)
-    if wanted is None and len(known) > 1:
-        raise ValueError(f"the model was trained on {', '.join(known)}: choose one with --task")
-    if wanted is not None and wanted not in known:
-        raise ValueError(f"the model has no task {wanted!r}; it has {', '.join(known)}")
-    task = known[0] if wanted is None else wanted
-    properties = {t.property for t in unit.dataset_to_tasks[task]}
-    missing = {"energy", "forces"} - properties
-    if missing:
-        raise ValueError(
-            f"the model predicts no {' and no '.join(sorted(missing))} for {task}, but only "
-            f"{', '.join(sorted(properties))}: the checks need energies and forces"
-        )
-    return task
-
-
-def known_elements(unit: MLIPPredictUnit, task_name: str) -> set[int]:
-    """Atomic numbers that the model can predict: embedded, and with an element reference."""
-    known = set(range(1, unit.model.module.backbone.config.max_num_elements))
-    for task in unit.dataset_to_tasks[task_name]:
-        if task.element_references is not None:
-            values = task.element_references.element_references
-            known &= set(torch.isfinite(values).nonzero().flatten().tolist())
-    return known
-
-
-def is_direct(unit: MLIPPredictUnit) -> bool:
-    """Whether forces come from a head of their own."""
-    return bool(unit.model.module.backbone.regress_config.direct_forces)

@@ -18,7 +18,7 @@ from eqv2_plugin.kernels.choice import can_compile
 from eqv2_plugin.kernels.reduction import weigh_rotate_sum
 from eqv2_plugin.kernels.rotation import rotate_and_scale
 from eqv2_plugin.layers.activations import EquivariantActivation, smooth_leaky_relu
-from eqv2_plugin.layers.edges import EdgeBatch
+from eqv2_plugin.layers.edges import EdgeBatch, chunk_size
 from eqv2_plugin.layers.neighbours import softmax_over_neighbours, sum_over_neighbours
 from eqv2_plugin.layers.radial import AtomPairEmbedding, RadialFunction
 from eqv2_plugin.layers.so2_linear import SO2Linear
@@ -100,12 +100,14 @@ class EquivariantGraphAttention(nn.Module):
     def forward(
         self, nodes: torch.Tensor, edges: EdgeBatch, shared_pairs: AtomPairEmbedding | None
     ) -> torch.Tensor:
-        matrices = (self.so2_linear_1.matrices(), self.so2_linear_2.matrices(self.out_degree))
+        recompute = self.recompute and torch.is_grad_enabled()
+        # What is made outside of the recomputed part is kept until the backward pass.
+        matrices = None if recompute else self._matrices()
         pieces = []
-        for chunk in edges.chunks(chunk_size(self.edge_chunk_size, nodes)):
-            if self.recompute and torch.is_grad_enabled():
+        for chunk in edges.chunks(chunk_size(self.edge_chunk_size, nodes, recompute)):
+            if recompute:
                 piece = checkpoint(
-                    self._attend, nodes, chunk, shared_pairs, matrices, use_reentrant=False
+                    self._attend, nodes, chunk, shared_pairs, None, use_reentrant=False
                 )
             else:
                 piece = self._attend(nodes, chunk, shared_pairs, matrices)
@@ -120,9 +122,10 @@ class EquivariantGraphAttention(nn.Module):
         nodes: torch.Tensor,
         edges: EdgeBatch,
         shared_pairs: AtomPairEmbedding | None,
-        matrices: tuple[list[torch.Tensor], list[torch.Tensor]],
+        matrices: tuple[list[torch.Tensor], list[torch.Tensor]] | None,
     ) -> torch.Tensor:
         """Weighted values summed over neighbours, before the projection."""
+        matrices = self._matrices() if matrices is None else matrices
         pairs = self.atom_pairs if self.atom_pairs is not None else shared_pairs
         weights = self.radial(edges.basis, edges.elements, pairs)
         compiled = edges.packed is not None and can_compile(weights, nodes)
@@ -153,6 +156,10 @@ class EquivariantGraphAttention(nn.Module):
             values = rotate_degree_back(values, block, self.out_degree, edges.layout.mmax)
         return sum_over_neighbours(values, edges.local_target, edges.offsets)
 
+    def _matrices(self) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+        """Those of the two SO(2) layers, the same for all edges."""
+        return self.so2_linear_1.matrices(), self.so2_linear_2.matrices(self.out_degree)
+
     def _attention_weights(self, alpha: torch.Tensor, edges: EdgeBatch) -> torch.Tensor:
         """[E, H], summing to 1 over the neighbours of an atom (before dropout)."""
         alpha = alpha.reshape(-1, self.num_heads, self.alpha_channels)
@@ -171,16 +178,3 @@ class EquivariantGraphAttention(nn.Module):
         for layer in layers:
             for weight in list(layer.order_weights)[degree:]:
                 weight.requires_grad_(False)
-
-
-def chunk_size(configured: int | None, nodes: torch.Tensor) -> int | None:
-    """Edges to process at a time: as configured, else what suits the device.
-
-    On a CPU without gradients a few hundred edges keep the intermediates in the cache.
-    Otherwise, and inside torch.compile, all edges go at once.
-    """
-    if configured is not None:
-        return configured
-    if torch.compiler.is_compiling() or torch.is_grad_enabled() or nodes.device.type != "cpu":
-        return None
-    return 256

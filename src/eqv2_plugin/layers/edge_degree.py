@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import torch
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from eqv2_plugin.config import BackboneConfig
 from eqv2_plugin.geometry.wigner import rotate_degree_back
-from eqv2_plugin.layers.edges import EdgeBatch
+from eqv2_plugin.layers.edges import EdgeBatch, chunk_size
 from eqv2_plugin.layers.neighbours import sum_over_neighbours
 from eqv2_plugin.layers.radial import AtomPairEmbedding, RadialFunction
 
@@ -23,6 +24,8 @@ class EdgeDegreeEmbedding(nn.Module):
         self.lmax = config.lmax
         self.channels = config.sphere_channels
         self.avg_degree = config.avg_degree
+        self.edge_chunk_size = config.edge_chunk_size
+        self.recompute = config.activation_checkpointing
         own_pairs = config.atom_edge_embedding == "per_block"
         self.atom_pairs = (
             AtomPairEmbedding(config.max_num_elements, config.edge_channels) if own_pairs else None
@@ -36,6 +39,18 @@ class EdgeDegreeEmbedding(nn.Module):
 
     def forward(self, edges: EdgeBatch, shared_pairs: AtomPairEmbedding | None) -> torch.Tensor:
         pairs = self.atom_pairs if self.atom_pairs is not None else shared_pairs
+        recompute = self.recompute and torch.is_grad_enabled()
+        pieces = []
+        for chunk in edges.chunks(chunk_size(self.edge_chunk_size, edges.basis, recompute)):
+            if recompute:
+                pieces.append(checkpoint(self._sum, chunk, pairs, use_reentrant=False))
+            else:
+                pieces.append(self._sum(chunk, pairs))
+        summed = pieces[0] if len(pieces) == 1 else torch.cat(pieces, dim=0)
+        return summed / self.avg_degree
+
+    def _sum(self, edges: EdgeBatch, pairs: AtomPairEmbedding | None) -> torch.Tensor:
+        """Turned radial weights, summed over neighbours."""
         weights = self.radial(edges.basis, edges.elements, pairs)
         weights = weights.view(-1, self.lmax + 1, self.channels).unbind(1)
         turned = []
@@ -46,5 +61,4 @@ class EdgeDegreeEmbedding(nn.Module):
             turned.append(
                 rotate_degree_back(weights[degree].unsqueeze(1), row, degree, edges.layout.mmax)
             )
-        summed = sum_over_neighbours(torch.cat(turned, dim=1), edges.target, edges.offsets)
-        return summed / self.avg_degree
+        return sum_over_neighbours(torch.cat(turned, dim=1), edges.local_target, edges.offsets)

@@ -84,3 +84,18 @@ def sort_by_target(edge_index: torch.Tensor, num_nodes: int) -> tuple[torch.Tens
     """
     order = torch.argsort(edge_index[1], stable=True)
     return order, segment_offsets(edge_index[1][order], num_nodes)
+
+
+def chunk_size(
+    configured: int | None, features: torch.Tensor, recompute: bool = False
+) -> int | None:
+    """Edges to process at a time: as configured, else what suits the device.
+
+    On a CPU a few hundred edges keep the intermediates in the cache, where none of them is kept
+    for a backward pass. Otherwise, and inside torch.compile, all edges go at once.
+    """
+    if configured is not None:
+        return configured
+    if torch.compiler.is_compiling() or features.device.type != "cpu":
+        return None
+    return 512 if recompute or not torch.is_grad_enabled() else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from eqv2_plugin.config import BackboneConfig
 from eqv2_plugin.geometry.irreps import degree_of_row
@@ -40,6 +41,7 @@ class FeedForward(nn.Module):
         channels, hidden = config.sphere_channels, config.ffn_hidden_channels
         self.kind = config.activation
         self.scalars_only = scalars_only
+        self.recompute = config.activation_checkpointing
         self.linear_1 = SO3Linear(channels, hidden, config.lmax)
         self.linear_2 = SO3Linear(hidden, out_channels, config.lmax)
         grid = None
@@ -71,6 +73,11 @@ class FeedForward(nn.Module):
             self._freeze_unreachable()
 
     def forward(self, nodes: torch.Tensor) -> torch.Tensor:
+        if self.recompute and torch.is_grad_enabled():
+            return checkpoint(self._transform, nodes, use_reentrant=False)
+        return self._transform(nodes)
+
+    def _transform(self, nodes: torch.Tensor) -> torch.Tensor:
         if self.scalars_only and self.kind != "s2":
             return self.linear_2.degree(self._hidden_scalars(nodes[:, :1]), 0)
         hidden = self.linear_1(nodes)
