@@ -21,7 +21,7 @@ from eqv2_plugin.layers.activations import EquivariantActivation, smooth_leaky_r
 from eqv2_plugin.layers.edges import EdgeBatch, chunk_size
 from eqv2_plugin.layers.neighbours import softmax_over_neighbours, sum_over_neighbours
 from eqv2_plugin.layers.radial import AtomPairEmbedding, RadialFunction
-from eqv2_plugin.layers.so2_linear import SO2Linear
+from eqv2_plugin.layers.so2_linear import OrderMatrices, SO2Linear
 from eqv2_plugin.layers.so3_linear import SO3Linear
 from eqv2_plugin.layers.sphere_grid import SphereGrid
 
@@ -122,7 +122,7 @@ class EquivariantGraphAttention(nn.Module):
         nodes: torch.Tensor,
         edges: EdgeBatch,
         shared_pairs: AtomPairEmbedding | None,
-        matrices: tuple[list[torch.Tensor], list[torch.Tensor]] | None,
+        matrices: tuple[OrderMatrices, OrderMatrices] | None,
     ) -> torch.Tensor:
         """Weighted values summed over neighbours, before the projection."""
         matrices = self._matrices() if matrices is None else matrices
@@ -156,7 +156,7 @@ class EquivariantGraphAttention(nn.Module):
             values = rotate_degree_back(values, block, self.out_degree, edges.layout.mmax)
         return sum_over_neighbours(values, edges.local_target, edges.offsets)
 
-    def _matrices(self) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+    def _matrices(self) -> tuple[OrderMatrices, OrderMatrices]:
         """Those of the two SO(2) layers, the same for all edges."""
         return self.so2_linear_1.matrices(), self.so2_linear_2.matrices(self.out_degree)
 

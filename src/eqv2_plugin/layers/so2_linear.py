@@ -5,9 +5,14 @@ m freely, and orders +m and -m only like a complex number:
 
     (y_+)   (W_r  -W_i) (x_+)
     (y_-) = (W_i   W_r) (x_-).
+
+Three products instead of four serve, as for complex numbers (Gauss): with
+``k = W_r (x_+ + x_-)``, ``y_+ = k - (W_r + W_i) x_-`` and ``y_- = k + (W_i - W_r) x_+``.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import torch
 from torch import nn
@@ -16,8 +21,21 @@ from eqv2_plugin.geometry.irreps import EdgeLayout
 from eqv2_plugin.layers.linear import linear
 
 
+@dataclass(frozen=True)
+class OrderMatrices:
+    """What an SO(2) linear layer multiplies with.
+
+    Attributes:
+        scalar: the matrix of order 0.
+        pairs: W_r, W_i - W_r and W_r + W_i of every order m > 0.
+    """
+
+    scalar: torch.Tensor
+    pairs: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]
+
+
 class SO2Linear(nn.Module):
-    """Linear map of order-major edge features, one GEMM per order.
+    """Linear map of order-major edge features, GEMMs order by order.
 
     Args:
         in_channels: C_in.
@@ -56,24 +74,24 @@ class SO2Linear(nn.Module):
         orders = range(self.layout.mmax + 1)
         return self.in_channels * sum(self.layout.num_degrees(order) for order in orders)
 
-    def matrices(self, degree: int | None = None) -> list[torch.Tensor]:
-        """The matrix of each order m >= 0, for `forward`; make them once for many edges.
+    def matrices(self, degree: int | None = None) -> OrderMatrices:
+        """For `forward`; make them once for many edges.
 
         Args:
             degree: only the rows of this degree; orders above it have none.
         """
-        matrices = [self._scalar_rows(self.linear_m0.weight, degree)]
-        for order in self._orders[1:]:
-            if degree is None or order <= degree:
-                matrices.append(self._real_matrix(order, degree))
-        return matrices
+        orders = [m for m in self._orders[1:] if degree is None or m <= degree]
+        return OrderMatrices(
+            scalar=self._scalar_rows(self.linear_m0.weight, degree),
+            pairs=[self._pair(order, degree) for order in orders],
+        )
 
     def forward(
         self,
         features: torch.Tensor,
         radial: torch.Tensor | None = None,
         degree: int | None = None,
-        matrices: list[torch.Tensor] | None = None,
+        matrices: OrderMatrices | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Mix degrees and channels order by order.
 
@@ -95,15 +113,14 @@ class SO2Linear(nn.Module):
         block = blocks[0] if weights is None else blocks[0] * weights[0]
         if matrices is None:
             matrices = self.matrices(degree)
-        mixed = linear(block, matrices[0], self._scalar_rows(self.linear_m0.bias, degree))
+        mixed = linear(block, matrices.scalar, self._scalar_rows(self.linear_m0.bias, degree))
         extra, mixed = mixed.split([self.extra_scalars, mixed.shape[1] - self.extra_scalars], dim=1)
         outputs = [mixed]
-        for order, matrix in enumerate(matrices[1:], start=1):
-            block = blocks[order]
+        for order, pair in enumerate(matrices.pairs, start=1):
+            plus, minus = blocks[order].chunk(2, dim=1)
             if weights is not None:
-                signs = block.unflatten(1, (2, -1))
-                block = (signs * weights[order].unsqueeze(1)).flatten(1)
-            outputs.append(linear(block, matrix))
+                plus, minus = plus * weights[order], minus * weights[order]
+            outputs += _complex_product(plus, minus, pair)
         if degree is not None:
             outputs = _ascending(outputs)
         merged = torch.cat(outputs, dim=1)
@@ -132,22 +149,32 @@ class SO2Linear(nn.Module):
             return rows
         return torch.cat((parameter[: self.extra_scalars], rows))
 
-    def _real_matrix(self, order: int, degree: int | None) -> torch.Tensor:
-        """The 2x2 block matrix of one order, [2 n C_out, 2 n C_in]."""
+    def _pair(
+        self, order: int, degree: int | None
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """The three matrices [n C_out, n C_in] of one order, cut to one degree."""
         real, imaginary = self.order_weights[order - 1].chunk(2, dim=0)
         if degree is not None:
             start = (degree - order) * self.out_channels
             real = real[start : start + self.out_channels]
             imaginary = imaginary[start : start + self.out_channels]
-        upper = torch.cat((real, -imaginary), dim=1)
-        lower = torch.cat((imaginary, real), dim=1)
-        return torch.cat((upper, lower), dim=0)
+        return real, imaginary - real, real + imaginary
+
+
+def _complex_product(
+    plus: torch.Tensor,
+    minus: torch.Tensor,
+    pair: tuple[torch.Tensor, torch.Tensor, torch.Tensor],
+) -> list[torch.Tensor]:
+    """y_+ and y_-, [E, n C_out] each, from x_+ and x_-."""
+    real, difference, total = pair
+    common = linear(plus + minus, real)
+    return [common - linear(minus, total), common + linear(plus, difference)]
 
 
 def _ascending(outputs: list[torch.Tensor]) -> list[torch.Tensor]:
-    """From blocks (0), (+1, -1), ... of one degree to (-k, ..., 0, ..., +k)."""
+    """From rows 0, +1, -1, ... of one degree to -k, ..., 0, ..., +k."""
     ascending = [outputs[0]]
-    for block in outputs[1:]:
-        plus, minus = block.chunk(2, dim=1)
+    for plus, minus in zip(outputs[1::2], outputs[2::2], strict=True):
         ascending = [minus, *ascending, plus]
     return ascending
