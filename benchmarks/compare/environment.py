@@ -1,4 +1,4 @@
-"""The environment of the reference: fairchem-core 1.10 beside the torch that we use."""
+"""Environments of packages that cannot live beside fairchem-core 2, with the torch we use."""
 
 from __future__ import annotations
 
@@ -30,22 +30,41 @@ _PACKAGES = (
 
 
 def reference_python(folder: Path) -> Path:
-    """The interpreter of the reference's environment, made once (5 to 10 minutes).
+    """The interpreter of fairchem-core 1.10's environment, made once (5 to 10 minutes).
 
     Raises:
         RuntimeError: an installation failed.
     """
+    return _environment(
+        folder,
+        _FIRST,
+        _PACKAGES,
+        ("--no-deps", "fairchem-core==1.10.0"),
+        ("--no-deps", "--no-build-isolation", "torch-scatter"),
+    )
+
+
+def mace_python(folder: Path) -> Path:
+    """The interpreter of MACE's environment (it needs an older e3nn than fairchem 2).
+
+    Raises:
+        RuntimeError: an installation failed.
+    """
+    return _environment(folder, (), ("mace-torch==0.3.16", "ase"))
+
+
+def _environment(folder: Path, *installations: tuple[str, ...]) -> Path:
     python = folder / "bin" / "python"
     done = folder / "complete"
     if done.exists():
         return python
-    print(f"making the reference's environment in {folder}", file=sys.stderr)
+    print(f"making an environment in {folder}", file=sys.stderr)
     venv.create(folder, with_pip=True, clear=True)
-    version = torch.__version__.split("+")[0]
-    _install(python, f"torch=={version}", *_FIRST)
-    _install(python, *_PACKAGES)
-    _install(python, "--no-deps", "fairchem-core==1.10.0")
-    _install(python, "--no-deps", "--no-build-isolation", "torch-scatter")
+    # Asked for first, and by its version: another build may bring gigabytes of CUDA packages.
+    _install(python, f"torch=={torch.__version__.split('+')[0]}")
+    for packages in installations:
+        if packages:
+            _install(python, *packages)
     done.touch()
     return python
 

@@ -1,4 +1,4 @@
-"""EquiformerV2 of this package, with the reference's weights."""
+"""EquiformerV2 of this package, with the reference's weights (random ones without)."""
 
 from __future__ import annotations
 
@@ -10,13 +10,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from ase import Atoms
 from torch.utils.flop_counter import FlopCounterMode
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from compare.serving import Implementation, serve
-from fairchem.core.datasets.atomic_data import AtomicData, atomicdata_list_to_batch
+from compare.structure_arrays import fairchem_batch
 
 from eqv2_plugin.checkpoints.v1_config import normalise_model
 from eqv2_plugin.checkpoints.v1_heads import translate_heads
@@ -48,24 +47,14 @@ class Plugin(Implementation):
             },
             heads={name: head.config for name, head in heads.items()},
         )
-        state = torch.load(weights, weights_only=True)
-        self.model.load_state_dict(rename_v1_state(state), strict=True)
+        if weights.exists():
+            state = torch.load(weights, weights_only=True)
+            self.model.load_state_dict(rename_v1_state(state), strict=True)
 
     def set_structures(self, arrays: dict[str, np.ndarray], device: str) -> None:
         self.device = device
         self.model.to(device)
-        ends = np.cumsum(arrays["natoms"])[:-1]
-        parts = zip(
-            np.split(arrays["numbers"], ends),
-            np.split(arrays["positions"], ends),
-            arrays["cells"],
-            strict=True,
-        )
-        data = [
-            AtomicData.from_ase(Atoms(numbers, positions, cell=cell, pbc=True), task_name="oc20")
-            for numbers, positions, cell in parts
-        ]
-        self.batch = atomicdata_list_to_batch(data).to(device)
+        self.batch = fairchem_batch(arrays).to(device)
 
     def arithmetic(self) -> dict[str, float]:
         """Floating-point operations of the matrix products of a forward pass, and their rate.
