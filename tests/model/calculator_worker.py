@@ -105,7 +105,7 @@ def compiled(checkpoint: str, preset: str) -> dict:
     before = dict(counters["frames"]), dict(counters["stats"])
     found["results"] += [results(calc, atoms) for atoms in structures()[1:]]
     found["frames"] = before[0]["total"], counters["frames"]["total"]
-    found["graphs"] = before[1]["unique_graphs"], counters["stats"]["unique_graphs"]
+    found["graphs"] = before[1].get("unique_graphs", 0), counters["stats"]["unique_graphs"]
     found["again"] = [results(calc, atoms) for atoms in structures()]
     return found
 
