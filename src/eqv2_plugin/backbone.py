@@ -19,6 +19,7 @@ from eqv2_plugin.geometry.edge_frames import edge_frames
 from eqv2_plugin.geometry.irreps import EdgeLayout, num_coefficients
 from eqv2_plugin.geometry.wigner import stretched_coupling, wigner_rows
 from eqv2_plugin.graph import Graph, build_graph
+from eqv2_plugin.kernels.choice import may_compile
 from eqv2_plugin.kernels.rotation import pack_wigner
 from eqv2_plugin.layers.block import TransformerBlock
 from eqv2_plugin.layers.constants import ExactConstants
@@ -203,7 +204,7 @@ class EquiformerV2Backbone(nn.Module, BackboneInterface):
                 wigner=wigner,
                 offsets=graph.offsets,
                 layout=self.layout,
-                packed=pack_wigner(wigner) if _may_compile(wigner[-1]) else None,
+                packed=pack_wigner(wigner) if may_compile(wigner[-1]) else None,
             )
 
     @property
@@ -279,12 +280,6 @@ class EquiformerV2Backbone(nn.Module, BackboneInterface):
                 f"the model knows atomic numbers 1..{self.config.max_num_elements - 1}, "
                 f"but the structure contains {symbols}"
             )
-
-
-def _may_compile(wigner: torch.Tensor) -> bool:
-    """Whether compiled kernels serve; they pass no gradient to positions."""
-    on_cpu = wigner.device.type == "cpu" and wigner.dtype == torch.float32
-    return on_cpu and not wigner.requires_grad and not torch.compiler.is_compiling()
 
 
 def refuse_graph_parallel() -> None:

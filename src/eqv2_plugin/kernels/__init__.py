@@ -1,4 +1,5 @@
 """Fused operations of the attention, each with a plain twin in ``geometry`` and ``layers``.
 
-On a CPU they are compiled by Numba at their first use; see ``docs/speed.md``.
+They are compiled at their first use, by Numba on a CPU and by Triton on a GPU; see
+``docs/kernels.md``.
 """

@@ -6,6 +6,7 @@ import torch
 from torch.autograd.function import once_differentiable
 
 from eqv2_plugin.geometry.irreps import EdgeLayout, num_coefficients
+from eqv2_plugin.kernels import choice
 from eqv2_plugin.kernels.tables import edge_tables
 from eqv2_plugin.kernels.threads import in_parts
 
@@ -20,18 +21,25 @@ def weigh_rotate_sum(
     offsets: torch.Tensor,
     layout: EdgeLayout,
 ) -> torch.Tensor:
-    """Attention-weighted values in the global frame, summed at their targets, on a CPU.
+    """Attention-weighted values in the global frame, summed at their targets.
+
+    By Numba on a CPU, by Triton on a GPU.
 
     Args:
-        values: [E, layout.size, C], order-major, float32, edges sorted by target.
+        values: [E, layout.size, C], order-major, edges sorted by target; float32 on a CPU.
         attention: [E, H]; head h weighs the channels h C/H to (h+1) C/H.
         wigner: [E, P] from `pack_wigner`; no gradient flows into it.
         offsets: [targets + 1] first edge of every target.
         layout: the edge layout.
 
     Returns:
-        [targets, (lmax+1)^2, C]; zero without edges; differentiable once.
+        [targets, (lmax+1)^2, C], of the dtype of ``values``; zero without edges; differentiable
+        once.
     """
+    if choice.compiler_of(values.device) == "triton":
+        from eqv2_plugin.kernels.triton_reduction import WeighRotateSum
+
+        return WeighRotateSum.apply(values, attention, wigner, offsets, layout)
     return _WeighRotateSum.apply(values, attention, wigner, offsets, layout)
 
 

@@ -6,7 +6,8 @@ import torch
 from torch.autograd.function import once_differentiable
 
 from eqv2_plugin.geometry.irreps import EdgeLayout
-from eqv2_plugin.kernels.tables import edge_tables
+from eqv2_plugin.kernels import choice
+from eqv2_plugin.kernels.tables import edge_tables, radial_blocks
 from eqv2_plugin.kernels.threads import in_parts
 
 # Edges that are worth a thread.
@@ -21,21 +22,28 @@ def rotate_and_scale(
     radial: torch.Tensor,
     layout: EdgeLayout,
 ) -> torch.Tensor:
-    """`rotate_to_edge_frame` of sources and targets, times radial weights, on a CPU.
+    """`rotate_to_edge_frame` of sources and targets, times radial weights.
+
+    By Numba on a CPU, by Triton on a GPU; see `choice.can_compile` for what either takes.
 
     Args:
-        nodes: [N, (lmax+1)^2, C], float32, C a multiple of 16.
+        nodes: [N, (lmax+1)^2, C]; float32, C a multiple of 16 on a CPU.
         source, target: [E].
         wigner: [E, P] from `pack_wigner`; no gradient flows into it.
         radial: [E, n 2C] for n blocks: one per (order m >= 0, degree), or one per degree.
         layout: the edge layout.
 
     Returns:
-        [E, layout.size, 2C], order-major, sources before targets; differentiable once.
+        [E, layout.size, 2C], order-major, sources before targets, of the dtype of ``radial``;
+        differentiable once.
 
     Raises:
         ValueError: the radial weights fit neither way of sharing.
     """
+    if choice.compiler_of(nodes.device) == "triton":
+        from eqv2_plugin.kernels.triton_rotation import RotateAndScale
+
+        return RotateAndScale.apply(nodes, radial, source, target, wigner, layout)
     return _RotateAndScale.apply(nodes, radial, source, target, wigner, layout)
 
 
@@ -84,15 +92,11 @@ class _RotateAndScale(torch.autograd.Function):
 
 def _arrays(nodes, source, target, wigner, radial, layout):
     tables = edge_tables(layout)
-    count = radial.shape[1] // (2 * nodes.shape[2])
-    blocks = {int(b.max()) + 1: b for b in (tables.degree_block, tables.order_block)}
-    if radial.shape[1] % (2 * nodes.shape[2]) or count not in blocks:
-        raise ValueError(f"{radial.shape[1]} radial weights per edge fit no layout of {layout}")
     tensors = (nodes, source, target, wigner, radial)
     return (
         *(tensor.detach().numpy() for tensor in tensors),
         tables.row,
         tables.degree,
         tables.first,
-        blocks[count],
+        radial_blocks(layout, radial.shape[1], nodes.shape[2]),
     )

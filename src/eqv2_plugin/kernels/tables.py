@@ -59,3 +59,22 @@ def edge_tables(layout: EdgeLayout) -> EdgeTables:
         scale=np.array(scale, dtype=np.float32),
         packed_size=first,
     )
+
+
+def radial_blocks(layout: EdgeLayout, weights: int, channels: int) -> np.ndarray:
+    """Block of radial weights of each row, in the order of `EdgeTables`.
+
+    Args:
+        layout: the edge layout.
+        weights: radial weights per edge.
+        channels: channels C of the nodes; a block has 2C weights.
+
+    Raises:
+        ValueError: the radial weights fit neither way of sharing.
+    """
+    tables = edge_tables(layout)
+    by_count = {int(b.max()) + 1: b for b in (tables.degree_block, tables.order_block)}
+    count, rest = divmod(weights, 2 * channels)
+    if rest or count not in by_count:
+        raise ValueError(f"{weights} radial weights per edge fit no layout of {layout}")
+    return by_count[count]

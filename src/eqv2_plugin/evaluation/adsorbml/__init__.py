@@ -1,0 +1,1 @@
+"""AdsorbML: the lowest adsorption energy from many placements (Lan et al. 2023)."""

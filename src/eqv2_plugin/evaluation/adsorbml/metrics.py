@@ -1,0 +1,177 @@
+"""Success rate and speed-up of AdsorbML (EquiformerV2 paper, Table 3 and section D.4).
+
+Definitions of Lan et al. (AdsorbML, 2023) and of its evaluation script:
+
+- The k valid structures with the lowest predicted energies get a DFT single point each. The
+  system is a success if the lowest of these is at most 0.1 eV above the lowest DFT energy of the
+  reference. It is "much better" if it is more than 0.1 eV below; such systems are successes, too.
+- A system without any valid structure is a failure. A DFT calculation that gave no energy takes
+  its place among the k.
+- Speed-up is the number of DFT steps of the reference, summed over all systems and all its
+  relaxations, divided by those of the single points. The published numbers count electronic
+  (SCF) steps; clean slabs, which both need, are left out.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+SUCCESS_THRESHOLD = 0.1  # eV
+# Energies are decimals: -1.9 is 0.1 above -2.0, although their binary difference is larger.
+_ROUNDING = 1e-9
+KS = (1, 2, 3, 4, 5)
+
+
+@dataclass(frozen=True)
+class DftResult:
+    """Of one single point, or of all DFT relaxations of one system.
+
+    Attributes:
+        energy: eV; of the reference, the lowest. None if the calculation gave none.
+        scf_steps: electronic steps, if counted.
+        ionic_steps: ionic steps, if counted.
+    """
+
+    energy: float | None
+    scf_steps: float | None = None
+    ionic_steps: float | None = None
+
+
+@dataclass(frozen=True)
+class Row:
+    """Of one k.
+
+    Attributes:
+        k: number of single points per system.
+        success_rate: share of the systems, from 0 to 1.
+        much_better_rate: share that is more than 0.1 eV below the reference.
+        scf_speedup: None where steps are not known.
+        ionic_speedup: None where steps are not known.
+        missing: structures among the k best of all systems whose single point gave no energy.
+    """
+
+    k: int
+    success_rate: float
+    much_better_rate: float
+    scf_speedup: float | None
+    ionic_speedup: float | None
+    missing: int
+
+
+@dataclass(frozen=True)
+class Score:
+    """Of a set of systems.
+
+    Attributes:
+        rows: one for each k.
+        differences: {system: lowest single point minus reference for each k, eV}; infinite where
+            there is no energy.
+        no_valid: systems of the reference that have results, but no valid structure.
+        no_results: systems of the reference that were not run; they count as failures.
+        no_reference: systems that were run and cannot be scored; they do not count.
+    """
+
+    rows: tuple[Row, ...]
+    differences: dict[str, tuple[float, ...]]
+    no_valid: tuple[str, ...]
+    no_results: tuple[str, ...]
+    no_reference: tuple[str, ...]
+
+
+def score(
+    ranked: Mapping[str, Sequence[str]],
+    single_points: Mapping[tuple[str, str], DftResult],
+    references: Mapping[str, DftResult],
+    ks: Sequence[int] = KS,
+) -> Score:
+    """Success rates and speed-ups.
+
+    Args:
+        ranked: {system: valid candidates, lowest predicted energy first}.
+        single_points: {(system, candidate): result}; may lack some.
+        references: {system: lowest DFT energy, and steps of all DFT relaxations}.
+        ks: numbers of single points.
+
+    Raises:
+        ValueError: no references.
+    """
+    if not references:
+        raise ValueError("there is no system with a DFT reference energy to compare with")
+    best = {system: _best_energies(system, ranked, single_points, ks) for system in references}
+    differences = {
+        system: tuple(energy - _known(references[system]) for energy in energies)
+        for system, energies in best.items()
+    }
+    return Score(
+        rows=tuple(
+            _row(k, [d[i] for d in differences.values()], ranked, single_points, references)
+            for i, k in enumerate(ks)
+        ),
+        differences=differences,
+        no_valid=tuple(s for s in references if s in ranked and not ranked[s]),
+        no_results=tuple(s for s in references if s not in ranked),
+        no_reference=tuple(s for s in ranked if s not in references),
+    )
+
+
+def is_success(difference: float) -> bool:
+    """Whether the energy is within 0.1 eV of the reference, or below it."""
+    return difference <= SUCCESS_THRESHOLD + _ROUNDING
+
+
+def is_much_better(difference: float) -> bool:
+    """Whether the energy is more than 0.1 eV below the reference."""
+    return difference < -SUCCESS_THRESHOLD - _ROUNDING
+
+
+def _known(reference: DftResult) -> float:
+    if reference.energy is None:
+        raise ValueError("a reference needs an energy")
+    return reference.energy
+
+
+def _best_energies(
+    system: str,
+    ranked: Mapping[str, Sequence[str]],
+    single_points: Mapping[tuple[str, str], DftResult],
+    ks: Sequence[int],
+) -> list[float]:
+    """Lowest single point among the first k, infinite if there is none."""
+    found = [single_points.get((system, c)) for c in ranked.get(system, ())]
+    energies = [math.inf if r is None or r.energy is None else r.energy for r in found]
+    return [min(energies[:k], default=math.inf) for k in ks]
+
+
+def _row(
+    k: int,
+    differences: Sequence[float],
+    ranked: Mapping[str, Sequence[str]],
+    single_points: Mapping[tuple[str, str], DftResult],
+    references: Mapping[str, DftResult],
+) -> Row:
+    chosen = [(s, candidate) for s in references for candidate in ranked.get(s, ())[:k]]
+    results = [single_points.get(key) for key in chosen]
+    present = [r for r in results if r is not None]
+    return Row(
+        k=k,
+        success_rate=sum(map(is_success, differences)) / len(differences),
+        much_better_rate=sum(map(is_much_better, differences)) / len(differences),
+        scf_speedup=_ratio(
+            [r.scf_steps for r in references.values()], [r.scf_steps for r in present]
+        ),
+        ionic_speedup=_ratio(
+            [r.ionic_steps for r in references.values()], [r.ionic_steps for r in present]
+        ),
+        missing=sum(r is None or r.energy is None for r in results),
+    )
+
+
+def _ratio(before: Sequence[float | None], after: Sequence[float | None]) -> float | None:
+    """Ratio of sums; None if a count is unknown or nothing was calculated."""
+    known_before = [steps for steps in before if steps is not None]
+    known_after = [steps for steps in after if steps is not None]
+    if len(known_before) < len(before) or len(known_after) < len(after) or not sum(known_after):
+        return None
+    return sum(known_before) / sum(known_after)

@@ -1,0 +1,112 @@
+"""Adsorbates placed on slabs by fairchem-data-oc, reproducibly."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import numpy as np
+from ase import Atoms
+
+if TYPE_CHECKING:
+    from fairchem.data.oc.core import Adsorbate
+
+# Of fairchem-data-oc: the last is what fairchem's own runner uses.
+MODES = ("heuristic", "random", "random_site_heuristic_placement")
+
+
+def check_numbers(numbers: Mapping[str, int]) -> dict[str, int]:
+    """Placements per mode, without those of which there are none.
+
+    Raises:
+        ValueError: an unknown mode, a number below 0, or no placements at all.
+    """
+    for mode, number in numbers.items():
+        if mode not in MODES:
+            raise ValueError(f"there is no placement mode {mode!r}; choose from {', '.join(MODES)}")
+        if not isinstance(number, int) or isinstance(number, bool) or number < 0:
+            raise ValueError(f"placements of mode {mode} must be a whole number, got {number!r}")
+    wanted = {mode: number for mode, number in numbers.items() if number}
+    if not wanted:
+        raise ValueError("no placements: give a number for at least one mode")
+    return wanted
+
+
+def place(
+    system: str,
+    slab: Atoms,
+    adsorbates: Sequence[Adsorbate],
+    numbers: Mapping[str, int],
+    seed: int,
+) -> list[tuple[str, Atoms]]:
+    """Starting structures of one system.
+
+    They depend on ``seed``, the system's id and the mode only: not on other systems, nor on how
+    they are shared out among jobs.
+
+    Args:
+        system: id.
+        slab: tagged, with constraints.
+        adsorbates: all are placed at the same time.
+        numbers: {mode: placements}, see `check_numbers`.
+        seed: of the run.
+
+    Returns:
+        Ids ("heuristic-0007") and structures, periodic, the adsorbate with tag 2 at the end.
+
+    Raises:
+        ValueError: fairchem-data-oc finds no place, or refuses the slab.
+    """
+    from fairchem.core.components.calculate.recipes.adsorbml import ocp_adslab_generator
+
+    placed: list[tuple[str, Atoms]] = []
+    for mode, number in numbers.items():
+        try:
+            with _numpy_seeded(placement_seed(seed, system, mode)), _quiet():
+                structures = ocp_adslab_generator(
+                    slab, list(adsorbates), {"num_configurations": number, "mode": mode}
+                )
+        except (AssertionError, ValueError, IndexError) as error:
+            raise ValueError(
+                f"fairchem-data-oc cannot place the adsorbate with mode {mode} ({error})"
+            ) from error
+        placed += [(f"{mode}-{i:04d}", atoms) for i, atoms in enumerate(structures)]
+    return placed
+
+
+def placement_seed(seed: int, system: str, mode: str) -> int:
+    """Seed of numpy's global generator for one system and mode, 32 bits."""
+    digest = hashlib.sha256(f"{seed}\n{system}\n{mode}".encode()).digest()
+    return int.from_bytes(digest[:4], "big")
+
+
+@contextmanager
+def _numpy_seeded(seed: int) -> Iterator[None]:
+    """fairchem-data-oc draws from numpy's global generator."""
+    state = np.random.get_state()
+    np.random.seed(seed)
+    try:
+        yield
+    finally:
+        np.random.set_state(state)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without messages on every structure: scipy's on root finding, and how many sites there are.
+
+    What matters in them, atoms that overlap, the relaxation shows.
+    """
+    root = logging.getLogger()
+    level = root.level
+    root.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)
+            yield
+    finally:
+        root.setLevel(level)

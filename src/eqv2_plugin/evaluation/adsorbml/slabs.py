@@ -1,0 +1,137 @@
+"""From the atoms of a file to a slab as OC20 has them: tagged, tiled, its lower layers fixed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from ase import Atoms
+from ase.constraints import FixAtoms
+
+MIN_WIDTH = 8.0  # Å along a and b; fairchem-data-oc asserts it
+MIN_VACUUM = 10.0  # Å; adsorbates are up to 5 Å tall and must not see the slab's next image
+
+
+@dataclass(frozen=True)
+class PreparedSlab:
+    """A slab for placements.
+
+    Attributes:
+        atoms: tags 1 (surface) and 0 (below), tag-0 atoms fixed, periodic, no calculator.
+        repeats: times that the given atoms occur along a and b.
+        notes: what was done to the given atoms.
+    """
+
+    atoms: Atoms
+    repeats: tuple[int, int]
+    notes: tuple[str, ...]
+
+
+def prepare_slab(given: Atoms, name: str, bulk: Atoms | None = None) -> PreparedSlab:
+    """Check the geometry; tag surface atoms, tile and fix where the file does not say how.
+
+    Args:
+        given: slab with its surface towards +c, and vacuum.
+        name: for messages.
+        bulk: the bulk it was cut from. Surface atoms are then found by coordination, otherwise
+            they are those within 2 Å of the highest one (both by fairchem-data-oc).
+
+    Raises:
+        ValueError: no slab, a slab without vacuum, or one without atoms below the surface.
+    """
+    from fairchem.data.oc.core.slab import tag_surface_atoms, tile_atoms
+
+    check_geometry(given, name)
+    atoms = given.copy()
+    atoms.calc = None
+    atoms.info = {}
+    atoms.pbc = True
+    notes = []
+    tags = set(atoms.get_tags().tolist())
+    if tags != {0, 1}:
+        if tags == {0, 1, 2}:
+            raise ValueError(
+                f"{name} has atoms with tag 2, which means adsorbate: give the clean slab"
+            )
+        atoms = tag_surface_atoms(atoms, bulk)
+        how = "2 Å of the highest atom" if bulk is None else "coordination lower than in the bulk"
+        found = int((atoms.get_tags() == 1).sum())
+        notes.append(f"surface found anew: {found} of {len(atoms)} atoms ({how})")
+    if set(atoms.get_tags().tolist()) != {0, 1}:
+        raise ValueError(
+            f"{name}: all atoms belong to the surface. A slab needs layers below, which are held "
+            "fixed: cut a thicker one, or set tags (1 surface, 0 below)"
+        )
+    before = len(atoms)
+    lengths = atoms.cell.lengths()
+    atoms = tile_atoms(atoms, MIN_WIDTH)
+    if len(atoms) > before:
+        notes.append(f"tiled to {len(atoms)} atoms, to be {MIN_WIDTH:g} Å wide")
+    if not any(isinstance(constraint, FixAtoms) for constraint in atoms.constraints):
+        below = atoms.get_tags() == 0
+        atoms.set_constraint([*atoms.constraints, FixAtoms(mask=below)])
+        notes.append(f"{int(below.sum())} atoms below the surface fixed")
+    repeats = np.rint(atoms.cell.lengths()[:2] / lengths[:2]).astype(int)
+    return PreparedSlab(atoms, (int(repeats[0]), int(repeats[1])), tuple(notes))
+
+
+def prepare_relaxed(prepared: PreparedSlab, relaxed: Atoms, name: str) -> Atoms:
+    """The relaxed form of a prepared slab: its positions with the same tags and constraints.
+
+    Raises:
+        ValueError: other atoms, or another cell, than those of the initial slab.
+    """
+    tiled = relaxed.repeat((*prepared.repeats, 1))
+    same = np.array_equal(tiled.numbers, prepared.atoms.numbers)
+    if not same or not np.allclose(tiled.cell, prepared.atoms.cell, atol=1e-3):
+        raise ValueError(
+            f"{name} is not the relaxed form of its slab: atoms, their order and cell must be the "
+            "same as in the initial slab"
+        )
+    atoms = prepared.atoms.copy()
+    atoms.set_positions(tiled.positions, apply_constraint=False)
+    return atoms
+
+
+def check_geometry(atoms: Atoms, name: str) -> None:
+    """What placement takes for granted.
+
+    Raises:
+        ValueError: no three cell vectors, a left-handed cell, a or b not in the xy plane, atoms
+            that coincide or are nowhere, or too little vacuum above the surface.
+    """
+    if len(atoms) == 0:
+        raise ValueError(f"{name} has no atoms")
+    if atoms.cell.rank < 3:
+        raise ValueError(f"{name} has no cell along all of a, b and c: it is no slab")
+    if not np.isfinite(atoms.positions).all():
+        raise ValueError(f"{name} has positions that are not finite")
+    cell = np.asarray(atoms.cell)
+    if np.abs(cell[:2, 2]).max() > 1e-3:
+        raise ValueError(f"{name}: cell vectors a and b must lie in the xy plane; rotate the slab")
+    if np.linalg.det(cell) < 0:
+        raise ValueError(
+            f"{name} has a left-handed cell, on which adsorbates would be placed below the slab: "
+            "exchange a and b"
+        )
+    vacuum, crosses = _vacuum(atoms)
+    if vacuum < MIN_VACUUM:
+        raise ValueError(
+            f"{name} has only {vacuum:.1f} Å of vacuum along c, less than {MIN_VACUUM:g} Å: it is "
+            "a bulk, or needs more, e.g. atoms.center(vacuum=10, axis=2) with ASE"
+        )
+    if not crosses:
+        raise ValueError(
+            f"{name} crosses the cell's boundary along c: shift and wrap it, so that it lies in "
+            "one piece with the vacuum above its surface"
+        )
+
+
+def _vacuum(atoms: Atoms) -> tuple[float, bool]:
+    """Widest empty layer along c in Å, and whether it holds the cell's upper boundary."""
+    heights = np.sort(atoms.get_scaled_positions()[:, 2])
+    gaps = np.diff(np.append(heights, heights[0] + 1.0))
+    widest = int(gaps.argmax())
+    normal = np.cross(atoms.cell[0], atoms.cell[1])
+    thickness = atoms.cell.volume / np.linalg.norm(normal)
+    return float(gaps[widest] * thickness), widest == len(gaps) - 1

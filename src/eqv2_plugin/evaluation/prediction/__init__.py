@@ -1,0 +1,1 @@
+"""Energies and forces of whole data sets (S2EF), written as EvalAI files."""

@@ -1,0 +1,107 @@
+"""From finished parts to what a user wants: EvalAI files and a table of metrics."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from fairchem.core.scripts.make_submission_file import SPLITS, write_predictions
+
+from eqv2_plugin.evaluation.prediction.description import read_description
+from eqv2_plugin.evaluation.prediction.metrics import added, readable, table
+from eqv2_plugin.evaluation.prediction.parts import PARTS, Part, PartFolder, Predicted, cut
+from eqv2_plugin.evaluation.submission.files import save_text, whole_file
+from eqv2_plugin.evaluation.submission.layout import S2EF_DTYPES, write_s2ef
+
+SUBMISSION = "submission.npz"
+METRICS = "metrics.json"
+
+
+def join(results: Path, splits: Sequence[str], facts: Mapping[str, Any]) -> str:
+    """Write ``<split>.npz`` of each split, ``metrics.json``, and of all splits ``submission.npz``.
+
+    Args:
+        results: folder of the job's results, with all parts.
+        splits: names.
+        facts: copied into ``metrics.json``.
+
+    Returns:
+        What there is now, as lines for the user.
+
+    Raises:
+        FileNotFoundError: a part is missing.
+        ValueError: a part is damaged, or an id occurs twice.
+        OSError: a file cannot be written.
+    """
+    run = read_description(results / PARTS)
+    dataset = run["dataset"]
+    metrics: dict[str, dict[str, float]] = {}
+    for split in splits:
+        folder = PartFolder(results / PARTS / split)
+        found = [folder.load(part) for part in all_parts(folder.path, run["structures_per_part"])]
+        write_split(results / f"{split}.npz", found, dataset)
+        count = {"structures": sum(len(one.ids) for one in found)}
+        metrics[split] = count | readable(added(one.metrics for one in found))
+    missing = [split for split in SPLITS[dataset.upper()] if split not in splits]
+    if not missing:
+        join_splits(results, dataset)
+    facts = {**facts, "dataset": dataset, "energy": run["model"]["energy"]}
+    report = {"facts": facts, "splits": metrics}
+    save_text(results / METRICS, json.dumps(report, indent=2, ensure_ascii=False) + "\n")
+    return _summary(results, metrics, missing)
+
+
+def _summary(results: Path, metrics: dict[str, dict[str, float]], missing: list[str]) -> str:
+    lines = [""]
+    labelled = {split: found for split, found in metrics.items() if "energy_mae_meV" in found}
+    if labelled:
+        lines += [table(labelled), ""]
+    for split, found in metrics.items():
+        lines.append(f"{results / split}.npz: {found['structures']:,} structures")
+    if missing:
+        lines.append(f"No submission file: it needs the split(s) {', '.join(missing)}, too.")
+    else:
+        lines.append(f"{results / SUBMISSION}: submission of all splits")
+    return "\n".join(lines)
+
+
+def all_parts(folder: Path, size: int) -> list[Part]:
+    """The parts of the split whose parts lie in ``folder``, ``size`` structures each."""
+    return cut(folder.name, read_description(folder)["structures"], size)
+
+
+def write_split(path: Path, found: list[Predicted], dataset: str) -> None:
+    """Write the EvalAI file of one split.
+
+    Raises:
+        ValueError: an id occurs twice.
+        OSError: it cannot be written.
+    """
+    ids = [str(one) for predicted in found for one in predicted.ids]
+    forces = [one for p in found for one in np.split(p.forces, np.cumsum(p.free)[:-1])]
+    energies = np.concatenate([predicted.energy for predicted in found])
+    try:
+        write_s2ef(path, ids, energies, forces, None, S2EF_DTYPES[dataset])
+    except ValueError as error:
+        raise ValueError(
+            f"the data of {path.stem}: {error}; mend them and predict again"
+        ) from error
+
+
+def join_splits(results: Path, dataset: str) -> None:
+    """Write ``submission.npz`` from the files of the splits, as fairchem's script does.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    files = {split: str(results / f"{split}.npz") for split in SPLITS[dataset.upper()]}
+    with whole_file(results / SUBMISSION) as building:
+        write_predictions(
+            argparse.Namespace(
+                is2re_relaxations=False, dataset=dataset.upper(), out_path=str(building), **files
+            )
+        )

@@ -1,0 +1,1 @@
+"""Relaxing many structures at once, each with an optimizer of ASE."""

@@ -1,0 +1,137 @@
+"""The HTML report of a relaxation job."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from eqv2_plugin.evaluation.html import Section, write_report
+from eqv2_plugin.evaluation.relaxation.pictures import curves, overview, views
+from eqv2_plugin.evaluation.relaxation.results import IS2RE, IS2RS, Row, SplitResults
+
+_ROWS = 200
+_NAMES = {
+    "energy_mae_eV": "energy MAE, eV",
+    "energy_within_threshold": "EwT (within 0.02 eV)",
+    "average_distance_within_threshold": "ADwT (0.01 to 0.5 Å)",
+    "mean_distance_A": "mean distance, Å",
+}
+
+
+def write_relaxation_report(
+    path: Path,
+    facts: Mapping[str, str | None],
+    description: Mapping[str, Any],
+    splits: Mapping[str, SplitResults],
+    pictures: int,
+) -> None:
+    """Write a report: settings, scores, all relaxations in a table, and pictures of some.
+
+    Args:
+        path: HTML file.
+        facts: about the job, for the first table.
+        description: what the relaxations were made with.
+        splits: results.
+        pictures: relaxations per split that are drawn, the first ones of the data.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    sections = [_summary(facts, description, splits), _scores(splits)]
+    for split, found in splits.items():
+        sections += [_overview(split, found), *_failed(split, found)]
+    for split, found in splits.items():
+        sections += _drawn(split, found, pictures, description["settings"]["fmax"])
+    sections += [_table(split, found) for split, found in splits.items()]
+    write_report(path, "Relaxations", sections)
+
+
+def energy_note(energy: str) -> str:
+    """A warning where a model's energies are not those of IS2RE; else empty."""
+    if "adsorption energy" in energy.lower():
+        return ""
+    return (
+        "IS2RE asks for adsorption energies (relative to the clean slab and gas-phase "
+        f"references), but {energy}. The is2re files, energy MAE and EwT then mean nothing; "
+        "is2rs files and ADwT do not depend on it."
+    )
+
+
+def _summary(
+    facts: Mapping[str, str | None],
+    description: Mapping[str, Any],
+    splits: Mapping[str, SplitResults],
+) -> Section:
+    settings = ", ".join(f"{key} {value}" for key, value in description["settings"].items())
+    rows = [
+        *facts.items(),
+        ("energies", description["energy"]),
+        ("checkpoint (SHA-256)", description["checkpoint_sha256"]),
+        ("task, precision", f"{description['task_name']}, {description['precision']}"),
+        ("relaxation", settings),
+        *((f"split {split}", _counts(found)) for split, found in splits.items()),
+    ]
+    return Section("Job", energy_note(description["energy"]), ("what", "value"), rows)
+
+
+def _counts(found: SplitResults) -> str:
+    m = found.metrics
+    return (
+        f"{m['structures']:,} structures, {m['converged']:,} converged, {m['failed']:,} failed, "
+        f"{m['mean_steps']:.1f} steps on average"
+    )
+
+
+def _scores(splits: Mapping[str, SplitResults]) -> Section:
+    header, rows = ["split", *_NAMES.values(), "with DFT energy", "with DFT positions"], []
+    for split, found in splits.items():
+        merged = {**found.metrics[IS2RE], **found.metrics[IS2RS]}
+        counts = [found.metrics[kind].get("structures", 0) for kind in (IS2RE, IS2RS)]
+        if any(counts):
+            rows.append([split, *(merged.get(key, "-") for key in _NAMES), *counts])
+    if not rows:
+        return Section("Scores", "The data hold no DFT results to compare with.")
+    return Section("Scores", "Against DFT, by fairchem's evaluator.", header, rows)
+
+
+def _overview(split: str, found: SplitResults) -> Section:
+    done = [(r.steps, float(r.fmax[-1])) for r in found.relaxed if len(r.fmax)]
+    errors = [
+        (target.energy, relaxed.energy)
+        for relaxed, target in zip(found.relaxed, found.targets, strict=True)
+        if target.energy is not None and not relaxed.failed
+    ]
+    return Section(f"{split}: overview", images=[overview(done, errors)] if done else [])
+
+
+def _failed(split: str, found: SplitResults) -> list[Section]:
+    if not found.failed:
+        return []
+    rows = [(row.sid, row.steps, row.error) for row in found.failed]
+    text = f"{len(rows):,} structures have no result, and are missing in the EvalAI files."
+    return [Section(f"{split}: failed", text, ("sid", "steps", "reason"), rows[:_ROWS])]
+
+
+def _drawn(split: str, found: SplitResults, pictures: int, fmax: float) -> list[Section]:
+    drawn = []
+    for row, relaxed in list(zip(found.rows, found.relaxed, strict=True))[:pictures]:
+        images = [views(relaxed.initial, relaxed.atoms)]
+        if len(relaxed.energies):
+            images.append(curves(relaxed, fmax))
+        end = "converged" if relaxed.converged else relaxed.error or "not converged"
+        text = f"{relaxed.initial.get_chemical_formula()}, {row.steps} steps, {end}"
+        drawn.append(Section(f"{split}: {row.sid}", text, images=images))
+    return drawn
+
+
+def _table(split: str, found: SplitResults) -> Section:
+    header = [field.name for field in dataclasses.fields(Row)]
+    rows = [
+        ["-" if value is None else value for value in dataclasses.astuple(row)]
+        for row in found.rows[:_ROWS]
+    ]
+    more = len(found.rows) - len(rows)
+    text = f"The first {_ROWS}; all {len(found.rows):,} are in tables/{split}.csv." if more else ""
+    return Section(f"{split}: all relaxations", text, header, rows)

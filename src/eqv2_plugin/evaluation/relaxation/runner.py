@@ -1,0 +1,240 @@
+"""fairchem's runner for relaxations in batches, and what it keeps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import quote
+
+import torch
+from ase import Atoms
+from fairchem.core.common import distutils
+from fairchem.core.components.runner import Runner
+from fairchem.core.launchers.api import DeviceType, SchedulerType
+from tqdm import tqdm
+
+from eqv2_plugin.checkpoints.hashing import file_sha256
+from eqv2_plugin.evaluation.prediction.runner import split_configs
+from eqv2_plugin.evaluation.predictor import BatchPredictor, Device, choose_task, open_unit
+from eqv2_plugin.evaluation.relaxation.batch_size import BatchLimit
+from eqv2_plugin.evaluation.relaxation.inputs import Starts, all_ids, open_starts, share_of
+from eqv2_plugin.evaluation.relaxation.joining import ResultOptions, write_results
+from eqv2_plugin.evaluation.relaxation.lockstep import relax_many
+from eqv2_plugin.evaluation.relaxation.memory import find_limit
+from eqv2_plugin.evaluation.relaxation.progress import Progress
+from eqv2_plugin.evaluation.relaxation.settings import RelaxationSettings
+from eqv2_plugin.evaluation.relaxation.store import (
+    PATTERN,
+    RelaxationStore,
+    check_description,
+    read_records,
+    store_path,
+)
+
+TRAJECTORIES = "trajectories"
+Precision = Literal["float32", "float64"]
+
+
+class BatchedRelaxationRunner(Runner):
+    """Relaxes the structures of the splits of a data set, and writes the results.
+
+    Ranks and array jobs share the structures without talking to each other. Each adds its
+    finished relaxations to a file of its own in ``results``; the one that finishes last writes
+    what `write_results` says. The same command goes on after a kill, with any number of ranks.
+
+    It is no `Reducer` of fairchem that writes the results: with several ranks, fairchem 2.24's
+    local launcher fails before it calls one.
+
+    Args:
+        checkpoint: inference checkpoint (``.pt``) or native file.
+        data: as for ``S2EFPredictionRunner``: ``root``, ``reader``, ``splits``, ``how_to_get``.
+            What is relaxed of them: see `Starts`.
+        settings: see `RelaxationSettings`.
+        batch: ``structures`` and ``atoms`` that move at the same time (see `BatchLimit`); if both
+            are None, as many atoms as memory allows (see `find_limit`).
+        results: see `ResultOptions`.
+        task_name: data set that the model predicts for; may be None if it knows only one.
+        precision: "float32" or "float64".
+        trajectories: write one ``.traj`` for each structure.
+    """
+
+    def __init__(
+        self,
+        checkpoint: str | None,
+        data: Mapping[str, Any],
+        settings: Mapping[str, Any],
+        batch: Mapping[str, int | None],
+        results: Mapping[str, Any],
+        task_name: str | None = None,
+        precision: Precision = "float32",
+        trajectories: bool = False,
+    ) -> None:
+        if checkpoint is None:
+            raise ValueError("no model: set checkpoint=FILE.pt")
+        if precision not in ("float32", "float64"):
+            raise ValueError(f"precision must be float32 or float64, got {precision!r}")
+        self.checkpoint = Path(checkpoint).expanduser()
+        if not self.checkpoint.is_file():
+            raise FileNotFoundError(f"there is no checkpoint {checkpoint}: set checkpoint=FILE.pt")
+        self.splits = split_configs(data)
+        self.settings = RelaxationSettings.from_options(settings)
+        given = any(value is not None for value in batch.values())
+        self.batch = BatchLimit(**batch) if given else None
+        self.results = ResultOptions(**results)
+        self.task_name = task_name
+        self.precision = precision
+        self.trajectories = trajectories
+
+    def run(self) -> None:
+        """Relax the structures of this process that are not finished.
+
+        Raises:
+            FileNotFoundError, ValueError: model or data are missing, unfit or damaged, or the
+                results folder holds relaxations made with something else.
+            RuntimeError: the same job is running already, or every structure failed.
+            OSError: results cannot be written.
+        """
+        share, processes = job_share(self.job_config)
+        starts = open_starts(self.splits)
+        device: Device = "cuda" if self.job_config.device_type == DeviceType.CUDA else "cpu"
+        unit = open_unit(self.checkpoint, device, getattr(torch, self.precision))
+        task = choose_task(unit, self.task_name, "task_name=NAME")
+        predict = BatchPredictor(unit, task)
+        description = self._describe(unit.model.module, task, starts)
+        done = finished_ids(self._results, description)
+        ids = share_of(all_ids(starts), share, processes)
+        todo = [one for one in ids if f"{one[0]}/{one[1]}" not in done]
+        say(f"Energies: {description['energy']}")
+        say(
+            f"{len(all_ids(starts)):,} structures; of this process {len(ids):,}, "
+            f"{len(ids) - len(todo):,} of them finished before"
+        )
+        with RelaxationStore(store_path(self._results, share, processes), description) as store:
+            if todo:
+                self._relax(predict, starts, todo, self._limit(predict, starts, todo, device),
+                            store, len(ids))  # fmt: skip
+        everything = {f"{split}/{sid}" for split, sid in all_ids(starts)}
+        left = everything - finished_ids(self._results, description)
+        if left:
+            say(f"{len(left):,} structures of other processes are not finished; the last one of "
+                "them writes the results")  # fmt: skip
+        else:
+            print(write_results(self._results, starts, self.results), flush=True)
+
+    def _limit(
+        self,
+        predict: BatchPredictor,
+        starts: Mapping[str, Starts],
+        todo: Sequence[tuple[str, str]],
+        device: Device,
+    ) -> BatchLimit:
+        batch = self.batch
+        if batch is None:
+            batch = find_limit(predict, (atoms for _, atoms in _initials(starts, todo)), device)
+        say(f"Moving at once: {_words(batch)}")
+        return batch
+
+    def _relax(
+        self,
+        predict: BatchPredictor,
+        starts: Mapping[str, Starts],
+        todo: Sequence[tuple[str, str]],
+        batch: BatchLimit,
+        store: RelaxationStore,
+        total: int,
+    ) -> None:
+        if self.trajectories:
+            for split in starts:
+                (self._results / TRAJECTORIES / split).mkdir(parents=True, exist_ok=True)
+        with Progress(total, total - len(todo)) as progress:
+            for relaxed in relax_many(
+                _initials(starts, todo),
+                predict,
+                self.settings,
+                batch=batch,
+                trajectory_of=self._trajectory if self.trajectories else None,
+                on_step=progress.step,
+            ):
+                store.append(relaxed)
+                if relaxed.failed:
+                    tqdm.write(f"{relaxed.id} failed: {relaxed.error}")
+                progress.finish()
+
+    def _describe(self, model: Any, task: str, starts: Mapping[str, Starts]) -> dict[str, Any]:
+        """What a relaxation depends on: a run that is continued must match it."""
+        facts = getattr(model, "facts", None)
+        settings = {key: value for key, value in vars(self.settings).items() if value is not None}
+        return {
+            "checkpoint_sha256": file_sha256(self.checkpoint),
+            "energy": "the checkpoint does not say" if facts is None else facts.sentence(),
+            "task_name": task,
+            "precision": self.precision,
+            "settings": settings,
+            "data": {
+                split: found.fingerprint(self.splits[split]) for split, found in starts.items()
+            },
+        }
+
+    @property
+    def _results(self) -> Path:
+        return Path(self.job_config.metadata.results_dir)
+
+    def _trajectory(self, identity: str) -> Path:
+        """Named by the sid alone, as fairchem's ``make_submission_file`` wants it."""
+        split, _, sid = identity.partition("/")
+        return self._results / TRAJECTORIES / split / f"{quote(sid, safe='')}.traj"
+
+    def save_state(self, checkpoint_location: str, is_preemption: bool = False) -> bool:
+        """Nothing is left to save: finished relaxations are in a file already."""
+        return True
+
+    def load_state(self, checkpoint_location: str | None) -> None:
+        """Nothing to load: `run` looks for finished relaxations."""
+
+
+def job_share(job_config: Any) -> tuple[int, int]:
+    """Which of how many processes this is, over ranks and array jobs.
+
+    Raises:
+        ValueError: array jobs with fairchem's local launcher, which runs the first one only.
+    """
+    scheduler = job_config.scheduler
+    jobs, ranks = scheduler.num_array_jobs, distutils.get_world_size()
+    if jobs > 1 and scheduler.mode == SchedulerType.LOCAL:
+        raise ValueError(
+            f"job.scheduler.num_array_jobs={jobs} needs job.scheduler.mode=SLURM: fairchem's "
+            "local launcher runs the first job only. Use job.scheduler.ranks_per_node here"
+        )
+    return job_config.metadata.array_job_num * ranks + distutils.get_rank(), jobs * ranks
+
+
+def finished_ids(results: Path, description: Mapping[str, Any]) -> set[str]:
+    """Ids of all relaxations that are finished, whichever process made them.
+
+    Raises:
+        ValueError: they were made with something else, or a file is damaged.
+    """
+    done: set[str] = set()
+    for path in sorted(results.glob(PATTERN)):
+        check_description(path, description)
+        done |= {record["id"] for record in read_records(path)}
+    return done
+
+
+def _initials(
+    starts: Mapping[str, Starts], ids: Iterable[tuple[str, str]]
+) -> Iterator[tuple[str, Atoms]]:
+    for split, sid in ids:
+        yield f"{split}/{sid}", starts[split].initial(sid)
+
+
+def _words(batch: BatchLimit) -> str:
+    limits = {"structures": batch.structures, "atoms": batch.atoms}
+    return " and ".join(f"at most {n:,} {what}" for what, n in limits.items() if n is not None)
+
+
+def say(message: str) -> None:
+    """Print once per job."""
+    if distutils.is_master():
+        print(message, flush=True)

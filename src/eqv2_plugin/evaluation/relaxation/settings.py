@@ -1,0 +1,105 @@
+"""How structures are relaxed: ASE's optimizer, its options, and when to stop."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ase import Atoms
+from ase.optimize import BFGS, FIRE, LBFGS
+from ase.optimize.optimize import Optimizer
+
+# ASE's optimizer and which of the options below it has.
+OPTIMIZERS: dict[str, tuple[type[Optimizer], tuple[str, ...]]] = {
+    "lbfgs": (LBFGS, ("maxstep", "memory", "damping", "alpha")),
+    "bfgs": (BFGS, ("maxstep", "alpha")),
+    "fire": (FIRE, ("maxstep",)),
+}
+
+
+@dataclass(frozen=True)
+class RelaxationSettings:
+    """Of one relaxation. An option that is None has ASE's default.
+
+    ``fmax`` and ``steps`` are the EquiformerV2 paper's for IS2RE and IS2RS (section D.3; 300
+    steps for AdsorbML).
+
+    Attributes:
+        optimizer: "lbfgs", "bfgs" or "fire".
+        fmax: eV/Å; a relaxation has converged when no free atom's force is that large.
+        steps: of the optimizer, at most.
+        maxstep: Å that an atom may move in a step.
+        memory: steps that L-BFGS remembers.
+        damping: factor on L-BFGS steps.
+        alpha: eV/Å^2, initial guess of the curvature (L-BFGS, BFGS).
+    """
+
+    optimizer: str = "lbfgs"
+    fmax: float = 0.02
+    steps: int = 200
+    maxstep: float | None = None
+    memory: int | None = None
+    damping: float | None = None
+    alpha: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.optimizer not in OPTIMIZERS:
+            raise ValueError(
+                f"there is no optimizer {self.optimizer!r}; choose one of {', '.join(OPTIMIZERS)}"
+            )
+        for name in ("fmax", "maxstep", "damping", "alpha"):
+            _check(name, getattr(self, name), float, "a number above 0")
+        for name in ("steps", "memory"):
+            _check(name, getattr(self, name), int, "a whole number above 0")
+        if self.maxstep is not None and self.maxstep > 1.0:
+            raise ValueError(f"maxstep must be at most 1 Å, as ASE asks, got {self.maxstep}")
+        known = OPTIMIZERS[self.optimizer][1]
+        for name in ("maxstep", "memory", "damping", "alpha"):
+            if getattr(self, name) is not None and name not in known:
+                raise ValueError(
+                    f"the optimizer {self.optimizer} has no option {name!r}, but {', '.join(known)}"
+                )
+
+    @classmethod
+    def from_options(cls, options: Mapping[str, Any]) -> RelaxationSettings:
+        """From a config.
+
+        Raises:
+            ValueError: an unknown option, or a value out of range.
+        """
+        known = [item.name for item in dataclasses.fields(cls)]
+        for key in options:
+            if key not in known:
+                close = difflib.get_close_matches(str(key), known, n=1)
+                hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(known)}"
+                raise ValueError(f"relaxations have no option {key!r}; {hint}")
+        return cls(**options)
+
+    def make_optimizer(self, atoms: Atoms, trajectory: str | None = None) -> Optimizer:
+        """ASE's optimizer of these atoms, with ``fmax`` set, silent.
+
+        Args:
+            atoms: with a calculator.
+            trajectory: ``.traj`` file that the optimizer writes.
+        """
+        optimizer_class, options = OPTIMIZERS[self.optimizer]
+        chosen: dict[str, Any] = {name: getattr(self, name) for name in options}
+        chosen = {name: value for name, value in chosen.items() if value is not None}
+        optimizer: Any = optimizer_class(atoms, logfile=None, trajectory=trajectory, **chosen)
+        optimizer.fmax = self.fmax
+        optimizer.max_steps = self.steps
+        return optimizer
+
+
+def _check(name: str, value: Any, kind: type, wanted: str) -> None:
+    if value is None and name not in ("fmax", "steps"):
+        return
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if kind is int:
+        number = number and isinstance(value, int)
+    if not number or not 0 < value < math.inf:
+        raise ValueError(f"{name} must be {wanted}, got {value!r}")

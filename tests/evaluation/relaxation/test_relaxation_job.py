@@ -1,0 +1,124 @@
+"""Whole jobs through `fairchem -c`, and fairchem's own relaxation runner."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import ase.io
+import numpy as np
+import pytest
+from ase.optimize import LBFGS
+from fairchem.core import FAIRChemCalculator
+from fairchem.core.scripts import make_submission_file
+from native_checkpoints import write_checkpoint
+from relaxation_inputs import job_config, surfaces, write_data
+from relaxation_job import run, run_and_kill
+
+SPLITS = ("id", "ood_ads", "ood_cat", "ood_both")
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> Path:
+    return write_checkpoint(tmp_path_factory.mktemp("model") / "tiny.pt", "direct")
+
+
+@pytest.fixture(scope="module")
+def overrides(model, tmp_path_factory) -> list[str]:
+    root = tmp_path_factory.mktemp("data")
+    for split in SPLITS:
+        write_data(root / f"val_{split}.db", 2)
+    sources = [f"is2re_data.splits.{split}.src=val_{split}.db" for split in SPLITS]
+    return [f"checkpoint={model}", "is2re_data=oc20_val", f"data_root={root}",
+            "is2re_data.reader.format=ase_db", "settings.steps=6", "settings.fmax=0.001",
+            # One after the other: then a resumed job makes the same batches.
+            "batch.structures=1", "trajectories=true", "pictures=0", *sources]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def finished(overrides, tmp_path_factory) -> tuple[Path, str]:
+    folder = tmp_path_factory.mktemp("finished")
+    return folder / "job" / "results", run(folder, *overrides)
+
+
+def arrays(path: Path) -> dict[str, np.ndarray]:
+    with np.load(path, allow_pickle=False) as file:
+        return {key: file[key] for key in file.files}
+
+
+def test_a_job_says_what_it_does_and_fairchems_script_takes_its_files(finished, tmp_path):
+    results, out = finished
+    assert "8 structures; of this process 8, 0 of them finished before" in out
+    for said in ("Energies: ", "at most 1 structures", "ADwT", "is2rs_submission", "report.html"):
+        assert said in out
+    for kind in ("is2re", "is2rs"):
+        files = [f"--{s.replace('_', '-')}={results / kind / f'{s}.npz'}" for s in SPLITS]
+        joined = joined_by_fairchem(tmp_path / f"{kind}.npz", *files)
+        ours = arrays(results / f"{kind}_submission.npz")
+        assert joined.keys() == ours.keys()
+        for key, value in joined.items():
+            np.testing.assert_array_equal(value, ours[key])
+    # Energies of trajectories, which fairchem's script reads, too.
+    folders = [f"--{s.replace('_', '-')}={results / 'trajectories' / s}" for s in SPLITS]
+    joined = joined_by_fairchem(tmp_path / "traj.npz", "--is2re-relaxations", *folders)
+    for split in SPLITS:
+        order = np.argsort(joined[f"{split}_ids"])
+        ours = arrays(results / "is2re" / f"{split}.npz")
+        np.testing.assert_array_equal(joined[f"{split}_ids"][order], ours["ids"])
+        np.testing.assert_array_equal(joined[f"{split}_energy"][order], ours["energy"])
+
+
+def joined_by_fairchem(out: Path, *arguments: str) -> dict[str, np.ndarray]:
+    import runpy
+
+    kept = sys.argv
+    sys.argv = ["make_submission_file", *arguments, f"--out-path={out}"]
+    try:
+        runpy.run_path(make_submission_file.__file__, run_name="__main__")
+    finally:
+        sys.argv = kept
+    return arrays(out)
+
+
+def test_a_killed_job_goes_on_and_ends_with_the_same_bits(finished, overrides, tmp_path):
+    whole, _ = finished
+    run_and_kill(tmp_path, 3, *overrides)
+    results = tmp_path / "job" / "results"
+    before = (results / "relaxed.0-of-1.jsonl").read_bytes().count(b"\n")
+    assert 3 < before < 9
+    assert not (results / "is2re_submission.npz").exists()
+    assert f"{before - 1} of them finished before" in run(tmp_path, *overrides)
+    for kind in ("is2re", "is2rs"):
+        expected = arrays(whole / f"{kind}_submission.npz")
+        for key, value in arrays(results / f"{kind}_submission.npz").items():
+            np.testing.assert_array_equal(value, expected[key])
+    for split in SPLITS:
+        trajectories = sorted((results / "trajectories" / split).iterdir())
+        assert [p.name for p in trajectories] == [f"s{i}.traj" for i in range(2)]
+        for path in trajectories:
+            assert len(ase.io.read(path, ":")) == 7
+
+
+def test_fairchems_own_runner_relaxes_with_our_checkpoint(model, tmp_path):
+    pandas = pytest.importorskip("pandas")
+    from fairchem.core.components.calculate import RelaxationRunner
+
+    structures = []
+    for sid, atoms in surfaces(2):
+        atoms.info["sid"] = sid
+        structures.append(atoms)
+    calculator = FAIRChemCalculator.from_model_checkpoint(
+        str(model), device="cpu", inference_settings="batch"
+    )
+    runner = RelaxationRunner(calculator, structures, optimizer_cls=LBFGS, fmax=0.05, steps=4)
+    runner.job_config = job_config(tmp_path)
+    runner.load_state(None)
+    runner.run()
+    (path,) = (tmp_path / "run" / "results").glob("relaxation_*.json.gz")
+    found = pandas.read_json(path)
+    assert found["errors"].tolist() == ["", ""]
+    for row, (_, atoms) in zip(found.itertuples(), surfaces(2), strict=True):
+        atoms.calc = calculator
+        LBFGS(atoms, logfile=None).run(fmax=0.05, steps=4)
+        assert row.energy == pytest.approx(atoms.get_potential_energy(), abs=1e-4)
+        assert row.opt_nsteps == 4
