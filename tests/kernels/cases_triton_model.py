@@ -56,8 +56,9 @@ def outputs_and_gradients(model, dtype):
     return {name: value.detach().cpu() for name, value in found.items()}
 
 
-def worst_error(found, exact):
-    return max(relative_error(found[n].double(), v) for n, v in exact.items() if v.any())
+def mean_error(found, exact):
+    errors = [relative_error(found[n].double(), v) for n, v in exact.items() if v.any()]
+    return sum(errors) / len(errors)
 
 
 @pytest.mark.parametrize("shared", [False, True])
@@ -78,7 +79,7 @@ def test_a_model_returns_the_same_outputs_and_gradients(shared, calls):
         (triton_sphere, "_backward"),
     }
     # float32 has errors of its own; those with kernels must be of the same size.
-    assert worst_error(found, exact) < 2 * worst_error(plain, exact) + 1e-6
+    assert mean_error(found, exact) < 2 * mean_error(plain, exact) < 1e-5
 
 
 def test_bfloat16_under_autocast_is_as_exact_as_torch(calls):
@@ -91,7 +92,7 @@ def test_bfloat16_under_autocast_is_as_exact_as_torch(calls):
         with choice.use_compiled_kernels(False):
             plain = outputs_and_gradients(model, torch.float32)
     assert count == len(calls) > 0
-    assert worst_error(found, exact) < 2 * worst_error(plain, exact)
+    assert mean_error(found, exact) < 1.5 * mean_error(plain, exact) < 0.1
 
 
 def test_chunks_change_nothing(calls):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import sys
 
 import numba
 import pytest
 import torch
 from helpers import batch_of, conservative_model, flatten, relative_error, slab, tiny_model
 
+import eqv2_plugin.kernels
 from eqv2_plugin.kernels import choice, reduction, rotation, sphere
 
 CHANNELS = {
@@ -130,3 +132,57 @@ def test_without_a_working_compiler_torch_does_the_job(monkeypatch, caplog, any_
         choice.numba_works.cache_clear()
     assert not calls
     assert "torch operators (Numba fails: no LLVM here)" in caplog.text
+
+
+def test_kernels_can_be_switched_off_for_a_while_or_for_good(any_size, calls):
+    model = tiny_model(**CHANNELS).float()
+    batch = batch_of(slab(), dtype=torch.float32)
+    with torch.no_grad():
+        with choice.use_compiled_kernels(False):
+            with choice.use_compiled_kernels(True):
+                assert choice.may_compile(torch.zeros(1))
+            model(batch.clone())
+            assert not choice.may_compile(torch.zeros(1))
+        assert not calls
+        model(batch.clone())
+        count = len(calls)
+        assert count > 0
+        later = choice.use_compiled_kernels(False)
+        model(batch.clone())
+        assert len(calls) == count
+        later.close()
+        model(batch.clone())
+        assert len(calls) == 2 * count
+
+
+def test_each_device_has_its_compiler():
+    compilers = {"cpu": "numba", "cuda": "triton", "mps": None}
+    assert {name: choice.compiler_of(torch.device(name)) for name in compilers} == compilers
+
+
+def test_triton_takes_small_tensors_of_float32_and_bfloat16_under_autocast(monkeypatch):
+    monkeypatch.setattr(choice, "compiler_of", lambda device: "triton")
+    monkeypatch.setattr(choice, "triton_works", lambda device: True)
+    wide, short = torch.zeros(2, 3), torch.zeros(2, 3, dtype=torch.bfloat16)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert choice.can_compile(wide, short)
+    assert not choice.can_compile(wide, torch.zeros(2, 3, dtype=torch.float64))
+    assert not choice.can_compile(wide, torch.zeros(2, 3, dtype=torch.float16))
+    monkeypatch.setattr(choice, "triton_works", lambda device: False)
+    assert not choice.can_compile(wide, short)
+
+
+def test_without_triton_torch_does_the_job(monkeypatch, caplog):
+    name = "eqv2_plugin.kernels.triton_common"
+    monkeypatch.setitem(sys.modules, "triton", None)
+    monkeypatch.delitem(sys.modules, name, raising=False)
+    monkeypatch.delattr(eqv2_plugin.kernels, "triton_common", raising=False)
+    monkeypatch.setattr(choice, "compiler_of", lambda device: "triton")
+    choice.triton_works.cache_clear()
+    try:
+        with caplog.at_level(logging.INFO):
+            assert not choice.can_compile(torch.zeros(2, 3))
+            assert not choice.can_compile(torch.zeros(2, 3))
+    finally:
+        choice.triton_works.cache_clear()
+    assert caplog.text.count("attention kernels on the GPU: torch operators (Triton fails: ") == 1

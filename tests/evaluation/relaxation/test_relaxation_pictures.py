@@ -26,10 +26,10 @@ def pixels(png: bytes) -> np.ndarray:
 
 
 def halves(png: bytes) -> tuple[np.ndarray, np.ndarray]:
-    """The first two of four panels, without their titles."""
+    """The last two of four panels (from the side), without their titles."""
     picture = pixels(png)[60:]
     width = picture.shape[1] // 4
-    return picture[:, :width], picture[:, width : 2 * width]
+    return picture[:, 2 * width : 3 * width], picture[:, 3 * width :]
 
 
 def test_an_atom_that_moved_is_seen_and_its_periodic_image_is_not():
@@ -44,9 +44,9 @@ def test_an_atom_that_moved_is_seen_and_its_periodic_image_is_not():
 
 def test_before_and_after_are_drawn_to_one_scale():
     before, after = surface(0), surface(0)
-    after.positions[-1] += [0.0, 0.0, 3.0]  # from above nothing changes
+    after.positions[-1] += [0.0, 0.0, 5.0]  # drawn alone it would take more room
     first, second = halves(views(before, after))
-    assert abs((first < 0.99).sum() - (second < 0.99).sum()) < 0.02 * (first < 0.99).sum()
+    assert abs((first < 0.99).sum() - (second < 0.99).sum()) < 0.1 * (first < 0.99).sum()
 
 
 def test_curves_are_drawn_from_first_to_last_step(relaxed):

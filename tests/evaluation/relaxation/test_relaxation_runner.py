@@ -164,12 +164,15 @@ def test_a_structure_that_fails_is_reported_and_left_out(model, data, tmp_path):
     with ase.db.connect(changed) as database:
         bad = surfaces(1)[0][1]
         bad.numbers[0] = 99
-        database.write(bad, data={"sid": "bad"})
+        targets = {"y_relaxed": 0.5, "pos_relaxed": bad.positions}
+        database.write(bad, data={"sid": "bad", **targets})
     runner(model, changed, tmp_path).run()
     assert "bad" not in results(tmp_path)["is2re.ids"]
     assert len(results(tmp_path)["is2re.ids"]) == 4
     folder = tmp_path / "run" / "results"
-    assert json.loads((folder / "metrics.json").read_text())["splits"]["id"]["failed"] == 1
+    scores = json.loads((folder / "metrics.json").read_text())["splits"]["id"]
+    assert (scores["failed"], scores["structures"]) == (1, 5)
+    assert scores["is2re"]["structures"] == scores["is2rs"]["structures"] == 4
     page = (folder / "report.html").read_text()
     assert "id: failed" in page
     assert "Es" in page
