@@ -112,14 +112,13 @@ def plan(quick: bool) -> list[Case]:
             Case("31M", "1 x 70 atoms", 1, "tuned", "inference"),
             Case("31M", "1 x 70 atoms", 1, "tuned", "training"),
         ]
-    one = "1 x 70 atoms"
-    cases = []
+    one, cases = "1 x 70 atoms", []
     for model in MODELS:
-        for threads in (1, 2):
-            for allocator in ("default", "tuned"):
+        allocators = ("tuned",) if model == "153M" else ("default", "tuned")
+        for allocator in allocators:
+            for threads in (1, 2):
                 cases.append(Case(model, one, threads, allocator, "inference"))
-        cases.append(Case(model, one, 1, "default", "training"))
-        cases.append(Case(model, one, 1, "tuned", "training"))
+            cases.append(Case(model, one, 1, allocator, "training"))
     for system in ("8 x 70 atoms", "1 x 500 atoms"):
         for model in ("31M", "83M"):
             cases.append(Case(model, system, 1, "tuned", "inference"))
