@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 
 from eqv2_plugin.data.datasets import EMBEDDED
 from eqv2_plugin.data.lmdb.dataset import LmdbDataset
-from eqv2_plugin.data.lmdb.frames import _to_ase
+from eqv2_plugin.data.lmdb.frames import to_ase
 from eqv2_plugin.data.lmdb.shards import open_lmdb
 from eqv2_plugin.data.sample import sample_directory
 from eqv2_plugin.evaluation.submission.ids import split_frame
@@ -108,7 +108,7 @@ class Structures(Sequence[Atoms]):
 
     def _read(self, place: int) -> Atoms:
         if isinstance(self._reader, LmdbDataset):
-            return _to_ase(self._reader.record(place))
+            return to_ase(self._reader.record(place))
         return self._reader.get_atoms(place)
 
 

@@ -3,7 +3,9 @@
 All arithmetic is in float32, whatever the dtype of the tensors in memory.
 """
 
-# ruff: noqa: RUF005 - Triton unpacks no tuples
+# Triton grows tuples by addition only.
+# ruff: noqa: RUF005
+# mypy: disable-error-code="assignment"
 from __future__ import annotations
 
 from functools import cache
@@ -31,9 +33,7 @@ def load_degree(pointer, mask, degree: tl.constexpr, stride: tl.constexpr):
     """The 2l + 1 rows of one degree of a degree-major feature, as a tuple."""
     rows = ()
     for k in tl.static_range(2 * degree + 1):
-        rows = rows + (
-            tl.load(pointer + (degree * degree + k) * stride, mask=mask, other=0.0).to(tl.float32),
-        )
+        rows = rows + (tl.load(pointer + (degree * degree + k) * stride, mask=mask).to(tl.float32),)
     return rows
 
 

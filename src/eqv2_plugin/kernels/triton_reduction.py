@@ -51,12 +51,12 @@ def _forward(
             sums = zeros(column, 2 * l + 1)
             for edge in range(begin, end):
                 entries = wigner + edge * packed
-                weight = tl.load(attention + edge * heads, mask=mask, other=0.0).to(tl.float32)
+                weight = tl.load(attention + edge * heads, mask=mask).to(tl.float32)
                 for i in tl.static_range(size):
                     if degree[i] == l:
-                        value = tl.load(
-                            values + (edge * size + row[i]) * channels, mask=mask, other=0.0
-                        ).to(tl.float32)
+                        value = tl.load(values + (edge * size + row[i]) * channels, mask=mask).to(
+                            tl.float32
+                        )
                         value *= weight * scale[i]
                         sums = add_turned_back(sums, entries + first[i], value, l)
             store_degree(out, sums, mask, l, channels)
@@ -75,9 +75,7 @@ def _backward(
     within = tl.arange(0, width)
     column = head[:, None] * per_head + within[None, :]
     mask = (head < heads)[:, None] & (within < per_head)[None, :]
-    weight = tl.load(attention + edge * heads + head, mask=head < heads, other=0.0).to(tl.float32)[
-        :, None
-    ]
+    weight = tl.load(attention + edge * heads + head, mask=head < heads).to(tl.float32)[:, None]
     target = tl.load(targets + edge)
     gradient += target * (lmax + 1) * (lmax + 1) * channels + column
     wigner += edge * packed
@@ -89,11 +87,11 @@ def _backward(
         for i in tl.static_range(size):
             if degree[i] == l:
                 turned = turn(wigner + first[i], given, l) * scale[i]
-                total += turned * tl.load(values + row[i] * channels, mask=mask, other=0.0).to(
-                    tl.float32
-                )
+                total += turned * tl.load(values + row[i] * channels, mask=mask).to(tl.float32)
                 tl.store(of_values + row[i] * channels, turned * weight, mask=mask)
-    tl.store(of_attention + edge * heads + head, tl.sum(total, 1), mask=head < heads)
+    # Lanes outside of the mask hold anything.
+    summed = tl.sum(tl.where(mask, total, 0.0), 1)
+    tl.store(of_attention + edge * heads + head, summed, mask=head < heads)
 
 
 class WeighRotateSum(torch.autograd.Function):

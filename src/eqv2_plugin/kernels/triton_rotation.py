@@ -59,9 +59,7 @@ def _forward(
         for i in tl.static_range(size):
             if degree[i] == l:
                 turned = turn(wigner + first[i], x, l)
-                turned *= tl.load(radial + block[i] * 2 * channels, mask=mask, other=0.0).to(
-                    tl.float32
-                )
+                turned *= tl.load(radial + block[i] * 2 * channels, mask=mask).to(tl.float32)
                 tl.store(out + row[i] * 2 * channels, turned, mask=mask)
 
 
@@ -88,9 +86,7 @@ def _backward_radial(
                 total = tl.zeros((width,), tl.float32)
                 for i in tl.static_range(size):
                     if block[i] == b:
-                        given = tl.load(gradient + row[i] * 2 * channels, mask=mask, other=0.0).to(
-                            tl.float32
-                        )
+                        given = tl.load(gradient + row[i] * 2 * channels, mask=mask).to(tl.float32)
                         total += given * turn(wigner + first[i], x, l)
                 tl.store(of_radial + b * 2 * channels, total, mask=mask)
 
@@ -118,12 +114,10 @@ def _backward_nodes(
                 weights = radial + (edge * count * 2 + side) * channels + column
                 for i in tl.static_range(size):
                     if degree[i] == l:
-                        scaled = tl.load(given + row[i] * 2 * channels, mask=mask, other=0.0).to(
+                        scaled = tl.load(given + row[i] * 2 * channels, mask=mask).to(tl.float32)
+                        scaled *= tl.load(weights + block[i] * 2 * channels, mask=mask).to(
                             tl.float32
                         )
-                        scaled *= tl.load(
-                            weights + block[i] * 2 * channels, mask=mask, other=0.0
-                        ).to(tl.float32)
                         sums = add_turned_back(sums, entries + first[i], scaled, l)
             store_degree(of_nodes, sums, mask, l, channels)
 

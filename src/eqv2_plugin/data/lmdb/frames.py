@@ -38,10 +38,11 @@ def _frames(shards: Shards) -> Iterator[Atoms]:
             record = read_record(pickled)
         except ValueError as error:
             raise ValueError(f"{shards.describe(row)}: {error}") from error
-        yield _to_ase(record)
+        yield to_ase(record)
 
 
-def _to_ase(record: Record) -> Atoms:
+def to_ase(record: Record) -> Atoms:
+    """The record with its labels as results of a calculator, and everything else in ``info``."""
     info: dict[str, object] = {}
     if record.sid is not None:
         info["sid"] = record.sid

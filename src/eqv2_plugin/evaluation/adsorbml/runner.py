@@ -26,9 +26,10 @@ from eqv2_plugin.evaluation.adsorbml.relaxing import SystemRelaxer
 from eqv2_plugin.evaluation.adsorbml.report import write_adsorbml_report
 from eqv2_plugin.evaluation.adsorbml.system_result import SystemResult, load_results
 from eqv2_plugin.evaluation.predictor import BatchPredictor, Device, choose_task, open_unit
+from eqv2_plugin.evaluation.processes import job_share
 from eqv2_plugin.evaluation.relaxation.batch_size import BatchLimit
 from eqv2_plugin.evaluation.relaxation.memory import find_limit
-from eqv2_plugin.evaluation.relaxation.runner import Precision, job_share
+from eqv2_plugin.evaluation.relaxation.runner import Precision
 from eqv2_plugin.evaluation.relaxation.settings import RelaxationSettings
 
 REPORT = "report.html"

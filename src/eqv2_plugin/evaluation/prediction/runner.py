@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from fairchem.core.common import distutils
 from fairchem.core.components.runner import Runner
-from fairchem.core.launchers.api import SchedulerType
 from fairchem.core.units.mlip_unit.api.inference import InferenceSettings
 from tqdm import tqdm
 
@@ -21,6 +20,7 @@ from eqv2_plugin.evaluation.prediction.model import open_model, predict_items
 from eqv2_plugin.evaluation.prediction.parts import PARTS, Part, PartFolder, Predicted, cut
 from eqv2_plugin.evaluation.prediction.reading import Item, read_batches, read_item
 from eqv2_plugin.evaluation.predictor import BatchPredictor, choose_task
+from eqv2_plugin.evaluation.processes import job_share, say
 from eqv2_plugin.evaluation.structures import Structures, open_structures
 from eqv2_plugin.evaluation.submission.layout import S2EF_DTYPES, refuse_unwritable
 
@@ -92,7 +92,7 @@ class S2EFPredictionRunner(Runner):
         """
         # Not where Hydra would wrap the error.
         self.splits = split_configs(self.data)
-        share, processes = self._share()
+        share, processes = job_share(self.job_config)
         structures = {
             split: open_structures(config, split) for split, config in self.splits.items()
         }
@@ -136,18 +136,6 @@ class S2EFPredictionRunner(Runner):
             return
         results = Path(self.job_config.metadata.results_dir)
         print(join(results, list(self.splits), self.facts), flush=True)
-
-    def _share(self) -> tuple[int, int]:
-        """Which of how many processes this is, over ranks and array jobs."""
-        scheduler = self.job_config.scheduler
-        jobs = scheduler.num_array_jobs
-        if jobs > 1 and scheduler.mode == SchedulerType.LOCAL:
-            raise ValueError(
-                f"job.scheduler.num_array_jobs={jobs} needs job.scheduler.mode=SLURM: fairchem's "
-                "local launcher runs the first job only. Use job.scheduler.ranks_per_node here"
-            )
-        ranks = distutils.get_world_size()
-        return self.job_config.metadata.array_job_num * ranks + distutils.get_rank(), jobs * ranks
 
     @property
     def _parts(self) -> Path:
@@ -242,9 +230,3 @@ def _refuse_unlabelled(split: str, batch: Sequence[Item]) -> None:
                 f"{split}: {item.id} has no {missing}, but the first structure of the split has "
                 "labels. Metrics need the labels of all: complete the data, or remove them"
             )
-
-
-def say(message: str) -> None:
-    """Print once per job."""
-    if distutils.is_master():
-        print(message, flush=True)

@@ -9,14 +9,14 @@ from urllib.parse import quote
 
 import torch
 from ase import Atoms
-from fairchem.core.common import distutils
 from fairchem.core.components.runner import Runner
-from fairchem.core.launchers.api import DeviceType, SchedulerType
+from fairchem.core.launchers.api import DeviceType
 from tqdm import tqdm
 
 from eqv2_plugin.checkpoints.hashing import file_sha256
 from eqv2_plugin.evaluation.prediction.runner import split_configs
 from eqv2_plugin.evaluation.predictor import BatchPredictor, Device, choose_task, open_unit
+from eqv2_plugin.evaluation.processes import job_share, say
 from eqv2_plugin.evaluation.relaxation.batch_size import BatchLimit
 from eqv2_plugin.evaluation.relaxation.inputs import Starts, all_ids, open_starts, share_of
 from eqv2_plugin.evaluation.relaxation.joining import ResultOptions, write_results
@@ -193,22 +193,6 @@ class BatchedRelaxationRunner(Runner):
         """Nothing to load: `run` looks for finished relaxations."""
 
 
-def job_share(job_config: Any) -> tuple[int, int]:
-    """Which of how many processes this is, over ranks and array jobs.
-
-    Raises:
-        ValueError: array jobs with fairchem's local launcher, which runs the first one only.
-    """
-    scheduler = job_config.scheduler
-    jobs, ranks = scheduler.num_array_jobs, distutils.get_world_size()
-    if jobs > 1 and scheduler.mode == SchedulerType.LOCAL:
-        raise ValueError(
-            f"job.scheduler.num_array_jobs={jobs} needs job.scheduler.mode=SLURM: fairchem's "
-            "local launcher runs the first job only. Use job.scheduler.ranks_per_node here"
-        )
-    return job_config.metadata.array_job_num * ranks + distutils.get_rank(), jobs * ranks
-
-
 def finished_ids(results: Path, description: Mapping[str, Any]) -> set[str]:
     """Ids of all relaxations that are finished, whichever process made them.
 
@@ -232,9 +216,3 @@ def _initials(
 def _words(batch: BatchLimit) -> str:
     limits = {"structures": batch.structures, "atoms": batch.atoms}
     return " and ".join(f"at most {n:,} {what}" for what, n in limits.items() if n is not None)
-
-
-def say(message: str) -> None:
-    """Print once per job."""
-    if distutils.is_master():
-        print(message, flush=True)
