@@ -11,10 +11,10 @@ from triton_device import DEVICE, assert_one_rounding, on_device
 from eqv2_plugin.geometry.irreps import EdgeLayout
 from eqv2_plugin.kernels.triton_sphere import SampledSiLU
 
-# The coarsest grids of each degree, as the interpreter is slow, and a published one.
+# The coarsest grid of each degree, as the interpreter is slow.
 GRIDS = [
-    (1, 0, 4), (1, 1, 4), (2, 1, 6), (2, 2, 6), (3, 3, 8), (3, 2, 8), (4, 2, 10), (5, 3, 12),
-    (6, 2, 14), (6, 3, 14), (7, 2, 16), (8, 2, 18), (4, 2, 18),
+    (1, 0, 4), (1, 1, 4), (2, 1, 6), (2, 2, 6), (3, 2, 8), (3, 3, 8), (4, 2, 10), (5, 3, 12),
+    (6, 2, 14), (7, 2, 16), (8, 2, 18),
 ]  # fmt: skip
 
 
@@ -33,7 +33,7 @@ def run(features, factors, first_row, gradient=None):
 
 @pytest.mark.parametrize(
     ("lmax", "mmax", "resolution", "first_row"),
-    [(*sizes, 1) for sizes in GRIDS] + [(*sizes, 0) for sizes in GRIDS[:5]],
+    [(*sizes, 1) for sizes in GRIDS] + [(*sizes, 0) for sizes in GRIDS[:4]],
 )
 def test_values_and_gradients_equal_the_plain_twin(lmax, mmax, resolution, first_row):
     matrices, factors = grid(lmax, mmax, resolution)

@@ -7,7 +7,11 @@ import torch
 from kernel_inputs import make_inputs, relative_error, strided
 
 from eqv2_plugin.geometry.wigner import rotate_to_edge_frame
-from eqv2_plugin.kernels.rotation import pack_wigner, rotate_and_scale
+from eqv2_plugin.kernels.rotation import (
+    pack_wigner,
+    rotate_and_scale,
+    rotate_and_scale_order,
+)
 
 ORDERS = [(1, 0), (1, 1), (2, 1), (2, 2), (3, 2), (4, 2), (5, 3), (6, 2), (6, 3), (7, 2), (8, 2)]
 
@@ -58,6 +62,43 @@ def test_values_and_gradients_equal_the_plain_twin(lmax, mmax, shared):
         strict=True,
     ):
         assert relative_error(ours, theirs) < 1e-6
+
+
+@pytest.mark.parametrize(("lmax", "mmax"), ORDERS)
+def test_single_orders_are_the_rows_of_the_whole(lmax, mmax):
+    inputs = make_inputs(lmax, mmax, channels=16)
+    layout, width = inputs.layout, 32
+    radial = inputs.random(inputs.edges, radial_blocks(layout, False) * width)
+    ends, packed = (inputs.source, inputs.target), pack_wigner(inputs.blocks)
+    whole_in = [t.clone().requires_grad_() for t in (inputs.nodes, radial)]
+    whole = rotate_and_scale(whole_in[0], *ends, packed, whole_in[1], layout)
+    parts_in = [t.clone().requires_grad_() for t in (inputs.nodes, radial)]
+    parts, start = [], 0
+    for order in range(mmax + 1):
+        end = start + layout.num_degrees(order) * width
+        for signed in (order, -order) if order else (0,):
+            weights = parts_in[1][:, start:end]
+            parts.append(
+                rotate_and_scale_order(parts_in[0], *ends, packed, weights, layout, signed)
+            )
+        start = end
+    joined = torch.cat(parts, dim=1).view_as(whole)
+    assert torch.equal(joined, whole)
+    gradient = inputs.random(*whole.shape)
+    for ours, theirs in zip(
+        torch.autograd.grad(joined, parts_in, gradient),
+        torch.autograd.grad(whole, whole_in, gradient),
+        strict=True,
+    ):
+        assert relative_error(ours, theirs) < 1e-6
+
+
+def test_radial_weights_of_another_order_are_refused():
+    inputs = make_inputs(3, 2, channels=16)
+    radial = inputs.random(inputs.edges, 4 * 32)
+    ends, packed = (inputs.source, inputs.target), pack_wigner(inputs.blocks)
+    with pytest.raises(ValueError, match="order 2 needs 64 radial weights, got 128"):
+        rotate_and_scale_order(inputs.nodes, *ends, packed, radial, inputs.layout, 2)
 
 
 def test_strided_inputs_give_the_same_bits():

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
+import numpy as np
 import torch
 from torch.autograd.function import once_differentiable
 
 from eqv2_plugin.geometry.irreps import EdgeLayout
 from eqv2_plugin.kernels import choice
-from eqv2_plugin.kernels.tables import edge_tables, radial_blocks
+from eqv2_plugin.kernels.tables import EdgeTables, edge_tables, order_tables, radial_blocks
 from eqv2_plugin.kernels.threads import in_parts
 
 # Edges that are worth a thread.
@@ -44,7 +47,40 @@ def rotate_and_scale(
         from eqv2_plugin.kernels.triton_rotation import RotateAndScale
 
         return RotateAndScale.apply(nodes, radial, source, target, wigner, layout)
-    return _RotateAndScale.apply(nodes, radial, source, target, wigner, layout)
+    blocks = radial_blocks(layout, radial.shape[1], nodes.shape[2])
+    rows = _Rows.of(edge_tables(layout), layout.size, blocks)
+    return _RotateAndScale.apply(nodes, radial, source, target, wigner, rows)
+
+
+def rotate_and_scale_order(
+    nodes: torch.Tensor,
+    source: torch.Tensor,
+    target: torch.Tensor,
+    wigner: torch.Tensor,
+    radial: torch.Tensor,
+    layout: EdgeLayout,
+    order: int,
+) -> torch.Tensor:
+    """The rows of one order of `rotate_and_scale`, on a CPU.
+
+    One order after the other keeps what a matrix product reads next in the cache.
+
+    Args:
+        radial: [E, n 2C] for the n = lmax + 1 - |m| degrees that have this order.
+        order: m, positive or negative.
+
+    Returns:
+        [E, n 2C]; differentiable once.
+
+    Raises:
+        ValueError: another number of radial weights.
+    """
+    tables = order_tables(layout, order)
+    wanted = layout.num_degrees(order) * 2 * nodes.shape[2]
+    if radial.shape[1] != wanted:
+        raise ValueError(f"order {order} needs {wanted} radial weights, got {radial.shape[1]}")
+    rows = _Rows.of(tables, len(tables.row), tables.order_block)
+    return _RotateAndScale.apply(nodes, radial, source, target, wigner, rows).flatten(1)
 
 
 def pack_wigner(blocks: list[torch.Tensor]) -> torch.Tensor:
@@ -52,17 +88,28 @@ def pack_wigner(blocks: list[torch.Tensor]) -> torch.Tensor:
     return torch.cat([block.flatten(1) for block in blocks], dim=1).contiguous()
 
 
+class _Rows(NamedTuple):
+    """Which rows a kernel computes: their tables, and how many the result has."""
+
+    size: int
+    tables: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+
+    @classmethod
+    def of(cls, tables: EdgeTables, size: int, blocks: np.ndarray) -> _Rows:
+        return cls(size, (tables.row, tables.degree, tables.first, blocks))
+
+
 class _RotateAndScale(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, nodes, radial, source, target, wigner, layout):
+    def forward(ctx, nodes, radial, source, target, wigner, rows):
         from eqv2_plugin.kernels.cpu_rotation import forward_kernel
 
         nodes, radial = nodes.contiguous(), radial.contiguous()
         ctx.save_for_backward(nodes, radial, source, target, wigner)
-        ctx.layout = layout
+        ctx.rows = rows
         channels = nodes.shape[2]
-        out = nodes.new_empty(len(source), layout.size, 2 * channels)
-        arrays = _arrays(nodes, source, target, wigner, radial, layout)
+        out = nodes.new_empty(len(source), rows.size, 2 * channels)
+        arrays = _arrays(nodes, source, target, wigner, radial) + rows.tables
         kernel, filled = forward_kernel(channels), out.numpy()
         in_parts(lambda begin, end: kernel(begin, end, *arrays, filled), len(source), _EDGES)
         return out
@@ -74,7 +121,7 @@ class _RotateAndScale(torch.autograd.Function):
 
         nodes, radial, source, target, wigner = ctx.saved_tensors
         channels = nodes.shape[2]
-        arrays = _arrays(nodes, source, target, wigner, radial, ctx.layout)
+        arrays = _arrays(nodes, source, target, wigner, radial) + ctx.rows.tables
         of_radial = torch.empty_like(radial)
         kernel = backward_kernel(channels)
         given, of_weights = gradient.contiguous().numpy(), of_radial.numpy()
@@ -90,13 +137,5 @@ class _RotateAndScale(torch.autograd.Function):
         return sum(parts[1:], parts[0]), of_radial, None, None, None, None
 
 
-def _arrays(nodes, source, target, wigner, radial, layout):
-    tables = edge_tables(layout)
-    tensors = (nodes, source, target, wigner, radial)
-    return (
-        *(tensor.detach().numpy() for tensor in tensors),
-        tables.row,
-        tables.degree,
-        tables.first,
-        radial_blocks(layout, radial.shape[1], nodes.shape[2]),
-    )
+def _arrays(*tensors: torch.Tensor) -> tuple[np.ndarray, ...]:
+    return tuple(tensor.detach().numpy() for tensor in tensors)

@@ -61,6 +61,29 @@ def edge_tables(layout: EdgeLayout) -> EdgeTables:
     )
 
 
+@cache
+def order_tables(layout: EdgeLayout, order: int) -> EdgeTables:
+    """The tables of the rows of one order; rows and blocks counted from the first of them.
+
+    Args:
+        layout: the edge layout.
+        order: m, positive or negative.
+    """
+    whole = edge_tables(layout)
+    first = layout.row_index[abs(order), order]
+    mine = (whole.row >= first) & (whole.row < first + layout.num_degrees(order))
+    degree = whole.degree[mine]
+    return EdgeTables(
+        row=whole.row[mine] - first,
+        degree=degree,
+        first=whole.first[mine],
+        order_block=degree - abs(order),
+        degree_block=degree - abs(order),
+        scale=whole.scale[mine],
+        packed_size=whole.packed_size,
+    )
+
+
 def radial_blocks(layout: EdgeLayout, weights: int, channels: int) -> np.ndarray:
     """Block of radial weights of each row, in the order of `EdgeTables`.
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
@@ -16,12 +18,12 @@ from eqv2_plugin.geometry.wigner import (
 )
 from eqv2_plugin.kernels.choice import can_compile
 from eqv2_plugin.kernels.reduction import weigh_rotate_sum
-from eqv2_plugin.kernels.rotation import rotate_and_scale
+from eqv2_plugin.kernels.rotation import rotate_and_scale, rotate_and_scale_order
 from eqv2_plugin.layers.activations import EquivariantActivation, smooth_leaky_relu
 from eqv2_plugin.layers.edges import EdgeBatch, chunk_size
 from eqv2_plugin.layers.neighbours import softmax_over_neighbours, sum_over_neighbours
 from eqv2_plugin.layers.radial import AtomPairEmbedding, RadialFunction
-from eqv2_plugin.layers.so2_linear import OrderMatrices, SO2Linear
+from eqv2_plugin.layers.so2_linear import OrderBlock, OrderMatrices, SO2Linear
 from eqv2_plugin.layers.so3_linear import SO3Linear
 from eqv2_plugin.layers.sphere_grid import SphereGrid
 
@@ -75,6 +77,7 @@ class EquivariantGraphAttention(nn.Module):
         self.atom_pairs = (
             AtomPairEmbedding(config.max_num_elements, config.edge_channels) if own_pairs else None
         )
+        self.shares_radial = config.use_m_share_rad
         radial_size = self.so2_linear_1.radial_size
         if config.use_m_share_rad:
             radial_size = 2 * config.sphere_channels * (config.lmax + 1)
@@ -127,18 +130,17 @@ class EquivariantGraphAttention(nn.Module):
         """Weighted values summed over neighbours, before the projection."""
         matrices = self._matrices() if matrices is None else matrices
         pairs = self.atom_pairs if self.atom_pairs is not None else shared_pairs
-        weights = self.radial(edges.basis, edges.elements, pairs)
-        compiled = edges.packed is not None and can_compile(weights, nodes)
+        radial = self.radial.hidden(edges.basis, edges.elements, pairs)
+        compiled = edges.packed is not None and can_compile(nodes)
         if compiled:
-            messages = rotate_and_scale(
-                nodes, edges.source, edges.target, edges.packed, weights, edges.layout
-            )
-            weights = None
+            messages = self._compiled_messages(nodes, edges, radial)
+            hidden, scalars = self.so2_linear_1.from_blocks(messages, matrices=matrices[0])
         else:
-            messages = rotate_to_edge_frame(
+            turned = rotate_to_edge_frame(
                 (nodes[edges.source], nodes[edges.target]), edges.wigner, edges.layout
             )
-        hidden, scalars = self.so2_linear_1(messages, weights, matrices=matrices[0])
+            weights = self.radial.outputs(radial)
+            hidden, scalars = self.so2_linear_1(turned, weights, matrices=matrices[0])
         num_alpha = self.num_heads * self.alpha_channels
         alpha, gates = scalars.split([num_alpha, scalars.shape[1] - num_alpha], dim=1)
         values, _ = self.so2_linear_2(
@@ -155,6 +157,24 @@ class EquivariantGraphAttention(nn.Module):
             block = edges.wigner[self.out_degree]
             values = rotate_degree_back(values, block, self.out_degree, edges.layout.mmax)
         return sum_over_neighbours(values, edges.local_target, edges.offsets)
+
+    def _compiled_messages(
+        self, nodes: torch.Tensor, edges: EdgeBatch, radial: torch.Tensor
+    ) -> Iterator[OrderBlock]:
+        """Source and target in the edge's frame, times radial weights, order by order."""
+        ends = edges.source, edges.target
+        if nodes.device.type != "cpu":
+            weights = self.radial.outputs(radial)
+            whole = rotate_and_scale(nodes, *ends, edges.packed, weights, edges.layout)
+            yield from self.so2_linear_1.blocks(whole)
+            return
+        for order in range(edges.layout.mmax + 1):
+            columns = self.so2_linear_1.radial_columns(order, self.shares_radial)
+            weights = self.radial.outputs(radial, columns)
+            yield tuple(
+                rotate_and_scale_order(nodes, *ends, edges.packed, weights, edges.layout, signed)
+                for signed in ((order, -order) if order else (0,))
+            )
 
     def _matrices(self) -> tuple[OrderMatrices, OrderMatrices]:
         """Those of the two SO(2) layers, the same for all edges."""

@@ -100,7 +100,16 @@ class RadialFunction(nn.Module):
         elements: tuple[torch.Tensor, torch.Tensor],
         atom_pairs: AtomPairEmbedding | None,
     ) -> torch.Tensor:
-        """Edge weights.
+        """Edge weights, [E, out_features]; see `hidden` for the arguments."""
+        return self.outputs(self.hidden(basis, elements, atom_pairs))
+
+    def hidden(
+        self,
+        basis: torch.Tensor,
+        elements: tuple[torch.Tensor, torch.Tensor],
+        atom_pairs: AtomPairEmbedding | None,
+    ) -> torch.Tensor:
+        """What the last linear layer acts on.
 
         Args:
             basis: [E, num_basis].
@@ -108,7 +117,7 @@ class RadialFunction(nn.Module):
             atom_pairs: the scalars' embedding, or None.
 
         Returns:
-            [E, out_features].
+            [E, channels].
         """
         weight = self.hidden_1.weight
         hidden = linear(basis, weight[:, : self.num_basis], self.hidden_1.bias)
@@ -119,4 +128,8 @@ class RadialFunction(nn.Module):
             hidden = hidden + sources[elements[0]] + targets[elements[1]]
         hidden = nn.functional.silu(self.norm_1(hidden))
         hidden = nn.functional.silu(self.norm_2(apply_linear(self.hidden_2, hidden)))
-        return apply_linear(self.output, hidden)
+        return hidden
+
+    def outputs(self, hidden: torch.Tensor, columns: slice = slice(None)) -> torch.Tensor:
+        """Some columns of the edge weights, [E, number of columns]."""
+        return linear(hidden, self.output.weight[columns], self.output.bias[columns])

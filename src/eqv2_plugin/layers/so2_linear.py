@@ -12,6 +12,7 @@ Three products instead of four serve, as for complex numbers (Gauss): with
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -32,6 +33,10 @@ class OrderMatrices:
 
     scalar: torch.Tensor
     pairs: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]
+
+
+# Features of one order, [E, n C]: of m = 0, or of +m and -m.
+OrderBlock = tuple[torch.Tensor, ...]
 
 
 class SO2Linear(nn.Module):
@@ -106,38 +111,65 @@ class SO2Linear(nn.Module):
             [E, layout.size, C_out] (or [E, 2 min(degree, mmax) + 1, C_out]) and the
             extra scalars [E, extra_scalars].
         """
-        layout, channels = self.layout, self.in_channels
-        sizes = [len(range(*layout.order_slice(m).indices(layout.size))) for m in self._orders]
-        blocks = features.flatten(1).split([size * channels for size in sizes], dim=1)
-        weights = self._radial_blocks(radial)
-        block = blocks[0] if weights is None else blocks[0] * weights[0]
+        return self.from_blocks(self.blocks(features, radial), degree, matrices)
+
+    def from_blocks(
+        self,
+        blocks: Iterable[OrderBlock],
+        degree: int | None = None,
+        matrices: OrderMatrices | None = None,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """`forward` of features that come order by order, times radial weights.
+
+        Args:
+            blocks: order 0, then every m > 0.
+            degree, matrices: see `forward`.
+        """
         if matrices is None:
             matrices = self.matrices(degree)
-        mixed = linear(block, matrices.scalar, self._scalar_rows(self.linear_m0.bias, degree))
+        ordered = iter(blocks)
+        bias = self._scalar_rows(self.linear_m0.bias, degree)
+        (scalars,) = next(ordered)
+        mixed = linear(scalars, matrices.scalar, bias)
         extra, mixed = mixed.split([self.extra_scalars, mixed.shape[1] - self.extra_scalars], dim=1)
         outputs = [mixed]
-        for order, pair in enumerate(matrices.pairs, start=1):
-            plus, minus = blocks[order].chunk(2, dim=1)
-            if weights is not None:
-                plus, minus = plus * weights[order], minus * weights[order]
+        # Blocks of orders that cannot reach the wanted degree are not even made.
+        for pair, (plus, minus) in zip(matrices.pairs, ordered, strict=False):
             outputs += _complex_product(plus, minus, pair)
         if degree is not None:
             outputs = _ascending(outputs)
         merged = torch.cat(outputs, dim=1)
         return merged.unflatten(1, (-1, self.out_channels)), extra
 
+    def radial_columns(self, order: int, shared: bool) -> slice:
+        """Where the radial weights of an order m >= 0 lie.
+
+        Args:
+            order: m.
+            shared: all orders of a degree share theirs (``use_m_share_rad``).
+        """
+        sizes = [self.layout.num_degrees(m) * self.in_channels for m in self._orders]
+        if shared:
+            return slice(sizes[0] - sizes[order], sizes[0])
+        start = sum(sizes[:order])
+        return slice(start, start + sizes[order])
+
+    def blocks(
+        self, features: torch.Tensor, radial: torch.Tensor | None = None
+    ) -> Iterator[OrderBlock]:
+        """Order-major features, cut for `from_blocks` and scaled; arguments as for `forward`."""
+        for order in self._orders:
+            rows = features[:, self.layout.order_slice(order)].flatten(1)
+            parts = rows.chunk(2 if order else 1, dim=1)
+            if radial is not None:
+                columns = self.radial_columns(order, radial.shape[1] != self.radial_size)
+                weights = radial[:, columns]
+                parts = tuple(part * weights for part in parts)
+            yield parts
+
     @property
     def _orders(self) -> range:
         return range(self.layout.mmax + 1)
-
-    def _radial_blocks(self, radial: torch.Tensor | None) -> list[torch.Tensor] | None:
-        """The factors of each order m >= 0, [E, n_m C_in]."""
-        if radial is None:
-            return None
-        counts = [self.layout.num_degrees(order) * self.in_channels for order in self._orders]
-        if radial.shape[1] == self.radial_size:
-            return list(radial.split(counts, dim=1))
-        return [radial[:, radial.shape[1] - count :] for count in counts]
 
     def _scalar_rows(self, parameter: torch.Tensor, degree: int | None) -> torch.Tensor:
         """Weight or bias of order 0, cut to the extra scalars and one degree."""
