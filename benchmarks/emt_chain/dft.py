@@ -11,10 +11,11 @@ from typing import Any
 from ase.io import read
 
 from emt_chain.surfaces import emt_energy, reference_energy, relax, relaxed_slab
-from eqv2_plugin.evaluation.adsorbml.system_result import Candidate, SystemResult
+from eqv2_plugin.evaluation.adsorbml.system_result import SystemResult
 
 
 def surface_of(system: str) -> str:
+    """Name of the slab of a system such as "Pt111_N"."""
     return system.split("_")[0]
 
 
@@ -22,23 +23,23 @@ def fill_single_points(folder: Path, out: Path) -> None:
     """Energies for the table that ``eqv2 adsorbml single-points`` wrote, from its POSCAR files."""
     with (folder / "single_points.csv").open() as file:
         rows = list(csv.DictReader(file))
-    offsets = {s: reference_energy(relaxed_slab(surface_of(s))) for s in {r["system"] for r in rows}}
+    systems = {row["system"] for row in rows}
+    offsets = {system: reference_energy(relaxed_slab(surface_of(system))) for system in systems}
     for row in rows:
         energy = emt_energy(read(folder / row["folder"] / "POSCAR"))
         row["energy"] = energy - offsets[row["system"]]
-        row["scf_steps"] = ""
         row["ionic_steps"] = 1
-    columns = [name for name in rows[0] if name != "scf_steps"]
-    _write_csv(out, columns, rows)
+    # EMT has no electronic steps.
+    _write_csv(out, [name for name in rows[0] if name != "scf_steps"], rows)
 
 
 def relax_placements(result: SystemResult) -> dict[str, Any]:
     """EMT relaxations of the placements that the model relaxed.
 
     Returns:
-        ``relaxed`` (adsorption energies of those without anomaly, eV), ``unrelaxed`` (of all, as
-        placed), ``predicted`` (those of the model's valid structures with EMT), ``steps`` (EMT
-        calls).
+        Energies of EMT in eV: ``relaxed`` (of those without anomaly), ``unrelaxed`` (of all, as
+        placed), ``predicted`` (of the model's valid structures, in the order of its ranking). And
+        ``steps``, the calls of EMT in the relaxations.
     """
     from fairchem.core.components.calculate.recipes.adsorbml import detect_anomaly
 
@@ -51,7 +52,7 @@ def relax_placements(result: SystemResult) -> dict[str, Any]:
         found["steps"] += len(path)
         if not detect_anomaly(candidate.initial, path[-1], slab):
             found["relaxed"].append(float(path[-1].get_potential_energy()) - offset)
-    found["predicted"] = [_energy(c) - offset for c in result.ranked()]
+    found["predicted"] = [emt_energy(c.relaxed) - offset for c in result.ranked()]
     return found
 
 
@@ -68,10 +69,6 @@ def write_json(path: Path, content: Any) -> None:
     unfinished = path.with_name(f".{path.name}")
     unfinished.write_text(json.dumps(content, indent=1) + "\n")
     os.replace(unfinished, path)
-
-
-def _energy(candidate: Candidate) -> float:
-    return emt_energy(candidate.relaxed)
 
 
 def _write_csv(path: Path, columns: list[str], rows: list[dict[str, Any]]) -> None:

@@ -93,7 +93,12 @@ def _dynamics(frame: Atoms, random: np.random.Generator) -> list[Atoms]:
     atoms.calc = EMT()
     frames: list[Atoms] = []
     dynamics = Langevin(
-        atoms, 2 * units.fs, temperature_K=_TEMPERATURE, friction=0.02 / units.fs, rng=random
+        atoms,
+        2 * units.fs,
+        temperature_K=_TEMPERATURE,
+        friction=0.02 / units.fs,
+        fixcm=False,  # fixed atoms hold the rest
+        rng=random,
     )
     for _ in range(10):
         dynamics.run(10)

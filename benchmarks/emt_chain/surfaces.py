@@ -16,23 +16,25 @@ ADSORBATE = "*N"
 # wide, so that nothing is tiled.
 _VACUUM = {"vacuum": 7.0, "periodic": True}
 _BUILDERS: dict[str, Callable[[], Atoms]] = {
-    "Pt111": lambda: fcc111("Pt", (3, 3, 3), **_VACUUM),
-    "Pd100": lambda: fcc100("Pd", (3, 3, 3), **_VACUUM),
-    "Ag110": lambda: fcc110("Ag", (2, 3, 4), **_VACUUM),
+    "Pt111": lambda: fcc111("Pt", (3, 3, 2), **_VACUUM),
+    "Pd100": lambda: fcc100("Pd", (3, 3, 2), **_VACUUM),
+    "Ag110": lambda: fcc110("Ag", (2, 3, 3), **_VACUUM),
     # Every third row of all layers is Pt.
-    "Au2Pt111": lambda: _replaced(fcc111("Au", (3, 3, 3), a=4.0, **_VACUUM), "Pt", range(0, 27, 3)),
+    "Au2Pt111": lambda: _replaced(fcc111("Au", (3, 3, 2), a=4.0, **_VACUUM), "Pt", range(0, 18, 3)),
     # Two neighbours of the nine surface atoms are Pd.
-    "AgPd100": lambda: _replaced(fcc100("Ag", (3, 3, 3), a=4.05, **_VACUUM), "Pd", (18, 19)),
+    "AgPd100": lambda: _replaced(fcc100("Ag", (3, 3, 2), a=4.05, **_VACUUM), "Pd", (9, 10)),
 }
 SURFACES = tuple(_BUILDERS)
 _FMAX, _STEPS = 0.02, 300  # eV/Å; of AdsorbML in the EquiformerV2 paper, section D.3
+# One layer of (111) and (100), two of the open (110), where every second row lies 1.4 Å deeper.
+_SURFACE_DEPTH = 1.7  # Å
 
 
 def clean_slab(surface: str) -> Atoms:
-    """As cut: tags 1 (within 2 Å of the highest atom) and 0, which are fixed; positions in Å."""
+    """As cut: tags 1 (surface) and 0, which are fixed; positions in Å."""
     atoms = _BUILDERS[surface]()
     heights = atoms.positions[:, 2]
-    atoms.set_tags((heights > heights.max() - 2.0).astype(int))
+    atoms.set_tags((heights > heights.max() - _SURFACE_DEPTH).astype(int))
     atoms.set_constraint(FixAtoms(mask=atoms.get_tags() == 0))
     return atoms
 
