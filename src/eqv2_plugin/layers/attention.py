@@ -16,6 +16,7 @@ from eqv2_plugin.geometry.wigner import (
     rotate_from_edge_frame,
     rotate_to_edge_frame,
 )
+from eqv2_plugin.kernels import choice
 from eqv2_plugin.kernels.choice import can_compile
 from eqv2_plugin.kernels.reduction import weigh_rotate_sum
 from eqv2_plugin.kernels.rotation import rotate_and_scale, rotate_and_scale_order
@@ -163,7 +164,8 @@ class EquivariantGraphAttention(nn.Module):
     ) -> Iterator[OrderBlock]:
         """Source and target in the edge's frame, times radial weights, order by order."""
         ends = edges.source, edges.target
-        if nodes.device.type != "cpu":
+        if choice.compiler_of(nodes.device) == "triton":
+            # On a GPU one launch for all orders beats the cache.
             weights = self.radial.outputs(radial)
             whole = rotate_and_scale(nodes, *ends, edges.packed, weights, edges.layout)
             yield from self.so2_linear_1.blocks(whole)
