@@ -1,3 +1,4 @@
+# ruff: noqa: E402
 """MACE with random weights and the sizes of its medium model; an environment of its own."""
 
 from __future__ import annotations
@@ -8,6 +9,10 @@ from typing import Any
 
 import numpy as np
 import torch
+
+# e3nn 0.4 reads its constants from a file with slices in it, which torch refuses by default.
+torch.serialization.add_safe_globals([slice])
+
 from ase import Atoms
 from e3nn import o3
 from mace import data, modules, tools
