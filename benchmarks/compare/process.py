@@ -51,7 +51,7 @@ class Worker:
         try:
             self.process.stdin.write(json.dumps({"do": do, **arguments}) + "\n")
             self.process.stdin.flush()
-            line = self.process.stdout.readline()
+            line = self._answer()
         except BrokenPipeError:
             line = ""
         if not line:
@@ -60,6 +60,13 @@ class Worker:
         if "error" in answer:
             raise WorkerError(answer["error"])
         return answer
+
+    def _answer(self) -> str:
+        """The next line of JSON; packages print others while they are imported."""
+        for line in self.process.stdout:
+            if line.startswith("{"):
+                return line
+        return ""
 
     def close(self) -> None:
         self.process.kill()
