@@ -7,12 +7,25 @@ import torch
 from helpers import largest, node_wigner, randn, randomise
 
 from eqv2_plugin.geometry.irreps import EdgeLayout
+from eqv2_plugin.layers import so2_linear as module
 from eqv2_plugin.layers.so2_linear import SO2Linear
 
 LAYOUTS = [(1, 0), (2, 2), (4, 2), (4, 3), (6, 2)]
 EXTRA = 5
 layouts = pytest.mark.parametrize(("lmax", "mmax"), LAYOUTS)
 radials = pytest.mark.parametrize("radial_kind", ["none", "per_order", "shared"])
+
+
+@pytest.fixture(params=[3, 4], ids=["three_products", "four_products"], autouse=True)
+def products(request, monkeypatch) -> int:
+    """Every test with both ways of multiplying, whatever the layer's size."""
+    monkeypatch.setattr(module, "_SMALL", 0 if request.param == 3 else 2**60)
+    return request.param
+
+
+def test_the_size_of_a_layer_decides_how_many_products_there_are(products):
+    pairs = make(2, 2).matrices().pairs
+    assert [len(pair) for pair in pairs] == [3 if products == 3 else 2] * 2
 
 
 def make(lmax: int, mmax: int, extra: int = EXTRA) -> SO2Linear:

@@ -116,9 +116,7 @@ def test_results_do_not_depend_on_the_rest_of_the_batch_beyond_rounding(make):
     alone = flatten(model(batch_of(slab(), dtype=torch.float32)))
     together = flatten(model(data()))
     for name, value in alone.items():
-        # Energies are sums over atoms of about 0.01 each, which may cancel to almost nothing.
-        size = max(largest(value), 1e-3)
-        assert largest(together[name][: len(value)] - value) < 1e-4 * size
+        assert relative_error(together[name][: len(value)], value) < 1e-4
 
 
 @activations

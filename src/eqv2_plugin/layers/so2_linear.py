@@ -7,7 +7,8 @@ m freely, and orders +m and -m only like a complex number:
     (y_-) = (W_i   W_r) (x_-).
 
 Three products instead of four serve, as for complex numbers (Gauss): with
-``k = W_r (x_+ + x_-)``, ``y_+ = k - (W_r + W_i) x_-`` and ``y_- = k + (W_i - W_r) x_+``.
+``k = W_r (x_+ + x_-)``, ``y_+ = k - (W_r + W_i) x_-`` and ``y_- = k + (W_i - W_r) x_+``. They
+round a little more, so small layers, which gain nothing, keep to four.
 """
 
 from __future__ import annotations
@@ -21,6 +22,9 @@ from torch import nn
 from eqv2_plugin.geometry.irreps import EdgeLayout
 from eqv2_plugin.layers.linear import linear
 
+# Entries of W_r below which four products serve as well as three.
+_SMALL = 2**13
+
 
 @dataclass(frozen=True)
 class OrderMatrices:
@@ -28,11 +32,11 @@ class OrderMatrices:
 
     Attributes:
         scalar: the matrix of order 0.
-        pairs: W_r, W_i - W_r and W_r + W_i of every order m > 0.
+        pairs: W_r, W_i - W_r and W_r + W_i of every order m > 0; W_r and W_i of small layers.
     """
 
     scalar: torch.Tensor
-    pairs: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]
+    pairs: list[tuple[torch.Tensor, ...]]
 
 
 # Features of one order, [E, n C]: of m = 0, or of +m and -m.
@@ -181,24 +185,28 @@ class SO2Linear(nn.Module):
             return rows
         return torch.cat((parameter[: self.extra_scalars], rows))
 
-    def _pair(
-        self, order: int, degree: int | None
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """The three matrices [n C_out, n C_in] of one order, cut to one degree."""
+    def _pair(self, order: int, degree: int | None) -> tuple[torch.Tensor, ...]:
+        """The matrices [n C_out, n C_in] of one order, cut to one degree."""
         real, imaginary = self.order_weights[order - 1].chunk(2, dim=0)
         if degree is not None:
             start = (degree - order) * self.out_channels
             real = real[start : start + self.out_channels]
             imaginary = imaginary[start : start + self.out_channels]
+        if real.numel() < _SMALL:
+            return real, imaginary
         return real, imaginary - real, real + imaginary
 
 
 def _complex_product(
-    plus: torch.Tensor,
-    minus: torch.Tensor,
-    pair: tuple[torch.Tensor, torch.Tensor, torch.Tensor],
+    plus: torch.Tensor, minus: torch.Tensor, pair: tuple[torch.Tensor, ...]
 ) -> list[torch.Tensor]:
     """y_+ and y_-, [E, n C_out] each, from x_+ and x_-."""
+    if len(pair) == 2:
+        real, imaginary = pair
+        return [
+            linear(plus, real) - linear(minus, imaginary),
+            linear(plus, imaginary) + linear(minus, real),
+        ]
     real, difference, total = pair
     common = linear(plus + minus, real)
     return [common - linear(minus, total), common + linear(plus, difference)]
