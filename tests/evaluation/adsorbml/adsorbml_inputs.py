@@ -31,7 +31,11 @@ def slab(symbol: str = "Pt") -> Atoms:
 
 
 def write_slab_input(path: Path, smiles: Sequence[str] = ("*CO", "*O"), **minima: float) -> Path:
-    content, _ = build_input([SlabFile("Pt111", slab())], smiles, minima)
+    """Rattled: fairchem-data-oc triangulates the surface, and on a perfect lattice the last bit of
+    a relaxed position decides between triangulations, that is, between placements."""
+    atoms = slab()
+    atoms.rattle(0.05, seed=3)
+    content, _ = build_input([SlabFile("Pt111", atoms)], smiles, minima)
     write_input(path, content)
     return path
 
