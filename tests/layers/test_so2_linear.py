@@ -96,11 +96,14 @@ def loop_twin(layer: SO2Linear, features: torch.Tensor, radial: torch.Tensor | N
 
 @layouts
 @radials
-def test_layer_equals_a_loop_over_edges_orders_and_degrees(lmax, mmax, radial_kind):
+@pytest.mark.parametrize("derivative", [True, False])
+def test_layer_equals_a_loop_over_edges_orders_and_degrees(lmax, mmax, radial_kind, derivative):
     layer = make(lmax, mmax)
     features, radial = inputs(layer, radial_kind, num_edges=2)
-    with torch.no_grad():
+    with torch.set_grad_enabled(derivative):
         output, extra = layer(features, radial)
+    assert output.requires_grad == derivative
+    with torch.no_grad():
         slow_output, slow_extra = loop_twin(layer, features, radial)
     assert largest(output - slow_output) < 1e-12
     assert largest(extra - slow_extra) < 1e-12

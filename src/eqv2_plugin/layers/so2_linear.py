@@ -136,10 +136,19 @@ class SO2Linear(nn.Module):
         (scalars,) = next(ordered)
         mixed = linear(scalars, matrices.scalar, bias)
         extra, mixed = mixed.split([self.extra_scalars, mixed.shape[1] - self.extra_scalars], dim=1)
+        recorded = torch.is_grad_enabled() or torch.compiler.is_compiling()
+        if degree is None and not recorded:
+            # Into place: joining the orders afterwards would cost another pass over all of it.
+            merged = mixed.new_empty(len(mixed), self.layout.size, self.out_channels)
+            merged[:, self.layout.order_slice(0)] = mixed.unflatten(1, (-1, self.out_channels))
+            for order, (pair, block) in enumerate(zip(matrices.pairs, ordered, strict=True), 1):
+                rows = merged[:, self.layout.order_slice(order)].flatten(1)
+                _complex_product(*block, pair, rows.chunk(2, dim=1))
+            return merged, extra
         outputs = [mixed]
         # Blocks of orders that cannot reach the wanted degree are not even made.
-        for pair, (plus, minus) in zip(matrices.pairs, ordered, strict=False):
-            outputs += _complex_product(plus, minus, pair)
+        for pair, block in zip(matrices.pairs, ordered, strict=False):
+            outputs += _complex_product(*block, pair)
         if degree is not None:
             outputs = _ascending(outputs)
         merged = torch.cat(outputs, dim=1)
@@ -198,18 +207,24 @@ class SO2Linear(nn.Module):
 
 
 def _complex_product(
-    plus: torch.Tensor, minus: torch.Tensor, pair: tuple[torch.Tensor, ...]
+    plus: torch.Tensor,
+    minus: torch.Tensor,
+    pair: tuple[torch.Tensor, ...],
+    out: tuple[torch.Tensor, ...] = (None, None),
 ) -> list[torch.Tensor]:
-    """y_+ and y_-, [E, n C_out] each, from x_+ and x_-."""
+    """y_+ and y_-, [E, n C_out] each, from x_+ and x_-; ``out``: where to, without derivative."""
     if len(pair) == 2:
         real, imaginary = pair
         return [
-            linear(plus, real) - linear(minus, imaginary),
-            linear(plus, imaginary) + linear(minus, real),
+            torch.sub(linear(plus, real), linear(minus, imaginary), out=out[0]),
+            torch.add(linear(plus, imaginary), linear(minus, real), out=out[1]),
         ]
     real, difference, total = pair
     common = linear(plus + minus, real)
-    return [common - linear(minus, total), common + linear(plus, difference)]
+    return [
+        torch.sub(common, linear(minus, total), out=out[0]),
+        torch.add(common, linear(plus, difference), out=out[1]),
+    ]
 
 
 def _ascending(outputs: list[torch.Tensor]) -> list[torch.Tensor]:
