@@ -2,6 +2,7 @@
 
     python benchmarks/dens_gain.py --quick      two tiny runs of each arm: does it all work?
     python benchmarks/dens_gain.py              the plan of docs/dens_gain.md
+    python benchmarks/dens_gain.py --why        the plan of docs/dens_gain_why.md
     python benchmarks/dens_gain.py --full --data FOLDER    all molecules, 100, 300 and 950 frames
 
 Every run trains by ``fairchem -c`` with a config of this repository, in a process of its own.
@@ -17,9 +18,10 @@ import json
 import os
 import sys
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import replace
 from pathlib import Path
 
-from gain.plan import plan
+from gain.plan import PLAIN, plan
 from gain.report import Results, markdown, plot_curves
 from gain.runs import Run
 from gain.text import PLAN_TEXT
@@ -31,6 +33,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     size = parser.add_mutually_exclusive_group()
     size.add_argument("--quick", dest="size", action="store_const", const="quick")
+    size.add_argument("--why", dest="size", action="store_const", const="why")
     size.add_argument("--full", dest="size", action="store_const", const="full")
     parser.add_argument("--only", nargs="+", help="names of experiments")
     parser.add_argument("--data", type=Path, help="folder with <molecule>_{train,test}.npz")
@@ -62,7 +65,13 @@ def main() -> None:
     ]
     if not options.report_only:
         train(runs, stored, options.workers)
-    results = load(runs, stored)
+    baselines = [
+        Run(replace(experiment, name=experiment.baseline), PLAIN, seed, out)
+        for experiment in experiments
+        if experiment.baseline
+        for seed in experiment.seeds
+    ]
+    results = load(runs + baselines, stored)
     report = options.report or out / "dens_gain.md"
     report.parent.mkdir(parents=True, exist_ok=True)
     picture = report.with_suffix(".png")
@@ -70,7 +79,7 @@ def main() -> None:
     text = markdown(PLAN_TEXT[options.size], experiments, results, picture.name)
     report.write_text(text)
     print(text)
-    print(f"{len(results)} of {len(runs)} runs; report: {report}, results: {stored}")
+    print(f"report: {report}, results: {stored}")
 
 
 def train(runs: list[Run], stored: Path, workers: int) -> None:

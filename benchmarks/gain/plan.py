@@ -52,6 +52,7 @@ class Experiment:
         dens_overrides: of the arms with DeNS.
         arms: ways of training.
         arrays: folder with ``<molecule>_{train,test}.npz`` instead of the embedded sample.
+        baseline: name of the experiment whose runs without DeNS are this one's, too.
     """
 
     name: str
@@ -68,6 +69,7 @@ class Experiment:
     dens_overrides: tuple[str, ...] = ()
     arms: tuple[Arm, ...] = (PLAIN, DENS, NO_FORCE_ENCODING)
     arrays: Path | None = None
+    baseline: str | None = None
 
 
 MOLECULES = (
@@ -95,8 +97,19 @@ def molecule(
     arrays: Path | None = None,
     extra: tuple[str, ...] = (),
     arms: tuple[Arm, ...] = (PLAIN, DENS, NO_FORCE_ENCODING),
+    dens_overrides: tuple[str, ...] = (),
+    variant: str = "",
+    baseline: str | None = None,
 ) -> Experiment:
     """Conservative forces on a molecule of rMD17, with the settings of Table 9.
+
+    Args:
+        name, train_frames, seeds, steps, batch_size: of the runs; one seed is seed 0.
+        validations: evenly spaced.
+        arrays: see `Experiment`.
+        extra, dens_overrides: what differs from the settings, in all arms or those with DeNS.
+        arms, baseline: see `Experiment`.
+        variant: what differs, in names and titles.
 
     Raises:
         ValueError: the steps are no whole number of passes per validation.
@@ -107,8 +120,8 @@ def molecule(
             f"{steps} steps of {batch_size} are no multiple of {validations} x {train_frames}"
         )
     return Experiment(
-        name=f"{name}-{train_frames}-{steps}",
-        title=f"{name}, {train_frames} frames, {steps} steps",
+        name="-".join([name, str(train_frames), str(steps), *variant.split()]),
+        title=f"{name}, {train_frames} frames, {steps} steps" + (variant and f", {variant}"),
         sample=f"rmd17_{name}",
         pool=("train", "val"),
         test_splits=("test",),
@@ -125,8 +138,10 @@ def molecule(
             _MD17_MODEL,
             *extra,
         ),
+        dens_overrides=dens_overrides,
         arms=arms,
         arrays=arrays,
+        baseline=baseline,
     )
 
 
@@ -161,7 +176,7 @@ def relaxations(
 
 
 def plan(size: str, arrays: Path | None) -> list[Experiment]:
-    """The experiments of "quick", "default" or "full".
+    """The experiments of "quick", "default", "why" or "full".
 
     Raises:
         ValueError: "full" without the folder of arrays.
@@ -172,6 +187,29 @@ def plan(size: str, arrays: Path | None) -> list[Experiment]:
             molecule("ethanol", 100, 1, 200, 4, validations=2, arrays=arrays, extra=(first,)),
             relaxations(1, 1, 1, train_frames=100),
         ]
+    if size == "why":
+        wide = tuple(
+            f"model.backbone.{channels}=64"
+            for channels in ("sphere_channels", "attn_hidden_channels", "ffn_hidden_channels")
+        )
+        changed = [
+            ("lambda 1", ("denoising.coefficient=1",)),
+            ("p 0.1", ("denoising.probability=0.1",)),
+        ]
+        return [
+            molecule("ethanol", 950, 1, 7600, 4, arrays=arrays, arms=(PLAIN, DENS)),
+            molecule(
+                "ethanol", 950, 1, 3800, 4, arrays=arrays, arms=(PLAIN, DENS), extra=wide,
+                variant="64 channels",
+            ),
+            *(
+                molecule(
+                    "ethanol", 950, 1, 3800, 4, arrays=arrays, arms=(DENS,), variant=variant,
+                    dens_overrides=overrides, baseline="ethanol-950-3800",
+                )
+                for variant, overrides in changed
+            ),
+        ]  # fmt: skip
     if size == "full":
         if arrays is None:
             raise ValueError("--full needs --data FOLDER with the arrays of all eight molecules")

@@ -30,18 +30,20 @@ Results = dict[tuple[str, str, int], dict]
 def markdown(plan_text: str, experiments: list[Experiment], results: Results, plot: str) -> str:
     """The report of a plan's runs, with its plan on top."""
     planned = sum(len(e.seeds) * len(e.arms) for e in experiments)
-    lines = [plan_text.strip(), "", "## Results", "", _machine(results, planned), ""]
+    names = {experiment.name for experiment in experiments}
+    own = [result for (name, _, _), result in results.items() if name in names]
+    lines = [plan_text.strip(), "", "## Results", "", _machine(own, planned), ""]
     for experiment in experiments:
         lines += [f"### {experiment.title}", "", *_table(experiment, results), ""]
     lines += [f"![Validation error against the step]({plot})", ""]
     return "\n".join(lines)
 
 
-def _machine(results: Results, planned: int) -> str:
-    hours = sum(r["wall_seconds"] for r in results.values()) / 3600
+def _machine(results: list[dict], planned: int) -> str:
+    hours = sum(result["cpu_seconds"] for result in results) / 3600
     return (
-        f"{len(results)} of {planned} runs, {hours:.1f} hours of runs of one thread each, beside "
-        f"other work (processor time says more than the clock). Python "
+        f"{len(results)} of {planned} runs, one thread each, {hours:.1f} hours of processor time "
+        f"in all (the clock also counts what else the machine did). Python "
         f"{platform.python_version()}, torch {torch.__version__}, {platform.machine()}."
     )
 
@@ -54,7 +56,7 @@ def _table(experiment: Experiment, results: Results) -> list[str]:
     head += ["s per run", "CPU s"]
     lines = ["| " + " | ".join(head) + " |", "|---|" + "---:|" * (len(head) - 1)]
     baseline = _of(experiment, PLAIN, results)
-    for arm in experiment.arms:
+    for arm in _shown(experiment):
         runs = _of(experiment, arm, results)
         if not runs:
             lines.append(f"| {arm.title} | not run |" + " |" * (len(head) - 2))
@@ -71,11 +73,19 @@ def _table(experiment: Experiment, results: Results) -> list[str]:
     return lines
 
 
+def _shown(experiment: Experiment) -> list[Arm]:
+    """Its arms, after that of another experiment if that is its baseline."""
+    return [*([PLAIN] if experiment.baseline else []), *experiment.arms]
+
+
 def _of(experiment: Experiment, arm: Arm, results: Results) -> dict[int, dict]:
+    name = experiment.name
+    if arm == PLAIN and experiment.baseline:
+        name = experiment.baseline
     return {
         seed: results[key]
         for seed in experiment.seeds
-        if (key := (experiment.name, arm.name, seed)) in results
+        if (key := (name, arm.name, seed)) in results
     }
 
 
@@ -107,7 +117,7 @@ def plot_curves(experiments: list[Experiment], results: Results, path: Path) -> 
     )
     for axis, experiment in zip(axes[0], experiments, strict=True):
         lows = []
-        for arm in experiment.arms:
+        for arm in _shown(experiment):
             runs = _of(experiment, arm, results)
             if not runs:
                 continue

@@ -36,6 +36,22 @@ PLAN_TEXT = {
   test errors of their seed (there `val_id` 93 against 102, `val_ood` 268 against 236), and for
   ethanol and aspirin runs with and without DeNS were looked at.
 """,
+    "why": f"""# Where DeNS lost, why?
+
+    python benchmarks/dens_gain.py --why
+
+## Plan
+
+With 950 frames of ethanol and 3,800 steps, 16 passes over the frames, DeNS lost in seed 0 of
+[the comparison](dens_gain.md) (22.7 against 19.1 meV/Å); on 100 frames and 160 passes it had won.
+The papers train for over a thousand passes. One cause at a time, same frames and seed:
+
+- steps: twice as many;
+- capacity: 64 channels instead of 32, in both arms;
+- weight of denoising: lambda 1 instead of 5;
+- share of denoising: p 0.1 instead of 0.25.
+
+{_SETTINGS}""",
     "quick": f"""# The gain from DeNS: does everything run?
 
 Far too few steps for a result.

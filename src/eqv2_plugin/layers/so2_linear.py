@@ -13,7 +13,7 @@ round a little more, so small layers, which gain nothing, keep to four.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -143,12 +143,12 @@ class SO2Linear(nn.Module):
             merged[:, self.layout.order_slice(0)] = mixed.unflatten(1, (-1, self.out_channels))
             for order, (pair, block) in enumerate(zip(matrices.pairs, ordered, strict=True), 1):
                 rows = merged[:, self.layout.order_slice(order)].flatten(1)
-                _complex_product(*block, pair, rows.chunk(2, dim=1))
+                _complex_product(block, pair, rows.chunk(2, dim=1))
             return merged, extra
         outputs = [mixed]
         # Blocks of orders that cannot reach the wanted degree are not even made.
         for pair, block in zip(matrices.pairs, ordered, strict=False):
-            outputs += _complex_product(*block, pair)
+            outputs += _complex_product(block, pair)
         if degree is not None:
             outputs = _ascending(outputs)
         merged = torch.cat(outputs, dim=1)
@@ -207,12 +207,12 @@ class SO2Linear(nn.Module):
 
 
 def _complex_product(
-    plus: torch.Tensor,
-    minus: torch.Tensor,
+    block: OrderBlock,
     pair: tuple[torch.Tensor, ...],
-    out: tuple[torch.Tensor, ...] = (None, None),
+    out: Sequence[torch.Tensor | None] = (None, None),
 ) -> list[torch.Tensor]:
     """y_+ and y_-, [E, n C_out] each, from x_+ and x_-; ``out``: where to, without derivative."""
+    plus, minus = block
     if len(pair) == 2:
         real, imaginary = pair
         return [
