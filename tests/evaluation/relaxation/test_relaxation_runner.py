@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
 import ase.db
@@ -14,6 +15,7 @@ from relaxation_inputs import data_config, job_config, surfaces, write_data
 
 from eqv2_plugin.data.sample import load_sample
 from eqv2_plugin.evaluation.prediction.runner import split_configs
+from eqv2_plugin.evaluation.relaxation import memory
 from eqv2_plugin.evaluation.relaxation.inputs import open_starts
 from eqv2_plugin.evaluation.relaxation.memory import find_limit, limit_from_peak
 from eqv2_plugin.evaluation.relaxation.runner import BatchedRelaxationRunner
@@ -303,14 +305,23 @@ def test_a_limit_follows_from_peak_and_free_memory():
     assert limit_from_peak(peak=0, atoms=10, free=1000, most=50).atoms == 50
 
 
-def test_the_peak_of_a_call_is_measured(monkeypatch):
+@pytest.mark.parametrize("counted", [True, False], ids=["by the kernel", "by a thread"])
+def test_the_peak_of_a_call_is_measured(monkeypatch, counted):
     held = []
 
     def hungry(batch):
         held.append(np.ones(4_000_000 * len(batch)))  # 32 MB for each structure
+        if not counted:
+            time.sleep(0.3)  # for the thread to look
         held.pop()
         return [None] * len(batch)
 
+    if not counted:
+        monkeypatch.setattr(
+            "eqv2_plugin.evaluation.relaxation.memory.reset_kernel_peak", lambda: False
+        )
+    elif not memory.reset_kernel_peak():
+        pytest.skip("this kernel does not count")
     four = [atoms for _, atoms in surfaces(4)]
     monkeypatch.setattr("eqv2_plugin.evaluation.relaxation.memory.free_memory", lambda _: 10**9)
     found = find_limit(hungry, four, "cpu").atoms
