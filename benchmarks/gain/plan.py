@@ -197,11 +197,6 @@ def plan(size: str, arrays: Path | None) -> list[Experiment]:
             ("p 0.1", ("denoising.probability=0.1",)),
         ]
         return [
-            molecule("ethanol", 950, 1, 7600, 4, arrays=arrays, arms=(PLAIN, DENS)),
-            molecule(
-                "ethanol", 950, 1, 3800, 4, arrays=arrays, arms=(PLAIN, DENS), extra=wide,
-                variant="64 channels",
-            ),
             *(
                 molecule(
                     "ethanol", 950, 1, 3800, 4, arrays=arrays, arms=(DENS,), variant=variant,
@@ -209,6 +204,12 @@ def plan(size: str, arrays: Path | None) -> list[Experiment]:
                 )
                 for variant, overrides in changed
             ),
+            molecule(
+                "ethanol", 950, 1, 3800, 4, arrays=arrays, arms=(PLAIN, DENS), extra=wide,
+                variant="64 channels",
+            ),
+            molecule("ethanol", 950, 1, 7600, 4, arrays=arrays, arms=(PLAIN, DENS)),
+            molecule("ethanol", 950, 1, 19000, 4, arrays=arrays, arms=(PLAIN, DENS)),
         ]  # fmt: skip
     if size == "full":
         if arrays is None:
