@@ -122,7 +122,8 @@ def plot_curves(experiments: list[Experiment], results: Results, path: Path) -> 
             if not runs:
                 continue
             colour = _COLOURS[arm.name]
-            curves = [[p for p in r["curve"] if p[0] > 0] for r in runs.values()]
+            # Without the validation before training, which is far off the scale.
+            curves = [r["curve"][1:] for r in runs.values()]
             for curve in curves:
                 axis.plot(*zip(*curve, strict=True), color=colour, lw=0.6, alpha=0.45)
             steps = [point[0] for point in curves[0]]
