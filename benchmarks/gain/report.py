@@ -124,10 +124,10 @@ def plot_curves(experiments: list[Experiment], results: Results, path: Path) -> 
             colour = _COLOURS[arm.name]
             # Without the validation before training, which is far off the scale.
             curves = [r["curve"][1:] for r in runs.values()]
-            for curve in curves:
-                axis.plot(*zip(*curve, strict=True), color=colour, lw=0.6, alpha=0.45)
             steps = [point[0] for point in curves[0]]
             errors = [[point[1] for point in curve] for curve in curves]
+            for values in errors:
+                axis.plot(steps, values, color=colour, lw=0.6, alpha=0.45)
             means = [statistics.mean(values) for values in zip(*errors, strict=True)]
             axis.plot(steps, means, color=colour, lw=2, marker="o", ms=3, label=arm.title)
             lows.append(min(means))
