@@ -192,17 +192,20 @@ def plan(size: str, arrays: Path | None) -> list[Experiment]:
             f"model.backbone.{channels}=64"
             for channels in ("sphere_channels", "attn_hidden_channels", "ffn_hidden_channels")
         )
+        # Frames, seeds, steps, what differs from DeNS as published.
         changed = [
-            ("lambda 1", ("denoising.coefficient=1",)),
-            ("p 0.1", ("denoising.probability=0.1",)),
+            (950, 1, 3800, "lambda 1", ("denoising.coefficient=1",)),
+            (950, 3, 3800, "p 0.1", ("denoising.probability=0.1",)),
+            (100, 5, 4000, "p 0.1", ("denoising.probability=0.1",)),
         ]
         return [
             *(
                 molecule(
-                    "ethanol", 950, 1, 3800, 4, arrays=arrays, arms=(DENS,), variant=variant,
-                    dens_overrides=overrides, baseline="ethanol-950-3800",
+                    "ethanol", frames, seeds, steps, 4, arrays=arrays, arms=(DENS,),
+                    variant=variant, dens_overrides=overrides,
+                    baseline=f"ethanol-{frames}-{steps}",
                 )
-                for variant, overrides in changed
+                for frames, seeds, steps, variant, overrides in changed
             ),
             molecule(
                 "ethanol", 950, 1, 3800, 4, arrays=arrays, arms=(PLAIN, DENS), extra=wide,
