@@ -7,7 +7,8 @@ The reference gets an environment of its own (--reference-env, made once in 5 to
 compiles torch-scatter), with the same torch. Each side runs in a process of its own; their calls
 alternate, so that whatever else the machine does hits both. "As shipped", the reference records
 gradients within ``no_grad``; "frozen" has its parameters frozen, which keeps it from that.
-Before times are taken, outputs are compared.
+Before times are taken, outputs are compared. Rows are kept in --out: an interrupted table goes on
+where it stopped, and a new one wants another folder.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import psutil
 import torch
 from compare.cases import MODELS, plan
 from compare.environment import reference_python
-from compare.measure import measure
+from compare.measure import Row, measure
 from compare.report import markdown, plot, processor
 from tqdm import tqdm
 
@@ -51,15 +52,22 @@ def main() -> None:
         memory, name = torch.cuda.mem_get_info()[0], torch.cuda.get_device_name()
     else:
         memory, name = psutil.virtual_memory().available, processor()
-    options.out.mkdir(parents=True, exist_ok=True)
+    stored = options.out / f"rows-{options.device}-{options.precision}"
+    stored.mkdir(parents=True, exist_ok=True)
     rows = []
     for case in tqdm(cases, desc="rows", disable=None):
-        limit = 0.8 * memory / 2**20
-        row = measure(case, python, options.repeats, options.device, options.precision, limit)
+        file = stored / f"{case.name}.json"
+        if file.exists():
+            tqdm.write(f"{case.name}: kept from an earlier run")
+            row = Row.from_json(file.read_text())
+        else:
+            limit = 0.8 * memory / 2**20
+            row = measure(case, python, options.repeats, options.device, options.precision, limit)
+            if row.complete:
+                file.write_text(row.to_json())
         rows.append(row)
-        # After every row: an interrupted run keeps what it has.
-        text = markdown(rows, name, options.precision)
-        (options.out / "compare_reference.md").write_text(text)
+    text = markdown(rows, name, options.precision)
+    (options.out / "compare_reference.md").write_text(text)
     plot(rows, options.out / "compare_reference.png")
     print(text)
     print(f"written to {options.out}")

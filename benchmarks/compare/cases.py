@@ -104,6 +104,11 @@ class Case:
     allocator: str
     work: str
 
+    @property
+    def name(self) -> str:
+        words = (self.work, self.model, self.system, f"{self.threads} threads", self.allocator)
+        return "-".join(words).replace(" ", "-")
+
 
 def plan(quick: bool) -> list[Case]:
     """The rows of the full table, or of a short one."""
@@ -114,8 +119,7 @@ def plan(quick: bool) -> list[Case]:
         ]
     one, cases = "1 x 70 atoms", []
     for model in MODELS:
-        allocators = ("tuned",) if model == "153M" else ("default", "tuned")
-        for allocator in allocators:
+        for allocator in ("tuned",) if model == "153M" else ("default", "tuned"):
             for threads in (1, 2):
                 cases.append(Case(model, one, threads, allocator, "inference"))
             cases.append(Case(model, one, 1, allocator, "training"))

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import statistics
 import sys
 import tempfile
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from compare.process import Worker, WorkerError, worker_script
 # Megabytes per edge of the reference's forward pass as shipped, as measured; what cannot fit is not
 # tried. Frozen, it takes about a fifth.
 _REFERENCE_MB = {"31M": 2.3, "83M": 4.0, "153M": 8.5}
-_FROZEN, _TRAINING = 0.25, 1.3
+_FROZEN, _TRAINING, _THREE_TRAININGS = 0.25, 1.3, 2.5
 
 
 @dataclass
@@ -32,6 +33,7 @@ class Row:
             own spread between two calls.
         floor: seconds that the matrix products alone would take.
         note: why a part is missing.
+        complete: nothing failed.
     """
 
     case: Case
@@ -40,7 +42,16 @@ class Row:
     difference: tuple[float, float] | None = None
     floor: float | None = None
     note: str = ""
+    complete: bool = True
     versions: dict[str, str] = field(default_factory=dict)
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), indent=1) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> Row:
+        values = json.loads(text)
+        return cls(**{**values, "case": Case(**values["case"])})
 
     def median(self, name: str) -> float | None:
         return statistics.median(self.seconds[name]) if self.seconds.get(name) else None
@@ -72,7 +83,11 @@ def measure(
         commands = {"reference": [str(reference_python), worker_script("reference")]}
         commands["plugin"] = [sys.executable, worker_script("plugin")]
         if case.work == "training":
-            commands["recomputing plugin"] = [*commands["plugin"], "--recompute"]
+            # Between its steps each process keeps most of what one took.
+            if _THREE_TRAININGS * shipped < limit_mb:
+                commands["recomputing plugin"] = [*commands["plugin"], "--recompute"]
+            else:
+                row.note = "no memory for a third process"
         workers: dict[str, Worker] = {}
         base: dict[str, float] = {}
         try:
@@ -86,9 +101,7 @@ def measure(
                 file = str(scratch / "structures.npz")
                 answer = workers[name].ask("structures", file=file, device=device)
                 base[name] = answer["memory"]
-            _time(row, workers, repeats, precision, left_out)
-            for name in row.peak:
-                row.peak[name] -= base[name.removeprefix("frozen ")]
+            _time(row, workers, base, repeats, precision, left_out)
             if case.work == "inference" and "frozen reference" not in left_out:
                 _compare(row, workers, scratch)
             arithmetic = workers["plugin"].ask("arithmetic")
@@ -97,6 +110,7 @@ def measure(
                 row.floor *= 3  # each product has two derivatives
         except WorkerError as error:
             row.note = str(error).strip().splitlines()[-1]
+            row.complete = False
         finally:
             for worker in workers.values():
                 worker.close()
@@ -118,7 +132,12 @@ def _compare(row: Row, workers: dict[str, Worker], scratch: Path) -> None:
 
 
 def _time(
-    row: Row, workers: dict[str, Worker], repeats: int, precision: str, left_out: set[str]
+    row: Row,
+    workers: dict[str, Worker],
+    base: dict[str, float],
+    repeats: int,
+    precision: str,
+    left_out: set[str],
 ) -> None:
     calls: dict[str, tuple[Worker, dict[str, Any]]] = {}
     if row.case.work == "training":
@@ -134,6 +153,6 @@ def _time(
             answer = worker.ask(precision=precision, **request)
             if repeat == 0:
                 # The first calls warm everything up; an allocator may keep what they used.
-                row.peak[name] = answer["memory_peak"]
+                row.peak[name] = answer["memory_peak"] - base[name.removeprefix("frozen ")]
             else:
                 row.seconds.setdefault(name, []).append(answer["wall"])
