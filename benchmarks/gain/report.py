@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import platform
 import statistics
 from pathlib import Path
@@ -21,6 +22,7 @@ _COLOURS = {
     "unencoded": "#d1495b",
     "all_atoms": "#3c896d",
 }
+_PANELS_PER_ROW = 5
 FORCES, ENERGY = "forces_mae_meV_per_A", "energy_mae_meV"
 
 # {(experiment, arm, seed): result of gain.runs.Run}
@@ -41,11 +43,18 @@ def markdown(plan_text: str, experiments: list[Experiment], results: Results, pl
 
 def _machine(results: list[dict], planned: int) -> str:
     hours = sum(result["cpu_seconds"] for result in results) / 3600
+    partial = sum(not _timed(result) for result in results)
+    lost = f", without the parts of {partial} interrupted runs whose time was lost" * bool(partial)
     return (
         f"{len(results)} of {planned} runs, one thread each, {hours:.1f} hours of processor time "
-        f"in all (the clock also counts what else the machine did). Python "
+        f"in all{lost} (the clock also counts what else the machine did). Python "
         f"{platform.python_version()}, torch {torch.__version__}, {platform.machine()}."
     )
+
+
+def _timed(result: dict) -> bool:
+    """Whether all of its time is known; results of earlier versions do not say when it is."""
+    return result.get("seconds_complete", True)
 
 
 def _table(experiment: Experiment, results: Results) -> list[str]:
@@ -68,7 +77,8 @@ def _table(experiment: Experiment, results: Results) -> list[str]:
             cells.append("" if arm == PLAIN else _paired(runs, baseline, test))
             cells.append(_spread([r["splits"][test][ENERGY] for r in runs.values()]))
         for key in ("wall_seconds", "cpu_seconds"):
-            cells.append(f"{statistics.mean(r[key] for r in runs.values()):.0f}")
+            seconds = [r[key] for r in runs.values() if _timed(r)]
+            cells.append(f"{statistics.mean(seconds):.0f}" if seconds else "not known")
         lines.append("| " + " | ".join(cells) + " |")
     return lines
 
@@ -108,14 +118,14 @@ def _paired(runs: dict[int, dict], baseline: dict[int, dict], test: str) -> str:
 
 def plot_curves(experiments: list[Experiment], results: Results, path: Path) -> None:
     """Validation force MAE against the step: a panel per experiment, a line per arm."""
+    rows = math.ceil(len(experiments) / _PANELS_PER_ROW)
+    columns = math.ceil(len(experiments) / rows)
     figure, axes = plt.subplots(
-        1,
-        len(experiments),
-        figsize=(4.4 * len(experiments), 3.9),
-        layout="constrained",
-        squeeze=False,
+        rows, columns, figsize=(4.4 * columns, 3.9 * rows), layout="constrained", squeeze=False
     )
-    for axis, experiment in zip(axes[0], experiments, strict=True):
+    for axis in axes.flat[len(experiments) :]:
+        axis.set_axis_off()
+    for axis, experiment in zip(axes.flat, experiments, strict=False):
         lows = []
         for arm in _shown(experiment):
             runs = _of(experiment, arm, results)
@@ -137,6 +147,7 @@ def plot_curves(experiments: list[Experiment], results: Results, path: Path) -> 
         if lows:
             axis.set_ylim(0.9 * min(lows), 2.2 * min(lows))
         axis.legend(fontsize=8)
-    figure.axes[0].set_ylabel("validation force MAE, meV/Å")
+    for axis in axes[:, 0]:
+        axis.set_ylabel("validation force MAE, meV/Å")
     figure.savefig(path, dpi=130)
     plt.close(figure)

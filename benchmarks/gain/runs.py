@@ -50,7 +50,9 @@ class Run:
         Returns:
             ``steps``, ``splits`` (metrics of the last weights), ``curve`` (step, validation force
             MAE in meV/Å, energy MAE in meV), ``losses`` (mean per task before each of these),
-            ``denoising`` (the unit's figures at the end), ``wall_seconds``, ``cpu_seconds``.
+            ``denoising`` (the unit's figures at the end), ``wall_seconds``, ``cpu_seconds``,
+            ``seconds_complete`` (False where this process, too, was killed during an earlier
+            part of the run: the time of that part is not known).
 
         Raises:
             RuntimeError: the training failed; its last lines are in the message.
@@ -63,29 +65,36 @@ class Run:
             *self.experiment.overrides, *self.arm.overrides(self.experiment),
         ]  # fmt: skip
         self.folder.mkdir(parents=True, exist_ok=True)
+        earlier = self._parts()
+        self._keep_parts([*earlier, None])
         start = time.monotonic()
         with (self.folder / "log.txt").open("a") as log:
             process = subprocess.Popen(
                 command, env={**os.environ, **ENVIRONMENT}, stdout=log, stderr=log
             )
             _, status, usage = os.wait4(process.pid, 0)
-        self._add_seconds(time.monotonic() - start, usage.ru_utime + usage.ru_stime)
+        spent = {"wall": time.monotonic() - start, "cpu": usage.ru_utime + usage.ru_stime}
+        self._keep_parts([*earlier, spent])
         if status:
             lines = (self.folder / "log.txt").read_text().splitlines()
             raise RuntimeError(f"{self.name} failed:\n" + "\n".join(lines[-15:]))
         return self._result()
 
-    def _add_seconds(self, wall: float, cpu: float) -> None:
+    def _parts(self) -> list[dict[str, float] | None]:
+        """Seconds of each start of the run; None for one whose end was not seen."""
         path = self.folder / "seconds.json"
-        spent = json.loads(path.read_text()) if path.exists() else []
-        path.write_text(json.dumps([*spent, {"wall": wall, "cpu": cpu}]))
+        return json.loads(path.read_text()) if path.exists() else []
+
+    def _keep_parts(self, parts: list[dict[str, float] | None]) -> None:
+        (self.folder / "seconds.json").write_text(json.dumps(parts))
 
     def _result(self) -> dict[str, Any]:
         results = self.folder / "results"
         metrics = json.loads((results / "metrics.json").read_text())
         lines = (results / "history.jsonl").read_text().splitlines()
         history = [json.loads(line) for line in lines]
-        spent = json.loads((self.folder / "seconds.json").read_text())
+        parts = self._parts()
+        known = [part for part in parts if part is not None]
         validated = [(record["step"], record["splits"]["val"]) for record in history]
         curve = [
             (step, round(v["forces_mae_meV_per_A"], 3), round(v["energy_mae_meV"], 3))
@@ -97,6 +106,7 @@ class Run:
             "curve": curve,
             "losses": [record.get("losses") for record in history],
             "denoising": metrics.get("denoising"),
-            "wall_seconds": sum(part["wall"] for part in spent),
-            "cpu_seconds": sum(part["cpu"] for part in spent),
+            "wall_seconds": sum(part["wall"] for part in known),
+            "cpu_seconds": sum(part["cpu"] for part in known),
+            "seconds_complete": len(known) == len(parts),
         }
