@@ -213,7 +213,7 @@ def plan(size: str, arrays: Path | None) -> list[Experiment]:
             ),
             molecule("ethanol", 950, 1, 7600, 4, arrays=arrays, arms=(PLAIN, DENS)),
             molecule("ethanol", 950, 1, 19000, 4, arrays=arrays, arms=(PLAIN, DENS)),
-            molecule("ethanol", 100, 2, 24000, 4, arrays=arrays, arms=(PLAIN, DENS)),
+            molecule("ethanol", 100, 1, 24000, 4, arrays=arrays, arms=(PLAIN, DENS)),
         ]  # fmt: skip
     if size == "full":
         if arrays is None:
