@@ -32,6 +32,7 @@ class Row:
         difference: largest difference of forces over the largest force, against the reference's
             own spread between two calls.
         floor: seconds that the matrix products alone would take.
+        rate: operations per second of a large product, from which the floor follows.
         note: why a part is missing.
         complete: nothing failed.
     """
@@ -41,6 +42,7 @@ class Row:
     peak: dict[str, float] = field(default_factory=dict)
     difference: tuple[float, float] | None = None
     floor: float | None = None
+    rate: float | None = None
     note: str = ""
     complete: bool = True
     versions: dict[str, str] = field(default_factory=dict)
@@ -105,7 +107,8 @@ def measure(
             if case.work == "inference" and "frozen reference" not in left_out:
                 _compare(row, workers, scratch)
             arithmetic = workers["plugin"].ask("arithmetic")
-            row.floor = arithmetic["flop"] / arithmetic["flop_per_second"]
+            row.rate = arithmetic["flop_per_second"]
+            row.floor = arithmetic["flop"] / row.rate
             if case.work == "training":
                 row.floor *= 3  # each product has two derivatives
         except WorkerError as error:

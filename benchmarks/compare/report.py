@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 from datetime import date
 from pathlib import Path
+from statistics import median
 
 import matplotlib
 from compare.cases import Case
@@ -29,12 +30,25 @@ def markdown(rows: list[Row], device: str, precision: str) -> str:
     """Machine and versions, then one table for each kind of work."""
     versions = next((row.versions for row in rows if row.versions), {})
     words = ", ".join(f"{name} {version}" for name, version in versions.items())
-    lines = [f"{date.today()}, {device}, {precision}, {words}.", ""]
+    lines = [f"{date.today()}, {device}, {precision}, {words}.{_rates(rows)}", ""]
     for work, title in (("inference", "Inference"), ("training", "Training step")):
         chosen = [row for row in rows if row.case.work == work]
         if chosen:
             lines += [f"### {title}", "", *_table(chosen, work), ""]
     return "\n".join(lines)
+
+
+def _rates(rows: list[Row]) -> str:
+    """How fast large products are: ratios to the reference depend on it."""
+    rates: dict[int, list[float]] = {}
+    for row in rows:
+        if row.rate:
+            rates.setdefault(row.case.threads, []).append(row.rate)
+    words = [
+        f"{median(found) / 1e9:.0f} GFLOP/s with {threads} thread{'s' * (threads > 1)}"
+        for threads, found in sorted(rates.items())
+    ]
+    return f" A large product: {', '.join(words)}." * bool(words)
 
 
 def _table(rows: list[Row], work: str) -> list[str]:
