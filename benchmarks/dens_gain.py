@@ -8,7 +8,8 @@
 Every run trains by ``fairchem -c`` with a config of this repository, in a process of its own.
 Run again after an interruption: finished runs are kept, a started one goes on from its last
 checkpoint. Results are kept as JSON in --results, one file per run; the report is made from
-them (``--report-only`` trains nothing).
+them (``--report-only`` trains nothing). With ``--results benchmarks/results/dens_gain`` those of
+this repository count as finished.
 """
 
 from __future__ import annotations
@@ -38,8 +39,8 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", help="names of experiments")
     parser.add_argument("--data", type=Path, help="folder with <molecule>_{train,test}.npz")
     parser.add_argument("--out", type=Path, default=Path("runs/dens_gain"), help="runs and data")
-    parser.add_argument("--results", type=Path, help="default: OUT/results")
-    parser.add_argument("--report", type=Path, help="default: OUT/dens_gain.md")
+    parser.add_argument("--results", type=Path, help="default: a folder in OUT")
+    parser.add_argument("--report", type=Path, help="Markdown file; default: in OUT")
     parser.add_argument("--report-only", action="store_true")
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="runs at a time")
     parser.set_defaults(size="default")
@@ -63,15 +64,19 @@ def main() -> None:
         if seed in experiment.seeds
         for arm in experiment.arms
     ]
-    if not options.report_only:
-        train(runs, stored, options.workers)
-    baselines = [
-        Run(replace(experiment, name=experiment.baseline), PLAIN, seed, out)
+    # Of several experiments, some; the plan that they belong to may have trained them.
+    baselines = {
+        (experiment.baseline, seed): Run(
+            replace(experiment, name=experiment.baseline), PLAIN, seed, out
+        )
         for experiment in experiments
         if experiment.baseline
         for seed in experiment.seeds
-    ]
-    results = load(runs + baselines, stored)
+    }
+    runs += baselines.values()
+    if not options.report_only:
+        train(runs, stored, options.workers)
+    results = load(runs, stored)
     report = options.report or out / "dens_gain.md"
     report.parent.mkdir(parents=True, exist_ok=True)
     picture = report.with_suffix(".png")

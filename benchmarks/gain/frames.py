@@ -27,7 +27,9 @@ def subset_folder(experiment: Experiment, seed: int, out: Path) -> Path:
     folder = out / "data" / name
     if folder.is_dir():
         return folder
-    pool = [f for split in experiment.pool for f in _frames(experiment, split)]
+    # The arrays have one training file, of which validation frames are drawn, too.
+    splits = experiment.pool if experiment.arrays is None else ("train",)
+    pool = [f for split in splits for f in _frames(experiment, split)]
     drawn = np.random.default_rng([seed, experiment.train_frames]).permutation(len(pool))
     stop = experiment.train_frames + experiment.val_frames
     if stop > len(pool):

@@ -1,8 +1,9 @@
 """The plan in words, printed above its results."""
 
-_SETTINGS = """\
+_FIXED = """\
 The plan of each experiment was written before its first run and not changed after.
-
+"""
+_SETTINGS = """\
 - Arms: without DeNS (`eqv2_md17.yml`, `eqv2_oc20.yml`), DeNS, and DeNS without force encoding
   (`eqv2_dens_*.yml` with `dens=full` and `dens=no_force_encoding`). Model, frames, order of frames,
   steps, learning rate and its schedule are the same in all arms; DeNS adds the force embedding, of
@@ -27,6 +28,7 @@ PLAN_TEXT = {
 
 ## Plan
 
+{_FIXED}
 {_SETTINGS}
 - Pilot runs on a seed that is not used here (seed 100) came first. The learning rate is the
   recipe's. Steps: without DeNS, ethanol with 100 frames has then fitted its training frames (its
@@ -55,11 +57,14 @@ the frames of seed 0 (there 22.7 against 19.1):
 - passes: 100 frames for 24,000 steps, 960 passes, as many as the papers'. Added when all of the
   above had run, before these ran.
 
+Each experiment was written down before its first run, and not changed after but for these seeds.
+
 {_SETTINGS}""",
     "quick": f"""# The gain from DeNS: does everything run?
 
 Far too few steps for a result.
 
+{_FIXED}
 {_SETTINGS}""",
     "full": f"""# The gain from DeNS on eight molecules
 
@@ -67,5 +72,6 @@ Far too few steps for a result.
 
 ## Plan
 
+{_FIXED}
 {_SETTINGS}""",
 }

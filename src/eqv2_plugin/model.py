@@ -12,6 +12,7 @@ from torch import nn
 
 from eqv2_plugin.checkpoints.facts import ModelFacts, announce_once
 from eqv2_plugin.heads.conservative import ConservativeHead
+from eqv2_plugin.kernels.choice import cpu_kernels_available
 from eqv2_plugin.layers.norms import EquivariantNorm
 from eqv2_plugin.layers.radial import LearnableGaussianBasis
 
@@ -55,7 +56,8 @@ class EquiformerV2(HydraModel):
     def _has_cpu_kernels(self, positions: torch.Tensor) -> bool:
         config = self.backbone.config
         on_cpu = positions.device.type == "cpu" and positions.dtype == torch.float32
-        return on_cpu and config.direct_forces and config.sphere_channels % 16 == 0
+        fits = on_cpu and config.direct_forces and config.sphere_channels % 16 == 0
+        return fits and cpu_kernels_available()
 
     @torch.compiler.disable
     def _uncompiled(self, data: AtomicData) -> dict[str, dict[str, torch.Tensor]]:

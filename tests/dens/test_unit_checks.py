@@ -13,18 +13,15 @@ from helpers import DIRECT_HEADS, tiny_model
 from test_algorithm2 import scenario
 
 from eqv2_plugin.dens.batch import corrupt_batch
-from eqv2_plugin.dens.unit import (
-    EquiformerV2DeNSUnit,
-    check_denoising_batch,
-    check_denoising_tasks,
-)
+from eqv2_plugin.dens.checks import check_denoising_batch, check_denoising_tasks
+from eqv2_plugin.dens.unit import EquiformerV2DeNSUnit
 
 NOISE = {"module": "eqv2_plugin.heads.forces.NoiseHead"}
 HEADS = {**DIRECT_HEADS, "noise_forces": NOISE}
 
 
-def dens_model(heads=HEADS, force_encoding=True):
-    return tiny_model(heads, force_encoding=force_encoding, num_layers=1)
+def dens_model(heads=HEADS, force_encoding=True, **options):
+    return tiny_model(heads, force_encoding=force_encoding, num_layers=1, **options)
 
 
 def draw(data, step=0, seed=0, **options):
@@ -37,14 +34,14 @@ def same(one, other) -> bool:
 
 
 def test_the_tasks_heads_and_backbone_of_the_recipe_are_accepted():
-    check_denoising_tasks(tasks(), dens_model())
+    check_denoising_tasks(tasks(), dens_model(), config())
 
 
 @pytest.mark.parametrize("name", ["energy", "forces", "noise_forces"])
 def test_a_missing_task_is_named(name):
     others = [task for task in tasks() if task.name != name]
     with pytest.raises(ValueError, match=f"needs the tasks .*; '{name}' is missing"):
-        check_denoising_tasks(others, dens_model())
+        check_denoising_tasks(others, dens_model(), config())
 
 
 @pytest.mark.parametrize("name", ["energy", "forces", "noise_forces"])
@@ -52,54 +49,54 @@ def test_a_loss_that_divides_otherwise_is_refused(name):
     wrong = tasks()
     next(task for task in wrong if task.name == name).loss_fn = DDPMTLoss(L2NormLoss())
     with pytest.raises(ValueError, match=f"loss of task '{name}' must be .*DenoisingLoss"):
-        check_denoising_tasks(wrong, dens_model())
+        check_denoising_tasks(wrong, dens_model(), config())
 
 
 def test_a_missing_noise_head_is_named():
     with pytest.raises(ValueError, match=r"needs a head 'noise_forces' .*'energy', 'forces'"):
-        check_denoising_tasks(tasks(), dens_model(DIRECT_HEADS))
+        check_denoising_tasks(tasks(), dens_model(DIRECT_HEADS), config())
 
 
 def test_a_backbone_without_force_encoding_is_refused():
     with pytest.raises(ValueError, match="needs force_encoding=true on the backbone"):
-        check_denoising_tasks(tasks(), dens_model(force_encoding=False))
+        check_denoising_tasks(tasks(), dens_model(force_encoding=False), config())
+
+
+def test_a_schedule_of_sigma_without_its_encoding_is_refused():
+    schedule = config(sigma_low=0.01)
+    with pytest.raises(ValueError, match=r"set model\.backbone\.sigma_encoding=true"):
+        check_denoising_tasks(tasks(), dens_model(), schedule)
+    check_denoising_tasks(tasks(), dens_model(sigma_encoding=True), schedule)
 
 
 @pytest.mark.parametrize("field", ["forces", "energy", "fixed"])
 def test_a_batch_without_labels_is_refused(field):
     data = labelled_batch([2, 3])
-    check_denoising_batch(data, config())
+    check_denoising_batch(data)
     del data[field]
     with pytest.raises(ValueError, match=f"the training data has no '{field}'"):
-        check_denoising_batch(data, config())
+        check_denoising_batch(data)
 
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf])
 def test_a_force_that_is_not_finite_names_its_structure(value):
     data = labelled_batch([2, 3])
     data.forces[3, 1] = value
-    with pytest.raises(ValueError, match=r"atom 3 of the batch \(structure 'frame 1'\)"):
+    with pytest.raises(ValueError, match=r"atom 3 of the batch \(sid 'frame 1'\)"):
         draw(data)
 
 
 def test_an_energy_that_is_not_finite_is_refused():
     data = labelled_batch([2, 3])
     data.energy[1] = torch.nan
-    with pytest.raises(ValueError, match="frame 1"):
+    with pytest.raises(ValueError, match=r"energy of structure 1 of the batch .*frame 1"):
         draw(data)
 
 
-def test_a_missing_flag_for_exclusion_is_named():
-    with pytest.raises(ValueError, match="the training data has no 'md'"):
-        draw(labelled_batch([2, 3]), exclude_flag="md")
-
-
-@pytest.mark.parametrize("shape", [(-1,), (-1, 1)])
-@pytest.mark.parametrize("dtype", [torch.long, torch.bool, torch.float32])
-def test_flagged_structures_are_excluded_whatever_the_kind_of_flag(shape, dtype):
+def test_structures_of_excluded_splits_are_never_corrupted():
     data = labelled_batch([2, 3, 1])
-    data["md"] = torch.tensor([0, 1, 0]).to(dtype).view(shape)
-    drawn = draw(data, exclude_flag="md", probability=1.0, corruption_ratio=1.0)
+    data.dataset_name = ["oc20.train", "oc20.md", "oc20.mdx"]
+    drawn = draw(data, exclude_splits=["md"], probability=1.0, corruption_ratio=1.0)
     assert drawn.structures.tolist() == [True, False, True]
 
 

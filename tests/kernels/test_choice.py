@@ -5,13 +5,12 @@ from __future__ import annotations
 import logging
 import sys
 
-import numba
 import pytest
 import torch
 from helpers import batch_of, conservative_model, flatten, relative_error, slab, tiny_model
 
 import eqv2_plugin.kernels
-from eqv2_plugin.kernels import choice, reduction, rotation, sphere
+from eqv2_plugin.kernels import choice, compilation, reduction, rotation, sphere
 
 CHANNELS = {
     "sphere_channels": 16,
@@ -120,10 +119,10 @@ def test_the_log_says_which_kernels_run(caplog):
 
 
 def test_without_a_working_compiler_torch_does_the_job(monkeypatch, caplog, any_size, calls):
-    def broken(function):
+    def broken(**options):
         raise RuntimeError("no LLVM here")
 
-    monkeypatch.setattr(numba, "njit", broken)
+    monkeypatch.setattr(compilation, "njit", broken)
     choice.numba_works.cache_clear()
     try:
         with caplog.at_level(logging.INFO), torch.no_grad():
@@ -132,6 +131,37 @@ def test_without_a_working_compiler_torch_does_the_job(monkeypatch, caplog, any_
         choice.numba_works.cache_clear()
     assert not calls
     assert "torch operators (Numba fails: no LLVM here)" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("options", "small", "reason"),
+    [
+        ({}, True, "a small system"),
+        ({"sphere_channels": 12}, False, "channels that are no multiple of 16"),
+        ({"grid_resolution": None}, False, "S2 grid: an odd number of longitudes"),
+    ],
+)
+def test_the_log_says_why_kernels_do_not_run(options, small, reason, monkeypatch, caplog):
+    if not small:
+        monkeypatch.setattr(choice, "_SMALL", 1)
+    choice.decline.cache_clear()
+    model, batch = (
+        tiny_model(**{**CHANNELS, **options}).float(),
+        batch_of(slab(), dtype=torch.float32),
+    )
+    with caplog.at_level(logging.INFO), torch.no_grad():
+        model(batch.clone())
+        model(batch.clone())
+    assert caplog.text.count(f"attention kernels on the CPU: torch operators ({reason})") == 1
+
+
+def test_torch_compile_is_declined_only_where_kernels_can_run(monkeypatch):
+    model, positions = tiny_model(**CHANNELS).float(), torch.zeros(3, 3)
+    assert model._has_cpu_kernels(positions)
+    with choice.use_compiled_kernels(False):
+        assert not model._has_cpu_kernels(positions)
+    monkeypatch.setattr(choice, "numba_works", lambda: False)
+    assert not model._has_cpu_kernels(positions)
 
 
 def test_kernels_can_be_switched_off_for_a_while_or_for_good(any_size, calls):

@@ -69,6 +69,19 @@ def test_strided_features_give_the_same_bits():
     given = strided(features)
     assert not given.is_contiguous()
     assert torch.equal(sampled_silu(given, factors, 1), sampled_silu(features, factors, 1))
+    weights, results = torch.randn(7, 8, 16, generator=torch.Generator().manual_seed(1)), []
+    for rows, gradient in ((given, strided(weights)), (features, weights)):
+        leaf = rows.detach().requires_grad_()
+        results.append(torch.autograd.grad(sampled_silu(leaf, factors, 1), leaf, gradient)[0])
+    assert torch.equal(*results)
+
+
+def test_no_rows_give_no_rows():
+    _, factors = grid(2, 2, 6)
+    features = torch.empty(0, 9, 16, requires_grad=True)
+    out = sampled_silu(features, factors, 1)
+    assert out.shape == (0, 8, 16)
+    assert torch.autograd.grad(out.sum(), features)[0].shape == features.shape
 
 
 def test_two_threads_give_the_same_bits():

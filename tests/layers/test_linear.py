@@ -61,6 +61,27 @@ def test_values_and_derivatives_are_torchs(shape, with_bias, any_size, calls):
 
 
 @needs_onednn
+def test_a_bias_alone_gets_its_gradient(any_size, calls):
+    features, weight = randn(0, 6, 8).float(), randn(1, 9, 8).float()
+    bias = randn(2, 9).float().requires_grad_()
+    gradient = randn(3, 6, 9).float()
+    (found,) = torch.autograd.grad(linear(features, weight, bias), bias, gradient)
+    assert calls
+    torch.testing.assert_close(found, gradient.sum(dim=0))
+
+
+@needs_onednn
+def test_the_operator_is_found_whatever_the_default_dtype_is():
+    onednn_linear.cache_clear()
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert onednn_linear() is not None
+    finally:
+        torch.set_default_dtype(torch.float32)
+        onednn_linear.cache_clear()
+
+
+@needs_onednn
 def test_features_and_weights_may_be_strided(any_size, calls):
     features = randn(0, 6, 8, 5).float().transpose(1, 2)  # [6, 5, 8]
     weight = randn(1, 9, 20).float()[:, 3:11]

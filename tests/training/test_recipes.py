@@ -165,6 +165,7 @@ def test_the_molecules_recipe_without_dens_differs_in_nothing_else():
         assert units[0][key] == units[1][key]
     backbones = [dict(unit.model.backbone) for unit in units]
     assert backbones[1].pop("force_encoding")
+    assert not backbones[1].pop("sigma_encoding")
     assert backbones[0] == backbones[1]
     assert [task.loss_fn.coefficient for task in units[0].tasks] == [1, 20]
     assert {task.normalizer.rmsd for task in units[0].tasks} == {0.216548}
@@ -186,10 +187,31 @@ def test_only_the_samples_scale_softens_denoising():
         ("all_atoms", "corruption_ratio", 1.0),
     ],
 )
-def test_an_ablation_of_dens_changes_one_setting(ablation, key, value):
-    full = unit_of(get_hydra_config_from_yaml(str(DENS_OC20), [])).denoising
-    changed = unit_of(get_hydra_config_from_yaml(str(DENS_OC20), [f"dens={ablation}"])).denoising
+@pytest.mark.parametrize("recipe", [DENS_OC20, DENS_OC22, DENS_MD17], ids=lambda path: path.stem)
+def test_an_ablation_of_dens_changes_one_setting(recipe, ablation, key, value):
+    full = unit_of(get_hydra_config_from_yaml(str(recipe), [])).denoising
+    changed = unit_of(get_hydra_config_from_yaml(str(recipe), [f"dens={ablation}"])).denoising
     assert {k: v for k, v in changed.items() if v != full[k]} == {key: value}
+
+
+@pytest.mark.parametrize(
+    ("recipe", "scale"),
+    [(OC20, "oc20_all_md_31m"), (OC20, "oc20_all_md_153m"), (DENS_OC20, "oc20_all_md_160m")],
+    ids=lambda value: value if isinstance(value, str) else value.stem,
+)
+def test_md_trajectories_are_a_split_that_dens_leaves_out(recipe, scale):
+    config = get_hydra_config_from_yaml(str(recipe), [f"scale={scale}"])
+    assert set(config.runner.train_dataloader.dataset.splits) == {"train", "md"}
+    if recipe == DENS_OC20:
+        assert unit_of(config).denoising.exclude_splits == ["md"]
+
+
+def test_a_schedule_of_sigma_needs_two_settings():
+    config = get_hydra_config_from_yaml(
+        str(DENS_OC20), ["denoising.sigma_low=0.01", "model.backbone.sigma_encoding=true"]
+    )
+    assert unit_of(config).denoising.sigma_low == 0.01
+    assert unit_of(config).model.backbone.sigma_encoding
 
 
 def test_normalisers_are_the_papers():

@@ -24,8 +24,8 @@ class DenoisingConfig:
             them otherwise, an ablation).
         coefficient: lambda_DeNS.
         coefficient_decay: linear decay of lambda_DeNS to zero over the training (MD17).
-        exclude_flag: name of a data field; structures where it is not zero are never
-            corrupted (the MD split of OC20).
+        exclude_splits: names of training splits whose structures are never corrupted
+            (the MD split of OC20).
         max_force_norm: structures with a larger force on a free atom, eV/Å, are never
             corrupted; null for no limit.
         max_mean_force_norm: likewise for the mean over free atoms.
@@ -41,7 +41,7 @@ class DenoisingConfig:
     encode_forces: bool = True
     energy_on_corrupted: bool = True
     coefficient_decay: Literal["none", "linear"] = "none"
-    exclude_flag: str | None = None
+    exclude_splits: tuple[str, ...] = ()
     max_force_norm: float | None = None
     max_mean_force_norm: float | None = None
     max_corrupted_fraction: float | None = None
@@ -63,7 +63,10 @@ class DenoisingConfig:
         missing = [key for key in needed if options.get(key) is None]
         if missing:
             raise ValueError(f"DeNS needs a value for {', '.join(missing)}")
-        return cls(**options)
+        splits = options.get("exclude_splits") or ()
+        if isinstance(splits, str):
+            raise ValueError(f"exclude_splits must be a list of names, got {splits!r}")
+        return cls(**{**options, "exclude_splits": tuple(splits)})
 
     def __post_init__(self) -> None:
         for name in ("probability", "corruption_ratio", "max_corrupted_fraction"):

@@ -15,9 +15,9 @@ from fairchem.core.units.mlip_unit.mlip_unit import MLIPTrainEvalUnit
 from torchtnt.framework.state import State
 
 from eqv2_plugin.dens.batch import NOISE_TARGET, corrupt_batch
+from eqv2_plugin.dens.checks import check_denoising_batch, check_denoising_tasks
 from eqv2_plugin.dens.config import DenoisingConfig
 from eqv2_plugin.dens.corruption import Corruption, draw_corruption
-from eqv2_plugin.dens.losses import DenoisingLoss
 from eqv2_plugin.dens.monitor import DenoisingMonitor
 from eqv2_plugin.heads.conservative import ConservativeHead
 from eqv2_plugin.training.seeding import step_seed
@@ -41,7 +41,7 @@ class EquiformerV2DeNSUnit(MLIPTrainEvalUnit):
 
     def __init__(self, denoising: Mapping[str, Any], **kwargs: Any) -> None:
         self.denoising = DenoisingConfig.from_options(dict(denoising))
-        check_denoising_tasks(kwargs["tasks"], kwargs["model"])
+        check_denoising_tasks(kwargs["tasks"], kwargs["model"], self.denoising)
         super().__init__(**kwargs)
         self.tasks_by_name = {task.name: task for task in self.tasks}
         self.monitor = DenoisingMonitor()
@@ -66,21 +66,20 @@ class EquiformerV2DeNSUnit(MLIPTrainEvalUnit):
         Raises:
             ValueError: labels are missing or not finite.
         """
-        check_denoising_batch(data, self.denoising)
+        check_denoising_batch(data)
         # "1" keeps these numbers apart from the dropout's, seeded from the same key.
         seed = step_seed(self.job_config.seed + 1, distutils.get_rank(), step)
         generator = torch.Generator().manual_seed(seed)
-        flag = self.denoising.exclude_flag
-        excluded = torch.zeros(len(data.natoms), dtype=torch.bool, device=data.pos.device)
-        if flag is not None:
-            excluded = data[flag].view(-1).to(excluded.device) != 0
+        # fairchem calls the data set of a structure "name.split".
+        splits = [name.partition(".")[2] for name in data.dataset_name]
+        excluded = [split in self.denoising.exclude_splits for split in splits]
         return draw_corruption(
             self.denoising,
             data.batch,
             len(data.natoms),
             data.fixed == 0,
             data.forces,
-            excluded,
+            torch.tensor(excluded, device=data.pos.device),
             generator,
         )
 
@@ -97,44 +96,3 @@ class EquiformerV2DeNSUnit(MLIPTrainEvalUnit):
             nested = outputs if isinstance(head, ConservativeHead) else {name: outputs}
             for task, values in nested.items():
                 self._predictions[task] = {key: value.detach() for key, value in values.items()}
-
-
-def check_denoising_tasks(tasks: Any, model: torch.nn.Module) -> None:
-    """Raise a ValueError where the recipe cannot train DeNS."""
-    by_name = {task.name: task for task in tasks}
-    for name in ("energy", "forces", NOISE_TARGET):
-        if name not in by_name:
-            raise ValueError(
-                f"DeNS needs the tasks energy, forces and {NOISE_TARGET}; {name!r} is missing "
-                f"(tasks: {sorted(by_name)})"
-            )
-        if not isinstance(by_name[name].loss_fn, DenoisingLoss):
-            raise ValueError(
-                f"with DeNS the loss of task {name!r} must be eqv2_plugin.dens.losses.DenoisingLoss"
-            )
-    if NOISE_TARGET not in model.output_heads:
-        raise ValueError(
-            f"DeNS needs a head {NOISE_TARGET!r} (eqv2_plugin.heads.forces.NoiseHead); "
-            f"heads: {sorted(model.output_heads)}"
-        )
-    if getattr(model.backbone, "force_embedding", None) is None:
-        raise ValueError("DeNS needs force_encoding=true on the backbone")
-
-
-def check_denoising_batch(data: AtomicData, config: DenoisingConfig) -> None:
-    """Raise a ValueError where a batch lacks what DeNS needs."""
-    for field in ("forces", "energy", "fixed", config.exclude_flag):
-        if field is not None and field not in data:
-            raise ValueError(f"the training data has no {field!r}, which DeNS needs")
-    known = torch.isfinite(data.energy).view(-1)
-    if not bool(known.all()):
-        name = data.sid[int((~known).nonzero()[0])]
-        raise ValueError(f"the energy of structure {name!r} is not finite: mend or remove it")
-    finite = torch.isfinite(data.forces).all(dim=1)
-    if not bool(finite.all()):
-        atom = int((~finite).nonzero()[0])
-        name = data.sid[int(data.batch[atom])]
-        raise ValueError(
-            f"the force on atom {atom} of the batch (structure {name!r}) is not finite, and DeNS "
-            "would encode it: mend or remove this structure"
-        )

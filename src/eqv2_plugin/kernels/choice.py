@@ -10,7 +10,7 @@ from typing import Literal
 
 import torch
 
-# Below this many numbers in the edge features, starting a kernel (and compiling it once for this
+# Below this many numbers in the node features, starting a kernel (and compiling it once for this
 # number of channels) costs more than it gains on a CPU. On a GPU one launch replaces many.
 _SMALL = 2**15
 _TRITON_DTYPES = (torch.float32, torch.bfloat16)
@@ -61,18 +61,40 @@ def can_compile(*tensors: torch.Tensor) -> bool:
         tensors: features whose last dimension is the channels, on one device; on a CPU the first
             one's size decides.
     """
-    if not _enabled or torch.compiler.is_compiling():
+    if torch.compiler.is_compiling():
         return False
-    compiler = compiler_of(tensors[0].device)
+    device = tensors[0].device
+    compiler = compiler_of(device)
+    if compiler is None:
+        return False
+    name = "CPU" if compiler == "numba" else "GPU"
+    if not _enabled:
+        return decline(name, "switched off")
     if compiler == "triton":
-        return all(t.dtype in _TRITON_DTYPES for t in tensors) and triton_works(tensors[0].device)
-    return (
-        compiler == "numba"
-        and tensors[0].numel() >= _SMALL
-        and all(t.dtype == torch.float32 and t.shape[-1] % 16 == 0 for t in tensors)
-        and not torch.is_autocast_enabled("cpu")
-        and numba_works()
-    )
+        if not all(t.dtype in _TRITON_DTYPES for t in tensors):
+            return decline(name, "neither float32 nor bfloat16")
+        return triton_works(device)
+    if tensors[0].numel() < _SMALL:
+        return decline(name, "a small system")
+    if torch.is_autocast_enabled("cpu") or any(t.dtype != torch.float32 for t in tensors):
+        return decline(name, "not float32")
+    if any(t.shape[-1] % 16 for t in tensors):
+        return decline(name, "channels that are no multiple of 16")
+    return numba_works()
+
+
+@cache
+def decline(device: str, reason: str) -> Literal[False]:
+    """Say once why kernels do not run on a device, "CPU" or "GPU"."""
+    _log(logging.INFO, device, f"torch operators ({reason})")
+    return False
+
+
+# torch.compile asks when it traces, and must not trace the probe.
+@torch.compiler.assume_constant_result
+def cpu_kernels_available() -> bool:
+    """Whether kernels run on a CPU where tensors fit: not switched off, and Numba works."""
+    return _enabled and numba_works()
 
 
 @cache
@@ -80,9 +102,9 @@ def numba_works() -> bool:
     """Whether Numba (which fairchem-core brings) compiles here; logged once."""
 
     def probe() -> bool:
-        from numba import njit
+        from eqv2_plugin.kernels.compilation import compile_kernel
 
-        return njit(lambda x: x + 1)(1) == 2
+        return compile_kernel(lambda x: x + 1, "probe")(1) == 2
 
     return _works(probe, "Numba", "CPU")
 
@@ -106,5 +128,9 @@ def _works(probe: Callable[[], bool], compiler: str, device: str) -> bool:
     except Exception as error:  # whatever keeps a compiler from working, torch can do the job
         works, reason = False, f" ({compiler} fails: {error})"
     name = f"compiled by {compiler}" if works else f"torch operators{reason}"
-    logging.getLogger(__name__).info("attention kernels on the %s: %s", device, name)
+    _log(logging.INFO if works else logging.WARNING, device, name)
     return works
+
+
+def _log(level: int, device: str, what: str) -> None:
+    logging.getLogger(__name__).log(level, "attention kernels on the %s: %s", device, what)

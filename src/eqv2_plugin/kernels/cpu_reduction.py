@@ -6,9 +6,8 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-from numba import njit
 
-from eqv2_plugin.kernels.cpu_rotation import OPTIONS
+from eqv2_plugin.kernels.compilation import compile_kernel
 
 
 @cache
@@ -16,7 +15,6 @@ def forward_kernel(heads: int, per_head: int) -> Any:
     """Kernel of `eqv2_plugin.kernels.reduction.weigh_rotate_sum`, targets ``begin`` to ``end``."""
     channels = heads * per_head
 
-    @njit(**OPTIONS)
     def kernel(
         begin, end, values, attention, wigner, offsets, row, degree, first, scale, scratch, out
     ):
@@ -36,7 +34,7 @@ def forward_kernel(heads: int, per_head: int) -> Any:
                         for c in range(channels):
                             summed[c] += d * scratch[c]
 
-    return kernel
+    return compile_kernel(kernel, "reduction_forward", heads, per_head)
 
 
 @cache
@@ -44,7 +42,6 @@ def backward_kernel(heads: int, per_head: int) -> Any:
     """Gradients by values and attention, both set."""
     channels = heads * per_head
 
-    @njit(**OPTIONS)
     def kernel(
         begin, end, values, attention, wigner, offsets, row, degree, first, scale,
         gradient, scratch, of_values, of_attention,
@@ -73,4 +70,4 @@ def backward_kernel(heads: int, per_head: int) -> Any:
                             of_part[c] = a * turned[c]
                         of_attention[edge, h] += total
 
-    return kernel
+    return compile_kernel(kernel, "reduction_backward", heads, per_head)

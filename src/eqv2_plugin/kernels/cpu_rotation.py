@@ -10,16 +10,13 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
-from numba import njit
-
-OPTIONS: dict[str, Any] = {"fastmath": True, "error_model": "numpy", "nogil": True, "cache": True}
+from eqv2_plugin.kernels.compilation import compile_kernel
 
 
 @cache
 def forward_kernel(channels: int) -> Any:
     """Kernel of `eqv2_plugin.kernels.rotation.rotate_and_scale`."""
 
-    @njit(**OPTIONS)
     def kernel(begin, end, nodes, source, target, wigner, radial, row, degree, first, block, out):
         for edge in range(begin, end):
             for side in range(2):
@@ -40,14 +37,13 @@ def forward_kernel(channels: int) -> Any:
                     for c in range(channels):
                         turned[c] *= weights[c]
 
-    return kernel
+    return compile_kernel(kernel, "rotation_forward", channels)
 
 
 @cache
 def backward_kernel(channels: int) -> Any:
     """Gradients by nodes (added to) and radial weights (set)."""
 
-    @njit(**OPTIONS)
     def kernel(
         begin, end, nodes, source, target, wigner, radial, row, degree, first, block,
         gradient, scratch, of_nodes, of_radial,
@@ -79,4 +75,4 @@ def backward_kernel(channels: int) -> Any:
                         for c in range(channels):
                             x[c] += d * scaled[c]
 
-    return kernel
+    return compile_kernel(kernel, "rotation_backward", channels)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from eqv2_plugin.kernels.cpu_rotation import OPTIONS
+from eqv2_plugin.kernels.compilation import OPTIONS, compile_kernel
 
 # 2^r on [-1/2, 1/2] to 1e-8 (Taylor series of exp(r ln 2)).
 _C1, _C2, _C3, _C4, _C5, _C6 = (
@@ -47,7 +47,6 @@ def forward_kernel(rows: int, channels: int, latitudes: int, longitudes: int, mm
     """
     orders, half = 2 * mmax + 1, longitudes // 2
 
-    @njit(**OPTIONS)
     def kernel(begin, end, features, to_lat, from_lat, longitude, order, first, out):
         sums = np.empty((orders, channels), np.float32)
         back = np.empty((orders, channels), np.float32)
@@ -94,7 +93,7 @@ def forward_kernel(rows: int, channels: int, latitudes: int, longitudes: int, mm
                     for c in range(channels):
                         out[n, i - first, c] += q * back[w, c]
 
-    return kernel
+    return compile_kernel(kernel, "sphere_forward", rows, channels, latitudes, longitudes, mmax)
 
 
 @cache
@@ -102,7 +101,6 @@ def backward_kernel(rows: int, channels: int, latitudes: int, longitudes: int, m
     """``to_grid^T @ (silu'(to_grid @ x) * (from_grid[first:]^T @ gradient))``."""
     orders, half = 2 * mmax + 1, longitudes // 2
 
-    @njit(**OPTIONS)
     def kernel(begin, end, features, gradient, to_lat, from_lat, longitude, order, first, out):
         sums = np.empty((orders, channels), np.float32)
         through = np.empty((orders, channels), np.float32)
@@ -163,4 +161,4 @@ def backward_kernel(rows: int, channels: int, latitudes: int, longitudes: int, m
                     for c in range(channels):
                         out[n, i, c] += p * back[w, c]
 
-    return kernel
+    return compile_kernel(kernel, "sphere_backward", rows, channels, latitudes, longitudes, mmax)

@@ -70,7 +70,9 @@ class _WeighRotateSum(torch.autograd.Function):
         values, attention, wigner, offsets = ctx.saved_tensors
         channels, heads = values.shape[2], attention.shape[1]
         arrays = _arrays(values, attention, wigner, offsets, ctx.layout)
-        of_values, of_attention = torch.empty_like(values), torch.empty_like(attention)
+        of_values = torch.empty_like(values)
+        # A sum over all rows and channels: in float32 it would round more than a product does.
+        of_attention = torch.empty_like(attention, dtype=torch.float64)
         kernel, given = backward_kernel(heads, channels // heads), gradient.contiguous().numpy()
         filled = of_values.numpy(), of_attention.numpy()
 
@@ -78,7 +80,7 @@ class _WeighRotateSum(torch.autograd.Function):
             kernel(begin, end, *arrays, given, values.new_empty(channels).numpy(), *filled)
 
         in_parts(part, len(offsets) - 1, _TARGETS)
-        return of_values, of_attention, None, None, None
+        return of_values, of_attention.to(attention.dtype), None, None, None
 
 
 def _arrays(values, attention, wigner, offsets, layout):

@@ -37,7 +37,8 @@ def linear(
     if torch.compiler.is_compiling() or not _fits(features, weight):
         return nn.functional.linear(features, weight, bias)
     rows = features.reshape(-1, features.shape[-1])
-    if torch.is_grad_enabled() and (features.requires_grad or weight.requires_grad):
+    given = (features, weight) if bias is None else (features, weight, bias)
+    if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in given):
         out = _Product.apply(rows, weight)
         out = out if bias is None else out + bias
     else:
@@ -97,7 +98,10 @@ def onednn_linear() -> _Operator | None:
         raw = torch.ops.mkldnn._linear_pointwise
         with torch.no_grad():
             generator = torch.Generator().manual_seed(0)
-            left, right = (torch.randn(n, 96, generator=generator) for n in (64, 128))
+            left, right = (
+                torch.randn(n, 96, generator=generator, dtype=torch.float32, device="cpu")
+                for n in (64, 128)
+            )
             found = raw(left, right, right[:, 0].contiguous(), "none", [], "")
             wanted = nn.functional.linear(left, right, right[:, 0])
             correct = torch.allclose(found, wanted, rtol=1e-4, atol=1e-4)

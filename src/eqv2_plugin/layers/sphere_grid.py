@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from eqv2_plugin.kernels.choice import can_compile
+from eqv2_plugin.kernels.choice import can_compile, decline
 from eqv2_plugin.kernels.sphere import factorise, sampled_silu
 from eqv2_plugin.layers.constants import ExactConstants
 from eqv2_plugin.layers.linear import linear, product
@@ -54,7 +54,9 @@ class SphereGrid(ExactConstants):
             first_row: rows before it are left out.
             compiled: use the compiled kernel if it fits; its result differentiates once only.
         """
-        if compiled and self.factors is not None and can_compile(features):
+        if compiled and self.factors is None:
+            decline(features.device.type.upper(), "S2 grid: an odd number of longitudes")
+        elif compiled and can_compile(features):
             return sampled_silu(features, self.factors, first_row)
         from_grid = self.from_grid_matrix[first_row:]
         if features.device.type != "cpu" or torch.compiler.is_compiling():

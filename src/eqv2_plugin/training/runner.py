@@ -12,6 +12,8 @@ from fairchem.core.components.train.train_runner import (
 )
 from omegaconf import OmegaConf
 
+from eqv2_plugin.dens.checks import check_denoising_data
+from eqv2_plugin.dens.unit import EquiformerV2DeNSUnit
 from eqv2_plugin.training.checks import check_labels, check_tasks_match_heads
 
 RESUME_CONFIG = "resume.yaml"
@@ -32,6 +34,8 @@ class EquiformerV2TrainRunner(TrainEvalRunner):
         check_tasks_match_heads(model, unit.tasks)
         check_labels(self.train_dataloader.dataset, unit.tasks)
         check_labels(self.eval_dataloader.dataset, unit.tasks)
+        if isinstance(unit, EquiformerV2DeNSUnit):
+            check_denoising_data(self.train_dataloader.dataset, unit.denoising)
 
     def load_state(self, checkpoint_location: str | None) -> None:
         """Resume from ``checkpoint_location``, or from the run folder's last checkpoint."""

@@ -15,12 +15,14 @@ from fairchem.core.datasets.samplers.max_atom_distributed_sampler import (
     MaxAtomDistributedBatchSampler,
 )
 from fairchem.core.units.mlip_unit.mlip_unit import mt_collater_adapter
-from lmdb_inputs import EMBEDDED, READER, pyg2, splits, write_frames, write_lmdb
+from lmdb_inputs import EMBEDDED, READER, attributes, pyg2, splits, write_frames, write_lmdb
 from torch.utils.data import DataLoader
 
 from eqv2_plugin.data.lmdb import LmdbDataset, OC22LmdbDataset
 from eqv2_plugin.data.sample import load_sample, sample_directory
 from eqv2_plugin.data.sampler import StructureBatchSampler
+from eqv2_plugin.dens.checks import check_denoising_data
+from eqv2_plugin.dens.config import DenoisingConfig
 from eqv2_plugin.training.checks import check_labels
 
 CONFIGS = Path(__file__).parents[3] / "configs"
@@ -153,3 +155,13 @@ def test_recipes_read_lmdb_data(config, overrides, reader, tmp_path):
         data = hydra.utils.instantiate(loader.dataset)
         assert [type(subset.dataset) for subset in data.datasets] == [reader] * count
         check_labels(data, tasks)
+
+
+def test_denoising_refuses_records_that_do_not_say_what_is_fixed(tmp_path):
+    write_frames(tmp_path / "said" / "data.lmdb", 3)
+    records = [pyg2(attributes(i, fixed=None)) for i in range(3)]
+    write_lmdb(tmp_path / "unsaid" / "data.lmdb", records)
+    dens = DenoisingConfig(probability=0.5, corruption_ratio=0.5, sigma=0.1, coefficient=10)
+    check_denoising_data(splits(tmp_path, train="said"), dens)
+    with pytest.raises(ValueError, match=r"records of oc20\.unsure have no 'fixed'"):
+        check_denoising_data(splits(tmp_path, train="said", unsure="unsaid"), dens)

@@ -28,6 +28,7 @@ class Record:
         pbc: [3] bool; True where the record has none, as in all of OC20 and OC22.
         tags: [n] int64; zeros where the record has none, as in ASE.
         fixed: [n] int64, 1 for fixed atoms; zeros where the record has none.
+        has_fixed: whether the record has it.
         sid, fid: system and frame, if stored ("random1234567" of the download is 1234567).
         energies: those of ``ENERGIES`` that are stored, eV.
         vectors: those of ``VECTORS`` that are stored, [n, 3], eV/Å or Å.
@@ -40,6 +41,7 @@ class Record:
     pbc: np.ndarray
     tags: np.ndarray
     fixed: np.ndarray
+    has_fixed: bool
     sid: str | None
     fid: int | None
     energies: dict[str, float]
@@ -80,6 +82,7 @@ def read_record(pickled: bytes) -> Record:
         pbc=_array(stored, "pbc", (3,)).astype(bool) if "pbc" in stored else np.ones(3, bool),
         tags=_per_atom(stored, "tags", n),
         fixed=_per_atom(stored, "fixed", n),
+        has_fixed="fixed" in stored,
         sid=_sid(stored),
         fid=int(_number(stored, "fid")) if "fid" in stored else None,
         energies={name: float(_number(stored, name)) for name in ENERGIES if name in stored},

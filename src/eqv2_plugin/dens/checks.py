@@ -1,0 +1,102 @@
+"""What DeNS needs, checked before the first step, and labels of every batch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from fairchem.core.datasets.atomic_data import AtomicData
+from fairchem.core.datasets.mt_concat_dataset import ConcatDataset
+from fairchem.core.units.mlip_unit.mlip_unit import Task
+
+from eqv2_plugin.data.lmdb import LmdbDataset
+from eqv2_plugin.dens.batch import NOISE_TARGET
+from eqv2_plugin.dens.config import DenoisingConfig
+from eqv2_plugin.dens.losses import DenoisingLoss
+
+# Frames per split that are read before the first step; batches are checked as they come.
+_FRAMES_READ = 1000
+
+
+def check_denoising_tasks(
+    tasks: Sequence[Task], model: torch.nn.Module, config: DenoisingConfig
+) -> None:
+    """Raise a ValueError where the recipe cannot train DeNS."""
+    by_name = {task.name: task for task in tasks}
+    for name in ("energy", "forces", NOISE_TARGET):
+        if name not in by_name:
+            raise ValueError(
+                f"DeNS needs the tasks energy, forces and {NOISE_TARGET}; {name!r} is missing "
+                f"(tasks: {sorted(by_name)})"
+            )
+        if not isinstance(by_name[name].loss_fn, DenoisingLoss):
+            raise ValueError(
+                f"with DeNS the loss of task {name!r} must be eqv2_plugin.dens.losses.DenoisingLoss"
+            )
+    if NOISE_TARGET not in model.output_heads:
+        raise ValueError(
+            f"DeNS needs a head {NOISE_TARGET!r} (eqv2_plugin.heads.forces.NoiseHead); "
+            f"heads: {sorted(model.output_heads)}"
+        )
+    if getattr(model.backbone, "force_embedding", None) is None:
+        raise ValueError("DeNS needs force_encoding=true on the backbone")
+    if config.sigma_low is not None and model.backbone.force_embedding.sigma_linear is None:
+        raise ValueError(
+            "with sigma_low each structure has a sigma of its own, which the model must be told: "
+            "set model.backbone.sigma_encoding=true"
+        )
+
+
+def check_denoising_data(datasets: ConcatDataset, config: DenoisingConfig) -> None:
+    """What can be known of the training data before the first step.
+
+    Of each split up to 1000 frames, evenly spaced, are read.
+
+    Raises:
+        ValueError: an excluded split that does not exist, LMDB records that do not say which
+            atoms are fixed, a missing label, or one that is not finite.
+    """
+    splits = [name.partition(".")[2] for name in datasets.dataset_names]
+    if unknown := sorted(set(config.exclude_splits) - set(splits)):
+        raise ValueError(
+            f"exclude_splits names {unknown}, but the splits of the training data are {splits}"
+        )
+    for name, dataset in zip(datasets.dataset_names, datasets.datasets, strict=True):
+        reader = dataset.dataset
+        if isinstance(reader, LmdbDataset) and not reader.record(0).has_fixed:
+            raise ValueError(
+                f"the records of {name} have no 'fixed', and DeNS corrupts free atoms only: write "
+                "it (1 for fixed atoms, else 0) where the data was made; zeros if no atom is fixed"
+            )
+        count = min(len(dataset), _FRAMES_READ)
+        for index in np.linspace(0, len(dataset) - 1, count).astype(int):
+            # fairchem shuffles the rows of a split.
+            row = int(dataset.indices[index])
+            check_denoising_batch(dataset[int(index)], f"row {row} of {name}")
+
+
+def check_denoising_batch(data: AtomicData, source: str = "the batch") -> None:
+    """Raise a ValueError where labels are missing or not finite.
+
+    Args:
+        data: structures with labels.
+        source: what they are, in the message.
+    """
+    for field in ("forces", "energy", "fixed"):
+        if field not in data:
+            raise ValueError(f"the training data has no {field!r}, which DeNS needs")
+    known = torch.isfinite(data.energy).view(-1)
+    if not bool(known.all()):
+        structure = int((~known).nonzero()[0])
+        what = f"the energy of structure {structure}"
+    else:
+        finite = torch.isfinite(data.forces).all(dim=1)
+        if bool(finite.all()):
+            return
+        atom = int((~finite).nonzero()[0])
+        structure = int(data.batch[atom])
+        what = f"the force on atom {atom}"
+    sid = data.sid[structure]
+    named = f" (sid {sid!r})" if sid else ""
+    raise ValueError(f"{what} of {source}{named} is not finite: mend or remove this structure")

@@ -1,0 +1,74 @@
+"""The unit as fairchem builds it: what it refuses, and what it does in a step."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import hydra
+import pytest
+import torch
+from dens_inputs import labelled_batch
+from fairchem.core._cli import get_hydra_config_from_yaml
+from fairchem.core.common import distutils
+from fairchem.core.units.mlip_unit.mlip_unit import MLIPTrainEvalUnit
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+
+
+@pytest.fixture(autouse=True)
+def process_group(tmp_path):
+    """Of one process, as fairchem's runner makes it."""
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{tmp_path}/meeting", rank=0, world_size=1
+    )
+    yield
+    distutils.cleanup()
+
+
+def built(*overrides: str, config: str = "eqv2_dens_oc20.yml", **changes):
+    """The recipe's unit; ``changes`` of its own options."""
+    recipe = get_hydra_config_from_yaml(str(CONFIGS / config), ["job.device_type=CPU", *overrides])
+    return hydra.utils.instantiate(recipe.runner.train_eval_unit, **changes)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["~model.heads.noise_forces"], "DeNS needs a head 'noise_forces'"),
+        (["model.backbone.force_encoding=false"], "DeNS needs force_encoding=true"),
+        (["denoising.probability=1.5"], r"probability must lie in \[0, 1\], got 1.5"),
+        (["denoising.corruption_ratio=-0.1"], r"corruption_ratio must lie in \[0, 1\], got -0.1"),
+        (["denoising.sigma=0"], "sigma must be positive"),
+        (["denoising.sigma_low=0.01"], "sigma_encoding=true"),
+    ],
+)
+def test_a_recipe_that_cannot_train_dens_is_refused(overrides, message):
+    with pytest.raises(Exception, match=message):
+        built(*overrides)
+
+
+def test_a_missing_noise_task_is_refused():
+    unit = get_hydra_config_from_yaml(str(CONFIGS / "eqv2_dens_oc20.yml"), [])
+    tasks = unit.runner.train_eval_unit.tasks[:2]
+    with pytest.raises(Exception, match="'noise_forces' is missing"):
+        built(tasks=tasks)
+
+
+def test_lambda_decays_over_the_steps_of_a_training(monkeypatch):
+    unit = built("denoising.coefficient_decay=linear", "denoising.coefficient=8")
+    seen = []
+    noise = next(task for task in unit.tasks if task.name == "noise_forces")
+
+    def step(self, state, data):
+        seen.append((noise.loss_fn.coefficient, bool(data.encoded_forces.any())))
+
+    monkeypatch.setattr(MLIPTrainEvalUnit, "train_step", step)
+    monkeypatch.setattr(unit.monitor, "update", lambda *arguments: None)
+    train = SimpleNamespace(max_steps=4, max_epochs=None)
+    data = labelled_batch([4] * 20, dtype=torch.float32)
+    for _ in range(4):
+        unit.train_step(SimpleNamespace(train_state=train), data)
+        unit.train_progress.increment_step()
+    assert seen == [(8.0, True), (6.0, True), (4.0, True), (2.0, True)]
+    assert "encoded_forces" not in data

@@ -1,0 +1,39 @@
+"""How CPU kernels are compiled and kept."""
+
+from __future__ import annotations
+
+import numba
+import torch
+from helpers import batch_of, flatten, slab, tiny_model
+
+from eqv2_plugin.kernels import choice, compilation, cpu_reduction, cpu_rotation, cpu_sphere
+
+
+def test_each_set_of_constants_has_a_cache_of_its_own():
+    kernels = [
+        cpu_rotation.forward_kernel(16), cpu_rotation.forward_kernel(32),
+        cpu_rotation.backward_kernel(16), cpu_reduction.forward_kernel(2, 16),
+        cpu_reduction.forward_kernel(4, 8), cpu_sphere.forward_kernel(9, 16, 4, 6, 1),
+        cpu_sphere.forward_kernel(9, 32, 4, 6, 1), cpu_sphere.backward_kernel(9, 16, 4, 6, 1),
+    ]  # fmt: skip
+    names = {kernel._cache._impl.filename_base for kernel in kernels}
+    assert len(names) == len(kernels)
+
+
+def test_a_kernel_is_compiled_for_one_set_of_types(monkeypatch):
+    monkeypatch.setattr(choice, "_SMALL", 0)
+    model = tiny_model(sphere_channels=16).float()
+    for batch in (
+        batch_of(slab(), dtype=torch.float32),
+        batch_of(slab(), slab(), dtype=torch.float32),
+    ):
+        flatten(model(batch))
+    assert len(cpu_rotation.forward_kernel(16).signatures) == 1
+
+
+def test_without_a_folder_for_the_cache_kernels_are_compiled_all_the_same(monkeypatch, caplog):
+    monkeypatch.setattr(numba.core.caching.CacheImpl, "_locator_classes", [])
+    compilation._say_once.cache_clear()
+    double = compilation.compile_kernel(lambda x: 2 * x, "double")
+    assert double(21) == 42
+    assert "set NUMBA_CACHE_DIR" in caplog.text
