@@ -7,8 +7,8 @@ The reference gets an environment of its own (--reference-env, made once in 5 to
 compiles torch-scatter), with the same torch. Each side runs in a process of its own; their calls
 alternate, so that whatever else the machine does hits both. "As shipped", the reference records
 gradients within ``no_grad``; "frozen" has its parameters frozen, which keeps it from that.
-Before times are taken, outputs are compared. Rows are kept in --out: an interrupted table goes on
-where it stopped, and a new one wants another folder.
+Before times are taken, energies and forces are compared. Rows are kept in --out: an interrupted
+table goes on where it stopped, and a new one wants another folder.
 """
 
 from __future__ import annotations

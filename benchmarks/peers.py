@@ -22,17 +22,17 @@ from compare.process import Worker, worker_script
 from compare.report import processor
 
 
-def escnmd(layers: int, lmax: int, conservative: bool) -> tuple[str, dict]:
+def escnmd(layers: int, lmax: int, conservative: bool, ff_type: str) -> tuple[str, dict]:
     config = {"layers": layers, "lmax": lmax, "mmax": 2, "conservative": conservative}
-    return "escnmd", config
+    return "escnmd", {**config, "ff_type": ff_type}
 
 
 PEERS = {
     "EquiformerV2 31M, direct": ("plugin", MODELS["31M"]),
     "EquiformerV2 83M, direct": ("plugin", MODELS["83M"]),
-    "eSCN-MD K4 L2, direct": escnmd(4, 2, False),
-    "eSCN-MD K4 L2, conservative": escnmd(4, 2, True),
-    "eSCN-MD K10 L4, direct": escnmd(10, 4, False),
+    "eSCN-MD K4 L2, direct": escnmd(4, 2, False, "spectral"),
+    "eSCN-MD K4 L2, conservative": escnmd(4, 2, True, "spectral"),
+    "eSCN-MD K10 L4, direct": escnmd(10, 4, False, "grid"),
     "MACE 128x0e+128x1o, conservative": ("mace", {"elements": [6, 8, 29]}),
 }
 

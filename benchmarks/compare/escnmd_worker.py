@@ -41,6 +41,7 @@ class ESCNMD(Implementation):
             otf_graph=True,
             direct_forces=not conservative,
             use_dataset_embedding=False,
+            ff_type=config["ff_type"],
         )
         if conservative:
             heads = {"efs": MLP_EFS_Head(backbone, wrap_property=False)}

@@ -28,9 +28,10 @@ class Row:
         case: the row.
         seconds: {implementation: clock times}; "reference", "frozen reference", "plugin", and for
             training "recomputing plugin".
-        peak: {implementation: MB of the first call above what model and structures take}.
-        difference: largest difference of forces over the largest force, against the reference's
-            own spread between two calls.
+        peak: {implementation: MB above what model and structures take}, of the first call in
+            inference, of all steps in training (AdamW's moments come after the first).
+        difference: largest difference of forces (and of energies) over the largest one, against
+            the reference's own spread between two calls.
         floor: seconds that the matrix products alone would take.
         rate: operations per second of a large product, from which the floor follows.
         note: why a part is missing.
@@ -103,10 +104,10 @@ def measure(
                 file = str(scratch / "structures.npz")
                 answer = workers[name].ask("structures", file=file, device=device)
                 base[name] = answer["memory"]
-            _time(row, workers, base, repeats, precision, left_out)
-            if case.work == "inference" and "frozen reference" not in left_out:
+            if "frozen reference" not in left_out:
                 _compare(row, workers, scratch)
-            arithmetic = workers["plugin"].ask("arithmetic")
+            _time(row, workers, base, repeats, precision, left_out)
+            arithmetic = workers["plugin"].ask("arithmetic", precision=precision)
             row.rate = arithmetic["flop_per_second"]
             row.floor = arithmetic["flop"] / row.rate
             if case.work == "training":
@@ -126,12 +127,18 @@ def _compare(row: Row, workers: dict[str, Worker], scratch: Path) -> None:
     for index, name in enumerate(("reference", "reference", "plugin")):
         path = str(scratch / f"outputs{index}.npz")
         workers[name].ask("inference", frozen=True, precision="fp32", outputs=path)
-        found.append(np.load(path)["forces"])
-    largest = np.abs(found[0]).max()
-    row.difference = tuple(float(np.abs(found[0] - f).max() / largest) for f in found[:0:-1])
+        found.append(dict(np.load(path)))
+    row.difference = tuple(
+        max(_relative(found[0][name], other[name]) for name in ("forces", "energy"))
+        for other in found[:0:-1]
+    )
     own, spread = row.difference
     if own > 10 * spread + 1e-5:
         raise WorkerError(f"outputs differ by {own:.1e}, the reference's own by {spread:.1e}")
+
+
+def _relative(one: np.ndarray, other: np.ndarray) -> float:
+    return float(np.abs(one - other).max() / np.abs(one).max())
 
 
 def _time(
@@ -154,8 +161,9 @@ def _time(
     for repeat in range(repeats + 1):
         for name, (worker, request) in calls.items():
             answer = worker.ask(precision=precision, **request)
-            if repeat == 0:
-                # The first calls warm everything up; an allocator may keep what they used.
-                row.peak[name] = answer["memory_peak"] - base[name.removeprefix("frozen ")]
-            else:
+            if repeat == 0 or row.case.work == "training":
+                # In inference only the first, for an allocator may keep what it used.
+                peak = answer["memory_peak"] - base[name.removeprefix("frozen ")]
+                row.peak[name] = max(peak, row.peak.get(name, 0.0))
+            if repeat > 0:  # the first calls warm everything up
                 row.seconds.setdefault(name, []).append(answer["wall"])

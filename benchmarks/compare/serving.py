@@ -33,7 +33,7 @@ class Implementation(ABC):
     def forward(self) -> dict[str, torch.Tensor]:
         """Energies [B] and forces [N, 3] of the batch, as the network returns them."""
 
-    def arithmetic(self) -> dict[str, float]:
+    def arithmetic(self, precision: str) -> dict[str, float]:
         """``flop`` of a forward pass and ``flop_per_second`` of large products."""
         raise NotImplementedError
 
@@ -96,7 +96,7 @@ def _answer(implementation: Implementation, request: dict[str, Any]) -> dict[str
         implementation.set_structures(arrays, request["device"])
         return {"memory": _memory(implementation.device)}
     if work == "arithmetic":
-        return implementation.arithmetic()
+        return implementation.arithmetic(request["precision"])
     bfloat16 = request["precision"] == "bf16"
     _reset_peak(implementation.device)
     wall, processor = time.perf_counter(), time.process_time()
