@@ -4,9 +4,9 @@
 
 Both models have the OC20-2M base setting (Table 7); steps of the two alternate in one run, on
 the same batch of the embedded sample's frames. A step is forward, loss, backward and AdamW; with
-DeNS it begins with drawing and applying the corruption. Printed are medians, spreads and the
-ratio (the DeNS paper: 1501 / 1398 GPU-hours = 1.074). Times are of the processor, not of the
-clock, so that other work on the machine counts less.
+DeNS also checking the labels, drawing and applying the corruption, and the figures of the report.
+Printed are medians, spreads and the ratio (the DeNS paper: 1501 / 1398 GPU-hours = 1.074). Times
+are of the processor, not of the clock, so that other work on the machine counts less.
 """
 
 from __future__ import annotations
@@ -24,8 +24,10 @@ from fairchem.core.units.mlip_unit.mlip_unit import compute_loss
 
 from eqv2_plugin.data.sample import load_sample
 from eqv2_plugin.dens.batch import NOISE_TARGET, corrupt_batch
+from eqv2_plugin.dens.checks import check_denoising_batch
 from eqv2_plugin.dens.config import DenoisingConfig
 from eqv2_plugin.dens.corruption import draw_corruption
+from eqv2_plugin.dens.monitor import DenoisingMonitor
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 
@@ -44,10 +46,13 @@ class Step:
         trained = [p for p in self.model.parameters() if p.requires_grad]
         self.optimizer = torch.optim.AdamW(trained, lr=1e-6)
         self.generator = torch.Generator().manual_seed(0)
+        self.monitor = DenoisingMonitor()
 
     def __call__(self, batch: AtomicData) -> float:
         start = time.process_time()
+        original = batch
         if self.denoising is not None:
+            check_denoising_batch(batch)
             corruption = draw_corruption(
                 self.denoising,
                 batch.batch,
@@ -65,6 +70,9 @@ class Step:
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()
+        if self.denoising is not None:
+            tasks = {task.name: task for task in self.tasks}
+            self.monitor.update(outputs, original, corruption, tasks)
         return time.process_time() - start
 
 
