@@ -64,7 +64,7 @@ def main() -> None:
         if seed in experiment.seeds
         for arm in experiment.arms
     ]
-    # Of several experiments, some; the plan that they belong to may have trained them.
+    # Several experiments share one; where the default plan has trained it, it is not run again.
     baselines = {
         (experiment.baseline, seed): Run(
             replace(experiment, name=experiment.baseline), PLAIN, seed, out

@@ -20,6 +20,15 @@ def test_each_set_of_constants_has_a_cache_of_its_own():
     assert len(names) == len(kernels)
 
 
+def test_each_processor_has_a_cache_of_its_own(monkeypatch):
+    names = []
+    for processor in ("znver3", "znver4"):
+        monkeypatch.setattr(compilation, "get_host_cpu_name", lambda found=processor: found)
+        kernel = compilation.compile_kernel(lambda x: x, "same", 16)
+        names.append(kernel._cache._impl.filename_base)
+    assert names[0] != names[1]
+
+
 def test_a_kernel_is_compiled_for_one_set_of_types(monkeypatch):
     monkeypatch.setattr(choice, "_SMALL", 0)
     model = tiny_model(sphere_channels=16).float()

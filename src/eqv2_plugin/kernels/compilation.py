@@ -7,6 +7,7 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
+from llvmlite.binding import get_host_cpu_name
 from numba import njit
 
 OPTIONS: dict[str, Any] = {"fastmath": True, "error_model": "numpy", "nogil": True}
@@ -16,15 +17,15 @@ def compile_kernel(loops: Callable[..., Any], name: str, *constants: int) -> Any
     """Loops compiled at their first call; later processes read the result from disk.
 
     Numba keeps an index file per function name, which processes that compile at the same time
-    write without a lock: one could file its code under another's constants. A name that holds
-    the constants gives each its own index.
+    write without a lock: one could file its code under another's constants, or that for another
+    processor where a cluster shares the folder. A name that holds both gives each its own index.
 
     Args:
         loops: called with one set of types only.
         name: of the kernel.
         constants: values of the variables that the loops close over.
     """
-    loops.__qualname__ = "_".join([name, *map(str, constants)])
+    loops.__qualname__ = "_".join([name, *map(str, constants), get_host_cpu_name()])
     try:
         return njit(cache=True, **OPTIONS)(loops)
     except RuntimeError as error:  # no folder that may be written to
