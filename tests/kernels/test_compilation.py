@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import numba
 import torch
 from helpers import batch_of, flatten, slab, tiny_model
@@ -43,6 +45,8 @@ def test_a_kernel_is_compiled_for_one_set_of_types(monkeypatch):
 def test_without_a_folder_for_the_cache_kernels_are_compiled_all_the_same(monkeypatch, caplog):
     monkeypatch.setattr(numba.core.caching.CacheImpl, "_locator_classes", [])
     compilation._say_once.cache_clear()
-    double = compilation.compile_kernel(lambda x: 2 * x, "double")
+    # Other tests may have left logging quiet.
+    with caplog.at_level(logging.WARNING):
+        double = compilation.compile_kernel(lambda x: 2 * x, "double")
     assert double(21) == 42
     assert "set NUMBA_CACHE_DIR" in caplog.text
