@@ -7,7 +7,6 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import torch
-from ase.data import chemical_symbols
 from fairchem.core.common import gp_utils
 from fairchem.core.common.registry import registry
 from fairchem.core.models.base import BackboneInterface
@@ -28,6 +27,7 @@ from eqv2_plugin.layers.edges import EdgeBatch
 from eqv2_plugin.layers.force_embedding import ForceEmbedding
 from eqv2_plugin.layers.norms import make_norm
 from eqv2_plugin.layers.radial import AtomPairEmbedding, GaussianBasis, LearnableGaussianBasis
+from eqv2_plugin.naming import element_name
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -273,12 +273,13 @@ class EquiformerV2Backbone(nn.Module, BackboneInterface):
         Raises:
             ValueError: an element that the model does not know.
         """
-        unknown = {int(z) for z in atoms.numbers if not 1 <= z < self.config.max_num_elements}
+        most = self.config.max_num_elements - 1
+        unknown = {i: int(z) for i, z in enumerate(atoms.numbers) if not 1 <= z <= most}
         if unknown:
-            symbols = ", ".join(chemical_symbols[z] for z in sorted(unknown))
+            symbols = ", ".join(element_name(z) for z in sorted(set(unknown.values())))
             raise ValueError(
-                f"the model knows atomic numbers 1..{self.config.max_num_elements - 1}, "
-                f"but the structure contains {symbols}"
+                f"the model knows atomic numbers 1..{most}, but the structure contains {symbols} "
+                f"(first: atom {min(unknown)})"
             )
 
 

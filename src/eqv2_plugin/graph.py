@@ -17,6 +17,7 @@ from fairchem.core.graph.radius_graph_pbc import get_max_neighbors_mask
 
 from eqv2_plugin.config import BackboneConfig
 from eqv2_plugin.layers.edges import sort_by_target
+from eqv2_plugin.naming import atom_names, structure_name
 
 # fairchem's graph builders take nearer pairs for one and the same atom and drop them.
 _COINCIDENT = 1e-2
@@ -95,24 +96,24 @@ def check_structures(data: AtomicData, max_num_elements: int) -> None:
         number = int(numbers[atom])
         symbol = chemical_symbols[number] if 0 < number < len(chemical_symbols) else "?"
         raise ValueError(
-            f"atom {atom} of the batch has atomic number {number} ({symbol}), but the model knows "
+            f"{atom_names(data, atom)} has atomic number {number} ({symbol}), but the model knows "
             f"1..{max_num_elements - 1}: remove the structure, or train a model with a larger "
             "max_num_elements"
         )
     if position:
         atom = int(bad_position.nonzero()[0])
         raise ValueError(
-            f"the position of atom {atom} of the batch is not finite: {pos[atom].tolist()} "
-            f"(structure {_name(data, int(data.batch[atom]))}); mend or remove this structure"
+            f"the position of {atom_names(data, atom)} is not finite: {pos[atom].tolist()}; mend "
+            "or remove this structure"
         )
     if infinite_cell:
         raise ValueError(
-            f"the cell of structure {_name(data, int(bad_cell.nonzero()[0]))} is not finite"
+            f"the cell of {structure_name(data, int(bad_cell.nonzero()[0]))} is not finite"
         )
     if missing_cell:
         structure = int(no_cell.nonzero()[0])
         raise ValueError(
-            f"structure {_name(data, structure)} is periodic along {pbc[structure].tolist()}, but "
+            f"{structure_name(data, structure)} is periodic along {pbc[structure].tolist()}, but "
             f"its cell vectors {cell[structure].tolist()} are zero or parallel: set a cell, or "
             "pbc=False for a molecule"
         )
@@ -151,18 +152,11 @@ def check_no_coincident_atoms(data: AtomicData, fractional: torch.Tensor) -> Non
         close = (distance <= _COINCIDENT) & (batch[first] == batch[second])
         if bool(close.any()):
             at = int(close.nonzero()[0])
-            low, high = sorted((int(first[at]), int(second[at])))
+            pair = atom_names(data, int(first[at]), int(second[at]))
             raise ValueError(
-                f"atoms {low} and {high} of the batch (structure "
-                f"{_name(data, int(batch[low]))}) coincide: {float(distance[at]):.4f} Å apart. "
-                "An edge of no length has no direction; remove the duplicate atom"
+                f"{pair} coincide: {float(distance[at]):.4f} Å apart. An edge of no length has no "
+                "direction; remove the duplicate atom"
             )
-
-
-def _name(data: AtomicData, structure: int) -> str:
-    names = getattr(data, "sid", None)
-    known = names is not None and structure < len(names) and names[structure]
-    return f"{structure} ('{names[structure]}')" if known else str(structure)
 
 
 def _complete_cells(cell: torch.Tensor, pbc: torch.Tensor) -> torch.Tensor:

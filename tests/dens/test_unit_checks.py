@@ -82,14 +82,14 @@ def test_a_batch_without_labels_is_refused(field):
 def test_a_force_that_is_not_finite_names_its_structure(value):
     data = labelled_batch([2, 3])
     data.forces[3, 1] = value
-    with pytest.raises(ValueError, match=r"atom 3 of the batch \(sid 'frame 1'\)"):
+    with pytest.raises(ValueError, match=r"atom 1 of structure 1 \('frame 1'\) of the batch"):
         draw(data)
 
 
 def test_an_energy_that_is_not_finite_is_refused():
     data = labelled_batch([2, 3])
     data.energy[1] = torch.nan
-    with pytest.raises(ValueError, match=r"energy of structure 1 of the batch .*frame 1"):
+    with pytest.raises(ValueError, match=r"energy of structure 1 \('frame 1'\) of the batch"):
         draw(data)
 
 

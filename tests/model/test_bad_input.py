@@ -21,14 +21,16 @@ def model():
 def test_an_unknown_element_is_named(model, number, symbol):
     numbers = [6, 8, number]
     atoms = Atoms(numbers=numbers, positions=[[0, 0, 0], [0, 0, 1.2], [0, 1.5, 0]])
-    pattern = re.escape(f"atom {9 + 2} of the batch has atomic number {number} ({symbol})")
+    pattern = re.escape(f"atom 2 of structure 1 has atomic number {number} ({symbol})")
     with pytest.raises(ValueError, match=pattern):
         predict(model, molecule(), atoms)
 
 
 def test_the_calculator_check_names_unknown_elements_and_accepts_known_ones(model):
-    with pytest.raises(ValueError, match=r"knows atomic numbers 1\.\.83.* Po, U"):
-        model.backbone.validate_atoms_data(Atoms("UCuPo"), "oc20")
+    with pytest.raises(ValueError, match=r"knows atomic numbers 1\.\.83.* Po, U \(first: atom 1"):
+        model.backbone.validate_atoms_data(Atoms("CuUPo"), "oc20")
+    with pytest.raises(ValueError, match=r"contains 300 \(first: atom 1"):
+        model.backbone.validate_atoms_data(Atoms([29, 300]), "oc20")
     model.backbone.validate_atoms_data(Atoms("CuBiH"), "oc20")
 
 
@@ -36,7 +38,7 @@ def test_the_calculator_check_names_unknown_elements_and_accepts_known_ones(mode
 def test_a_position_that_is_not_finite_is_named(model, value):
     atoms = molecule()
     atoms.positions[4, 1] = value
-    with pytest.raises(ValueError, match=r"position of atom 14 of the batch is not finite"):
+    with pytest.raises(ValueError, match=r"position of atom 4 of structure 1 is not finite"):
         predict(model, slab(), atoms)
 
 
@@ -75,7 +77,7 @@ def test_a_structure_is_named_by_its_sid(model):
     data = batch_of(slab(), crystal())
     data.sid = ["first", "the-culprit"]
     data.pos[len(slab()), 0] = float("nan")
-    with pytest.raises(ValueError, match=r"structure 1 \('the-culprit'\)"):
+    with pytest.raises(ValueError, match=r"atom 0 of structure 1 \('the-culprit'\)"):
         model(data)
 
 
@@ -83,7 +85,7 @@ def test_a_structure_is_named_by_its_sid(model):
 def test_coincident_atoms_are_named(model, distance):
     atoms = molecule()
     atoms.positions[7] = atoms.positions[2] + [0, 0, distance]
-    with pytest.raises(ValueError, match=r"atoms 12 and 17 of the batch .*coincide"):
+    with pytest.raises(ValueError, match=r"atoms 2 and 7 of structure 1 coincide"):
         predict(model, slab(), atoms)
 
 

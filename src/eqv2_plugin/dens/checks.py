@@ -14,6 +14,7 @@ from eqv2_plugin.data.lmdb import LmdbDataset
 from eqv2_plugin.dens.batch import NOISE_TARGET
 from eqv2_plugin.dens.config import DenoisingConfig
 from eqv2_plugin.dens.losses import DenoisingLoss
+from eqv2_plugin.naming import atom_names, structure_name
 
 # Frames per split that are read before the first step; batches are checked as they come.
 _FRAMES_READ = 1000
@@ -88,15 +89,10 @@ def check_denoising_batch(data: AtomicData, source: str = "the batch") -> None:
             raise ValueError(f"the training data has no {field!r}, which DeNS needs")
     known = torch.isfinite(data.energy).view(-1)
     if not bool(known.all()):
-        structure = int((~known).nonzero()[0])
-        what = f"the energy of structure {structure}"
+        what = f"the energy of {structure_name(data, int((~known).nonzero()[0]))}"
     else:
         finite = torch.isfinite(data.forces).all(dim=1)
         if bool(finite.all()):
             return
-        atom = int((~finite).nonzero()[0])
-        structure = int(data.batch[atom])
-        what = f"the force on atom {atom}"
-    sid = data.sid[structure]
-    named = f" (sid {sid!r})" if sid else ""
-    raise ValueError(f"{what} of {source}{named} is not finite: mend or remove this structure")
+        what = f"the force on {atom_names(data, int((~finite).nonzero()[0]))}"
+    raise ValueError(f"{what} of {source} is not finite: mend or remove this structure")

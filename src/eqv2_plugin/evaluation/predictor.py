@@ -94,8 +94,14 @@ class BatchPredictor:
         return [Prediction(float(e), f) for e, f in zip(energies, parts, strict=True)]
 
     def data(self, atoms: Atoms) -> AtomicData:
-        """fairchem's form of one structure."""
-        return AtomicData.from_ase(atoms, task_name=self.task_name, target_dtype=self.dtype)
+        """fairchem's form of one structure; errors of the model name its sid."""
+        sid = atoms.info.get("sid")
+        return AtomicData.from_ase(
+            atoms,
+            sid=None if sid is None else str(sid),
+            task_name=self.task_name,
+            target_dtype=self.dtype,
+        )
 
     def _check(self, atoms: Atoms) -> None:
         if len(atoms) == 0:
