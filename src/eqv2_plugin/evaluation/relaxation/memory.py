@@ -14,6 +14,7 @@ from ase import Atoms
 
 from eqv2_plugin.evaluation.predictor import Device, Predict
 from eqv2_plugin.evaluation.relaxation.batch_size import BatchLimit
+from eqv2_plugin.evaluation.relaxation.predicting import STRUCTURE_FAULTS
 
 # Batches grow no further than this where memory allows: on a CPU the time per structure stops
 # falling there (docs/relaxations.md), and what a killed job loses grows with the batch.
@@ -129,7 +130,7 @@ def _predictable(predict: Predict, structures: Iterable[Atoms]) -> Iterator[Atom
     for atoms in structures:
         try:
             predict([atoms])
-        except ValueError:
+        except STRUCTURE_FAULTS:
             continue  # it will be reported when its turn comes
         yield atoms
 

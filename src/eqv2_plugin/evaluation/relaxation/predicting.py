@@ -9,13 +9,16 @@ from ase import Atoms
 
 from eqv2_plugin.evaluation.predictor import Predict, Prediction
 
+# What models and fairchem raise for a structure that they cannot predict (an unknown element,
+# coinciding atoms, a singular cell); other errors are no fault of a structure.
+STRUCTURE_FAULTS = (ValueError, ArithmeticError, AssertionError, torch.linalg.LinAlgError)
+
 
 class SafePredictor:
     """Predicts batches; a structure that the model refuses does not stop the others.
 
-    Models of this package raise ``ValueError`` for structures that they cannot predict
-    (unknown elements, coinciding atoms); other errors are no fault of a structure and go through.
-    Where memory runs out the batch is halved, and later batches are no larger than what fitted.
+    Errors other than `STRUCTURE_FAULTS` go through. Where memory runs out the batch is halved, and
+    later batches are no larger than what fitted.
 
     Args:
         predict: the model.
@@ -43,13 +46,13 @@ class SafePredictor:
     def _chunk(self, structures: Sequence[Atoms]) -> list[Prediction | str]:
         try:
             found: list[Prediction | str] = [*self._predict(structures)]
+        except STRUCTURE_FAULTS as error:
+            if len(structures) == 1:
+                return [str(error) or type(error).__name__]
         except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
             if len(structures) == 1 or not is_out_of_memory(error):
                 raise
             self._most = len(structures) // 2
-        except ValueError as error:
-            if len(structures) == 1:
-                return [str(error)]
         else:
             if len(found) != len(structures):
                 raise RuntimeError(

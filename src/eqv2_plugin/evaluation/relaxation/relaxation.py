@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +12,7 @@ from ase import Atoms
 from eqv2_plugin.evaluation.predictor import Prediction
 from eqv2_plugin.evaluation.relaxation.relaxed import Relaxed
 from eqv2_plugin.evaluation.relaxation.settings import RelaxationSettings
-from eqv2_plugin.evaluation.relaxation.stored import StoredResults
+from eqv2_plugin.evaluation.relaxation.stored import NotInLockstepError, StoredResults
 
 
 class Relaxation:
@@ -55,24 +57,34 @@ class Relaxation:
 
     def receive(self, prediction: Prediction) -> None:
         """Take energy and forces of the current positions, and move on unless it has ended."""
+        taken = self._optimizer.nsteps
         if not np.isfinite(prediction.energy) or not np.isfinite(prediction.forces).all():
             return self.fail(
-                f"the prediction after step {self._optimizer.nsteps} is not finite: energy "
+                f"the prediction after step {taken} is not finite: energy "
                 f"{prediction.energy:g} eV, {int(np.sum(~np.isfinite(prediction.forces)))} force "
                 "components"
             )
         self._results.supply(prediction)
-        gradient = self._optimizer.optimizable.get_gradient()
+        with self._guarded(f"reading the forces after step {taken}"):
+            gradient = self._optimizer.optimizable.get_gradient()
+            fmax = float(self._optimizer.optimizable.gradient_norm(gradient))
+        if self.finished:
+            return None
+        if not np.isfinite(fmax):
+            largest = float(np.abs(prediction.forces).max())
+            return self.fail(
+                f"the forces after step {taken} are too large to be followed: {largest:g} eV/Å"
+            )
         self._last = self.atoms.positions.copy()
         self._forces = prediction.forces
         self._energies.append(prediction.energy)
-        self._fmax.append(float(self._optimizer.optimizable.gradient_norm(gradient)))
+        self._fmax.append(fmax)
         if self._writing is not None:
             self._optimizer.call_observers()
         self._converged = bool(self._optimizer.gradient_converged(gradient))
-        if self._converged or self._optimizer.nsteps >= self.settings.steps:
+        if self._converged or taken >= self.settings.steps:
             return self._end()
-        self._step()
+        return self._step()
 
     def fail(self, reason: str) -> None:
         """End here, because the model cannot predict the current structure."""
@@ -97,8 +109,23 @@ class Relaxation:
             error=self._error,
         )
 
+    @contextmanager
+    def _guarded(self, what: str) -> Iterator[None]:
+        """An error of this structure's optimizer or constraints ends this relaxation only."""
+        try:
+            # What overflows is found afterwards, and said with the structure's id.
+            with np.errstate(all="ignore"):
+                yield
+        except (OSError, MemoryError, NotInLockstepError):
+            raise
+        except Exception as error:
+            self.fail(f"{what} ended in {type(error).__name__}: {error}")
+
     def _step(self) -> None:
-        self._optimizer.step()
+        with self._guarded(f"step {self._optimizer.nsteps + 1} of the optimizer"):
+            self._optimizer.step()
+        if self.finished:
+            return
         self._optimizer.nsteps += 1
         self._results.supply(None)
         if not np.isfinite(self.atoms.positions).all():

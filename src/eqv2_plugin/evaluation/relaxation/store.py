@@ -62,6 +62,7 @@ class RelaxationStore:
         Raises:
             OSError: the disk is full, or the file cannot be written.
         """
+        placed = np.isfinite(relaxed.atoms.positions).all()
         self._write(
             {
                 "id": relaxed.id,
@@ -69,7 +70,8 @@ class RelaxationStore:
                 "converged": relaxed.converged,
                 "energies": relaxed.energies.tolist(),
                 "fmax": relaxed.fmax.tolist(),
-                "positions": relaxed.atoms.positions.tolist(),
+                # Not finite only where the data are not: then the data have them.
+                "positions": relaxed.atoms.positions.tolist() if placed else None,
                 "forces": None if np.isnan(relaxed.forces).any() else relaxed.forces.tolist(),
             }
         )
@@ -153,7 +155,8 @@ def as_relaxed(record: Mapping[str, Any], initial: Atoms) -> Relaxed:
     Raises:
         ValueError: the structure has another number of atoms than the record.
     """
-    positions = np.array(record["positions"], float).reshape(-1, 3)
+    stored = record["positions"]
+    positions = initial.positions if stored is None else np.array(stored, float).reshape(-1, 3)
     if len(positions) != len(initial):
         raise ValueError(
             f"the relaxation of {record['id']} has {len(positions)} atoms, the structure of the "

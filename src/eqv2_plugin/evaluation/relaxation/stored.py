@@ -12,6 +12,10 @@ from ase.calculators.calculator import PropertyNotImplementedError
 from eqv2_plugin.evaluation.predictor import Prediction
 
 
+class NotInLockstepError(RuntimeError):
+    """An optimizer that asks for energies within a step: a fault of the code, of no structure."""
+
+
 class StoredResults(GetPropertiesMixin):
     """Energy and forces of the current positions, from outside.
 
@@ -35,12 +39,12 @@ class StoredResults(GetPropertiesMixin):
 
         Raises:
             PropertyNotImplementedError: anything but energy and forces.
-            RuntimeError: the atoms have moved, and no results have been supplied since.
+            NotInLockstepError: the atoms have moved, and no results have been supplied since.
         """
         if name not in ("energy", "free_energy", "forces"):
             raise PropertyNotImplementedError(f"{name} is not predicted")
         if self._prediction is None:
-            raise RuntimeError(
+            raise NotInLockstepError(
                 f"{name} was asked for within a step: this optimizer cannot be advanced in lockstep"
             )
         if name == "forces":
