@@ -79,6 +79,7 @@ def build_graph(data: AtomicData, config: BackboneConfig) -> Graph:
 
 def check_structures(data: AtomicData, max_num_elements: int) -> None:
     """Raise a ValueError that names the atom or structure at fault."""
+    check_not_empty(data.natoms)
     numbers, pos, cell, pbc = data.atomic_numbers, data.pos, data.cell, data.pbc
     # The periodic cell vectors must be there and span a line, an area or a volume: the
     # Gram determinant of their directions.
@@ -116,6 +117,21 @@ def check_structures(data: AtomicData, max_num_elements: int) -> None:
             f"{structure_name(data, structure)} is periodic along {pbc[structure].tolist()}, but "
             f"its cell vectors {cell[structure].tolist()} are zero or parallel: set a cell, or "
             "pbc=False for a molecule"
+        )
+
+
+def check_not_empty(natoms: torch.Tensor) -> None:
+    """Raise a ValueError for a batch without structures, or with one that has no atoms.
+
+    Args:
+        natoms: [B] atoms of each structure.
+    """
+    if len(natoms) == 0:
+        raise ValueError("the batch holds no structures: give the model at least one")
+    if bool((natoms == 0).any()):
+        structure = int((natoms == 0).nonzero()[0])
+        raise ValueError(
+            f"structure {structure} of the batch has no atoms: remove it before the model is called"
         )
 
 

@@ -34,6 +34,32 @@ def test_the_calculator_check_names_unknown_elements_and_accepts_known_ones(mode
     model.backbone.validate_atoms_data(Atoms("CuBiH"), "oc20")
 
 
+def without_atoms(data, structures):
+    """The batch with so many structures, all empty, as a filter that keeps nothing leaves them."""
+    for name in ("pos", "atomic_numbers", "batch", "fixed", "tags"):
+        data[name] = data[name][:0]
+    for name in ("cell", "pbc", "natoms", "charge", "spin", "nedges"):
+        data[name] = data[name][:structures]
+    data.natoms = torch.zeros_like(data.natoms)
+    data.sid, data.dataset = data.sid[:structures], data.dataset[:structures]
+    return data
+
+
+def test_a_batch_without_structures_is_refused(model):
+    with pytest.raises(ValueError, match="the batch holds no structures"):
+        model(without_atoms(batch_of(molecule()), 0))
+
+
+def test_a_structure_without_atoms_is_refused(model):
+    with pytest.raises(ValueError, match="structure 0 of the batch has no atoms"):
+        model(without_atoms(batch_of(molecule()), 1))
+    data = batch_of(molecule(), molecule())
+    data.natoms = torch.tensor([18, 0])
+    data.batch[:] = 0
+    with pytest.raises(ValueError, match="structure 1 of the batch has no atoms"):
+        model(data)
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_a_position_that_is_not_finite_is_named(model, value):
     atoms = molecule()

@@ -80,9 +80,11 @@ class BatchPredictor:
         """Predict all structures in one batch.
 
         Raises:
-            ValueError: a structure without atoms, periodic without a cell, or with an element
-                that the model does not know.
+            ValueError: no structures, or one without atoms, periodic without a cell, or with an
+                element that the model does not know.
         """
+        if not structures:
+            raise ValueError("there are no structures to predict: give at least one")
         for atoms in structures:
             self._check(atoms)
         batch = atomicdata_list_to_batch([self.data(atoms) for atoms in structures])

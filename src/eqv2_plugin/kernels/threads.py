@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -12,6 +13,21 @@ import torch
 @cache
 def _pool(threads: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(threads, thread_name_prefix="eqv2-kernel")
+
+
+def _after_fork() -> None:
+    """A forked process has the pools without their threads: work for them would wait for ever.
+
+    OpenMP's are gone as well, and torch's next operator would wait for them; as torch's own loader
+    workers do, the process goes on with one thread.
+    """
+    if _pool.cache_info().currsize:
+        _pool.cache_clear()
+        torch.set_num_threads(1)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 def in_parts(work: Callable[[int, int], object], count: int, smallest: int = 1) -> list[object]:
