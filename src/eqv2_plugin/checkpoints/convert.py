@@ -12,7 +12,8 @@ import hydra
 import torch
 from fairchem.core.units.mlip_unit.api.inference import MLIPInferenceCheckpoint
 
-from eqv2_plugin.checkpoints.facts import ENERGY_REFERENCES, UNITS, ModelFacts
+from eqv2_plugin.checkpoints.energy_kind import ENERGY_REFERENCES
+from eqv2_plugin.checkpoints.facts import UNITS, ModelFacts
 from eqv2_plugin.checkpoints.forward_check import check_forward
 from eqv2_plugin.checkpoints.hashing import file_sha256, state_sha256
 from eqv2_plugin.checkpoints.reading import read_checkpoint
@@ -62,7 +63,7 @@ def convert_file(
         weights: "ema", "raw", or None for what fairchem-core 1's calculator used.
         config: v1's YAML config, in place of the one in the file.
         unsafe: full unpickling, see `read_checkpoint`.
-        wanted_reference: a key of ``ENERGY_REFERENCES``.
+        wanted_reference: the name of an `EnergyKind`.
 
     Raises:
         FileNotFoundError: no such source.
@@ -136,6 +137,7 @@ def _facts(parts: V1File, source: Path, model: EquiformerV2) -> ModelFacts:
     data = parts.reference.data
     return ModelFacts(
         energy_reference=ENERGY_REFERENCES[parts.reference.key],
+        energy_kind=parts.reference.key,
         functional=data.functional if data else None,
         training_data=data.words if data else None,
         units={task["name"]: UNITS.get(task["property"], "unknown") for task in parts.tasks},

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from omegaconf import OmegaConf
 
-from eqv2_plugin.checkpoints.facts import ENERGY_REFERENCES, UNITS, ModelFacts
+from eqv2_plugin.checkpoints.energy_kind import ENERGY_REFERENCES, energy_kind_of
+from eqv2_plugin.checkpoints.facts import UNITS, ModelFacts
 from eqv2_plugin.checkpoints.families import refuse_other_family
 from eqv2_plugin.checkpoints.hashing import file_sha256, state_sha256
 from eqv2_plugin.checkpoints.native import as_checkpoint, read_native
@@ -23,8 +24,8 @@ def describe_file(path: Path, unsafe: bool = False) -> dict[str, Any]:
     Returns:
         ``file``, ``file_sha256``, ``form``, ``architecture`` (options of the backbone and the
         heads), ``parameters`` (number), ``weights_sha256``, ``tasks`` (a list of name,
-        property, unit, datasets, mean, rmsd and element references), ``facts`` (fields of
-        `ModelFacts`) and ``notes``.
+        property, unit, datasets, mean, rmsd and element references), ``energy_kind`` (name of an
+        `EnergyKind`), ``facts`` (fields of `ModelFacts`) and ``notes``.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -59,6 +60,7 @@ def _describe_inference(checkpoint: Any) -> dict[str, Any]:
         "parameters": _count(state),
         "weights_sha256": state_sha256(state),
         "tasks": [describe_task(task, facts.units) for task in _plain(checkpoint.tasks_config)],
+        "energy_kind": energy_kind_of(facts).value,
         "facts": facts.to_dict(),
         "notes": [],
     }
@@ -70,6 +72,7 @@ def _describe_v1(checkpoint: Any, path: Path) -> dict[str, Any]:
     backbone = {k: v for k, v in parts.model_config["backbone"].items() if k != "model"}
     facts = ModelFacts(
         energy_reference=ENERGY_REFERENCES[parts.reference.key],
+        energy_kind=parts.reference.key,
         functional=data.functional if data else None,
         training_data=data.words if data else None,
         basis=parts.reference.basis,
@@ -82,6 +85,7 @@ def _describe_v1(checkpoint: Any, path: Path) -> dict[str, Any]:
         "parameters": _count(parts.state),
         "weights_sha256": state_sha256(parts.state),
         "tasks": [describe_task(task, {}) for task in parts.tasks],
+        "energy_kind": energy_kind_of(facts).value,
         "facts": facts.to_dict(),
         "notes": [convert + parts.weights.reason, *parts.notes],
     }

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from eqv2_plugin.checkpoints.facts import ENERGY_REFERENCES
+from eqv2_plugin.checkpoints.energy_kind import ENERGY_REFERENCES, EnergyKind, as_energy_kind
 from eqv2_plugin.checkpoints.published import MPTRJ, OC20, OC22, ODAC, OMAT, PUBLISHED, DataSet
 from eqv2_plugin.checkpoints.v1_config import dataset_section
 
@@ -26,9 +26,9 @@ SETTLE = "say which it is with --energy-reference"
 
 @dataclass(frozen=True)
 class Reference:
-    """Key of ``ENERGY_REFERENCES``, the data set if it is known, and how both were found."""
+    """Which energy, the data set if it is known, and how both were found."""
 
-    key: str
+    key: EnergyKind
     data: DataSet | None
     basis: str
 
@@ -45,7 +45,7 @@ def find_data_set(
         config: of the checkpoint, or given by the user.
         energy: (mean, rmsd) of the energy's normaliser in the checkpoint.
         file_name: the published names count.
-        wanted: --energy-reference, which settles a conflict.
+        wanted: --energy-reference (the name of an `EnergyKind`), which settles a conflict.
 
     Raises:
         ValueError: the normaliser and the config speak of different data sets.
@@ -72,38 +72,40 @@ def find_data_set(
 
 
 def energy_reference(
-    found: tuple[DataSet | None, str], structure: str | None, wanted: str | None
+    found: tuple[DataSet | None, str], structure: EnergyKind | None, wanted: str | None
 ) -> Reference:
     """Settle what the energies are.
 
     Args:
         found: from `find_data_set`.
-        structure: what the checkpoint's own references imply: "total_linear" (it adds
-            some), "linear_residual" (it has some and does not add them), None (it has none).
-        wanted: the user's word, a key of ``ENERGY_REFERENCES``.
+        structure: what the checkpoint's own references imply: ``TOTAL_LINEAR`` (it adds
+            some), ``LINEAR_RESIDUAL`` (it has some and does not add them), None (it has none).
+        wanted: the user's word, the name of an `EnergyKind`.
 
     Raises:
-        ValueError: these contradict each other.
+        ValueError: these contradict each other, or the user names no kind.
     """
     data, basis = found
+    if wanted is not None:
+        wanted = as_energy_kind(wanted, "--energy-reference")
     if structure is not None:
         held = "the checkpoint holds linear references per element"
         basis = held if data is None else f"{basis}; {held}"
-        if wanted == "total" and structure == "total_linear":
+        if wanted == EnergyKind.TOTAL and structure == EnergyKind.TOTAL_LINEAR:
             wanted = structure
         if wanted not in (None, structure):
             raise ValueError(
                 f"--energy-reference {wanted} is in conflict with the checkpoint, which holds "
                 f"linear references per element: {ENERGY_REFERENCES[structure]}"
             )
-        if data is not None and data.energy_reference == "adsorption":
+        if data is not None and data.energy_reference == EnergyKind.ADSORPTION:
             raise ValueError(
                 f"energy reference in conflict: the checkpoint holds linear references per "
                 f"element, but {data.words} ({basis}) has adsorption energies"
             )
         return Reference(structure, data, basis)
-    if wanted in ("total_linear", "linear_residual"):
-        if wanted == "total_linear":
+    if wanted in (EnergyKind.TOTAL_LINEAR, EnergyKind.LINEAR_RESIDUAL):
+        if wanted == EnergyKind.TOTAL_LINEAR:
             raise ValueError(
                 "--energy-reference total_linear is in conflict with the checkpoint, which holds "
                 "no linear references to add"
@@ -117,8 +119,8 @@ def energy_reference(
             )
         return Reference(wanted, data, "stated by the user")
     if data is None:
-        return Reference("unknown", None, basis)
-    if data.energy_reference == "total_linear":
+        return Reference(EnergyKind.UNKNOWN, None, basis)
+    if data.energy_reference == EnergyKind.TOTAL_LINEAR:
         raise ValueError(
             f"energy reference in conflict: {data.words} models ({basis}) learn energies relative "
             "to linear references per element, but the checkpoint holds none. If they were trained "
@@ -130,9 +132,10 @@ def energy_reference(
 
 def _agrees(wanted: str, data: DataSet) -> bool:
     """Adsorption energies and total ones exclude each other; the rest is a matter of detail."""
-    if wanted == "unknown":
+    if wanted == EnergyKind.UNKNOWN:
         return True
-    return (wanted == "adsorption") == (data.energy_reference == "adsorption")
+    adsorption = EnergyKind.ADSORPTION
+    return (wanted == adsorption) == (data.energy_reference == adsorption)
 
 
 def _by_normalizer(energy: tuple[float, float] | None) -> DataSet | None:

@@ -9,17 +9,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-# Key on the command line -> what the calculator's energy is.
-ENERGY_REFERENCES = {
-    "adsorption": "adsorption energy: DFT total energy minus that of the bare surface or framework "
-    "minus a gas-phase reference of the adsorbate",
-    "total": "DFT total energy",
-    "total_linear": "DFT total energy, learned relative to linear references per element, which "
-    "the calculator adds back",
-    "linear_residual": "DFT total energy minus linear references per element, which are not "
-    "added back",
-    "unknown": "unknown",
-}
+from eqv2_plugin.checkpoints.energy_kind import ENERGY_REFERENCES, EnergyKind, as_energy_kind
+
+__all__ = ["ENERGY_REFERENCES", "UNITS", "ModelFacts", "announce_once"]
+
 UNITS = {
     "energy": "eV",
     "forces": "eV/Å",
@@ -44,9 +37,11 @@ class ModelFacts:
         weights: "ema" (averaged during training) or "raw".
         weights_sha256: see `hashing.state_sha256`.
         converter_version: version of this package that converted it.
+        energy_kind: which of the kinds ``energy_reference`` words; None in older files. To be
+            read with `energy_kind_of` alone.
     """
 
-    energy_reference: str = ENERGY_REFERENCES["unknown"]
+    energy_reference: str = ENERGY_REFERENCES[EnergyKind.UNKNOWN]
     functional: str | None = None
     training_data: str | None = None
     units: dict[str, str] = field(default_factory=dict)
@@ -56,13 +51,14 @@ class ModelFacts:
     weights: str | None = None
     weights_sha256: str | None = None
     converter_version: str | None = None
+    energy_kind: EnergyKind | None = None
 
     @classmethod
     def from_mapping(cls, facts: Mapping[str, Any]) -> ModelFacts:
         """From what a checkpoint or a recipe holds.
 
         Raises:
-            ValueError: a fact of another name, or one that is no text.
+            ValueError: a fact of another name, one that is no text, or no kind of energy.
         """
         known = {item.name for item in dataclasses.fields(cls)}
         values: dict[str, Any] = {}
@@ -75,17 +71,27 @@ class ModelFacts:
                 values[key] = {str(task): str(unit) for task, unit in value.items()}
             elif value is not None and not isinstance(value, str):
                 raise ValueError(f"the fact {key!r} must be text, got {value!r}")
+            elif key == "energy_kind" and value is not None:
+                values[key] = as_energy_kind(value, "the fact 'energy_kind'")
             elif value is not None:
                 values[key] = value
+        if values.get("energy_kind") is not None:
+            values.setdefault("energy_reference", ENERGY_REFERENCES[values["energy_kind"]])
         return cls(**values)
 
     def to_dict(self) -> dict[str, Any]:
         """The facts that are there, as plain data."""
-        return {key: value for key, value in dataclasses.asdict(self).items() if value}
+        facts = {key: value for key, value in dataclasses.asdict(self).items() if value}
+        if self.energy_kind is not None:
+            # Checkpoints are pickles, and are read without any class of ours.
+            facts["energy_kind"] = str(self.energy_kind.value)
+        return facts
 
     def sentence(self) -> str:
         """One line on what the energies are."""
         details = [self.functional, self.training_data and f"trained on {self.training_data}"]
+        if self.energy_kind is not None and self.energy_reference not in ENERGY_REFERENCES.values():
+            details.insert(0, f"kind: {self.energy_kind}")
         bracket = "; ".join(text for text in details if text)
         origin = f" [{self.source_file}, {self.weights} weights]" if self.source_file else ""
         energy = f"energies of this model: {self.energy_reference}"

@@ -7,23 +7,27 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from eqv2_plugin.checkpoints.energy_kind import EnergyKind
+
 
 @dataclass(frozen=True)
 class DataSet:
-    """A data set: name in tasks, name in words, key of the energy reference, functional."""
+    """A data set: name in tasks, name in words, which energy, functional."""
 
     task: str
     words: str
-    energy_reference: str
+    energy_reference: EnergyKind
     functional: str
 
 
-OC20 = DataSet("oc20", "OC20", "adsorption", "RPBE")
-OC22 = DataSet("oc22", "OC22", "total_linear", "PBE+U")
-ODAC = DataSet("odac", "ODAC23", "adsorption", "PBE-D3")
-OMAT = DataSet("omat", "OMat24", "total_linear", "PBE and PBE+U")
-OMAT_MP_ALEX = DataSet("omat", "OMat24, then MPtrj and sAlex", "total_linear", "PBE and PBE+U")
-MPTRJ = DataSet("mptrj", "MPtrj", "total_linear", "PBE and PBE+U")
+OC20 = DataSet("oc20", "OC20", EnergyKind.ADSORPTION, "RPBE")
+OC22 = DataSet("oc22", "OC22", EnergyKind.TOTAL_LINEAR, "PBE+U")
+ODAC = DataSet("odac", "ODAC23", EnergyKind.ADSORPTION, "PBE-D3")
+OMAT = DataSet("omat", "OMat24", EnergyKind.TOTAL_LINEAR, "PBE and PBE+U")
+OMAT_MP_ALEX = DataSet(
+    "omat", "OMat24, then MPtrj and sAlex", EnergyKind.TOTAL_LINEAR, "PBE and PBE+U"
+)
+MPTRJ = DataSet("mptrj", "MPtrj", EnergyKind.TOTAL_LINEAR, "PBE and PBE+U")
 
 PUBLISHED = {
     "eq2_83M_2M.pt": OC20,

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from eqv2_plugin.checkpoints.energy_kind import EnergyKind
 from eqv2_plugin.checkpoints.energy_reference import Reference, energy_reference, find_data_set
 from eqv2_plugin.checkpoints.families import refuse_other_family
 from eqv2_plugin.checkpoints.layout import Layout, recognise
@@ -66,7 +67,7 @@ def take_apart(
         source: its path, for names in errors.
         weights: "ema", "raw", or None for the layout's default.
         config: a v1 config that replaces the one in the file.
-        wanted_reference: a key of ``ENERGY_REFERENCES``.
+        wanted_reference: the name of an `EnergyKind`.
 
     Raises:
         ValueError: whatever is wrong with the file, in one sentence.
@@ -123,7 +124,7 @@ def _renamed_weights(
     wanted: str | None,
     normalizers: Mapping[str, tuple[float, float]],
     references: dict[str, list[float]],
-) -> tuple[Weights, dict[str, torch.Tensor], list[str], str | None]:
+) -> tuple[Weights, dict[str, torch.Tensor], list[str], EnergyKind | None]:
     """Chosen weights, the same under our names, notes, and what the references imply.
 
     References among the weights are moved to ``references``.
@@ -137,14 +138,15 @@ def _renamed_weights(
         state = rename_v1_state(from_single_class(plain) if model.single_class else plain)
     except KeyError as error:
         raise ValueError(str(error.args[0])) from None
-    structure = "total_linear" if "energy" in references else None
+    structure = EnergyKind.TOTAL_LINEAR if "energy" in references else None
     if linear.values is not None:
         if structure is not None:
             raise ValueError(
                 "energy reference in conflict: the checkpoint holds both 'elementrefs' and "
                 "'energy_lin_ref'"
             )
-        structure = "total_linear" if linear.added else "linear_residual"
+        added = linear.added
+        structure = EnergyKind.TOTAL_LINEAR if added else EnergyKind.LINEAR_RESIDUAL
         if linear.added:
             _, rmsd = normalizers.get("energy", (0.0, 1.0))
             references["energy"] = scaled_references(linear.values, rmsd)

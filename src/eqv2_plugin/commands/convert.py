@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from eqv2_plugin.checkpoints.facts import ENERGY_REFERENCES
+from eqv2_plugin.checkpoints.energy_kind import ENERGY_REFERENCES, EnergyKind, energy_kind_of
 
 if TYPE_CHECKING:
     from eqv2_plugin.checkpoints.convert import Conversion
@@ -51,7 +51,7 @@ def add_v1_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--energy-reference",
-        choices=tuple(ENERGY_REFERENCES),
+        choices=[kind.value for kind in EnergyKind],
         metavar="KEY",
         help=REFERENCE_HELP,
     )
@@ -82,6 +82,7 @@ def print_conversion(done: Conversion, target: Path) -> None:
         "weights": f"{facts.weights} ({done.reason})",
         "parameters": f"{done.parameters:,}, all of them fit",
         "energy": f"{facts.energy_reference} ({facts.basis})",
+        "energy kind": energy_kind_of(facts).value,
         "functional": facts.functional or "unknown",
         "training data": facts.training_data or "unknown",
         "prediction": ", ".join(
@@ -96,6 +97,6 @@ def print_conversion(done: Conversion, target: Path) -> None:
         print(f"{name:>16}: {value}")
     for note in done.notes:
         print(f"{'note':>16}: {note}")
-    if facts.energy_reference == ENERGY_REFERENCES["unknown"]:
+    if energy_kind_of(facts) == EnergyKind.UNKNOWN:
         print(f"{'note':>16}: if you know what the energies are, say so with --energy-reference")
     print(f"{'written':>16}: {target} (FAIRChemCalculator's task_name: {done.task_name!r})")

@@ -67,6 +67,7 @@ def print_description(described: Mapping[str, Any]) -> None:
     """Lines "what: value" of `describe_file`'s result."""
     facts = dict(described["facts"])
     facts.pop("units", None)
+    facts["energy_kind"] = described["energy_kind"]
     lines = {
         "file": described["file"],
         "form": described["form"],

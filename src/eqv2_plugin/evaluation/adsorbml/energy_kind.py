@@ -1,12 +1,12 @@
-"""Whether a checkpoint's energies are adsorption energies or total ones."""
+"""Whether AdsorbML can use a checkpoint's energies, and the gas-phase references for total ones."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-from eqv2_plugin.checkpoints.facts import ENERGY_REFERENCES, ModelFacts
+from eqv2_plugin.checkpoints.energy_kind import EnergyKind, energy_kind_of, same_energies
+from eqv2_plugin.checkpoints.facts import ModelFacts
 
 if TYPE_CHECKING:
     from fairchem.data.oc.core import Adsorbate
@@ -15,22 +15,12 @@ if TYPE_CHECKING:
 # information): with them, total energies give adsorption energies as OC20 defines them.
 GAS_REFERENCES = {"H": -3.477, "O": -7.204, "C": -7.282, "N": -8.083}
 
-Kind = Literal["adsorption", "total", "residual", "unknown"]
 _ADVICE = {
-    "adsorption": "leave adsorption_energy_model at true",
-    "total": "set adsorption_energy_model=false, which references total energies",
-    "residual": "AdsorbML needs adsorption energies as of OC20, or total energies",
+    EnergyKind.ADSORPTION: "leave adsorption_energy_model at true",
+    EnergyKind.TOTAL: "set adsorption_energy_model=false, which references total energies",
+    EnergyKind.TOTAL_LINEAR: "set adsorption_energy_model=false, which references total energies",
+    EnergyKind.LINEAR_RESIDUAL: "AdsorbML needs adsorption energies as of OC20, or total energies",
 }
-
-
-def energy_kind(facts: ModelFacts | None) -> Kind:
-    """What the facts of a checkpoint say; recipes and conversions word it differently."""
-    text = "" if facts is None else facts.energy_reference
-    if text == ENERGY_REFERENCES["linear_residual"]:
-        return "residual"
-    if re.search(r"adsorption|minus clean slab", text):
-        return "adsorption"
-    return "total" if "total energy" in text else "unknown"
 
 
 def check_energy_kind(facts: ModelFacts | None, adsorption_energy_model: bool) -> str:
@@ -46,11 +36,12 @@ def check_energy_kind(facts: ModelFacts | None, adsorption_energy_model: bool) -
     Raises:
         ValueError: the checkpoint says that they are something else.
     """
-    kind = energy_kind(facts)
-    said = "adsorption" if adsorption_energy_model else "total"
-    if facts is None or kind == "unknown":
+    kind = energy_kind_of(facts)
+    said = EnergyKind.ADSORPTION if adsorption_energy_model else EnergyKind.TOTAL
+    fits = same_energies(kind, said)
+    if facts is None or fits is None:
         return f"The checkpoint does not say what its energies are; taken as {said} energies."
-    if kind != said:
+    if not fits:
         raise ValueError(
             f"adsorption_energy_model={str(adsorption_energy_model).lower()} does not fit the "
             f"checkpoint. {facts.sentence()}: {_ADVICE[kind]}"

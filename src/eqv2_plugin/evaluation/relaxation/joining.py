@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from fairchem.core.scripts.make_submission_file import SPLITS, write_predictions
 
+from eqv2_plugin.checkpoints.energy_kind import EnergyKind
 from eqv2_plugin.evaluation.relaxation.inputs import Starts
-from eqv2_plugin.evaluation.relaxation.report import energy_note, write_relaxation_report
+from eqv2_plugin.evaluation.relaxation.report import write_relaxation_report
 from eqv2_plugin.evaluation.relaxation.results import (
     IS2RE,
     IS2RS,
@@ -49,7 +49,13 @@ class ResultOptions:
             raise ValueError(f"pictures must be a number from 0, got {self.pictures}")
 
 
-def write_results(results: Path, starts: Mapping[str, Starts], options: ResultOptions) -> str:
+def write_results(
+    results: Path,
+    starts: Mapping[str, Starts],
+    options: ResultOptions,
+    kind: EnergyKind,
+    notes: Sequence[str],
+) -> str:
     """Join what all processes left, and write it.
 
     Files: ``is2re/<split>.npz`` and ``is2rs/<split>.npz`` for EvalAI, their joined
@@ -60,6 +66,8 @@ def write_results(results: Path, starts: Mapping[str, Starts], options: ResultOp
         results: folder with the relaxations, and for the files.
         starts: {split: its structures}.
         options: see there.
+        kind: of the model's energies.
+        notes: what the reader must know of the energies, see `energy_notes`.
 
     Returns:
         What to tell the user.
@@ -79,10 +87,11 @@ def write_results(results: Path, starts: Mapping[str, Starts], options: ResultOp
     description = read_description(next(iter(sorted(results.glob(PATTERN))))) or {}
     facts = dict(options.facts)
     metrics = {split: found.metrics for split, found in splits.items()}
-    report = {"facts": facts, "made with": description, "splits": metrics}
+    energy = {"kind": kind.value, "notes": list(notes)}
+    report = {"facts": facts, "made with": description, "energy": energy, "splits": metrics}
     save_text(results / METRICS, json.dumps(report, indent=2, ensure_ascii=False) + "\n")
-    write_relaxation_report(results / REPORT, facts, description, splits, options.pictures)
-    lines = [*_summary(description, splits), *_submissions(results, splits, options.dataset)]
+    write_relaxation_report(results / REPORT, facts, description, splits, options.pictures, notes)
+    lines = [*_summary(splits, notes), *_submissions(results, splits, options.dataset)]
     return "\n".join([*lines, f"Report: {results / REPORT}"])
 
 
@@ -109,7 +118,7 @@ def _submissions(results: Path, splits: Mapping[str, SplitResults], dataset: str
     return [f"EvalAI: {results / f'{kind}_submission.npz'}" for kind in (IS2RE, IS2RS)]
 
 
-def _summary(description: Mapping[str, Any], splits: Mapping[str, SplitResults]) -> list[str]:
+def _summary(splits: Mapping[str, SplitResults], notes: Sequence[str]) -> list[str]:
     head = f"{'split':<10} {'structures':>10} {'converged':>9} {'failed':>6} {'steps':>6}"
     head += f" {'energy MAE eV':>13} {'EwT %':>6} {'ADwT %':>6}"
     lines = ["", head, "-" * len(head)]
@@ -125,5 +134,4 @@ def _summary(description: Mapping[str, Any], splits: Mapping[str, SplitResults])
             f"{split:<10} {m['structures']:>10,} {m['converged']:>9,} {m['failed']:>6,} "
             f"{m['mean_steps']:>6.1f} {numbers[0]:>13} {numbers[1]:>6} {numbers[2]:>6}"
         )
-    note = energy_note(description["energy"])
-    return [*lines, "", *([f"NOTE: {note}"] if note else [])]
+    return [*lines, "", *(f"NOTE: {note}" for note in notes)]

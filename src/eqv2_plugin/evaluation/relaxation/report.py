@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from eqv2_plugin.checkpoints.energy_kind import EnergyKind
 from eqv2_plugin.evaluation.html import Section, write_report
 from eqv2_plugin.evaluation.relaxation.pictures import curves, overview, views
 from eqv2_plugin.evaluation.relaxation.results import IS2RE, IS2RS, Row, SplitResults
@@ -26,6 +27,7 @@ def write_relaxation_report(
     description: Mapping[str, Any],
     splits: Mapping[str, SplitResults],
     pictures: int,
+    notes: Sequence[str],
 ) -> None:
     """Write a report: settings, scores, all relaxations in a table, and pictures of some.
 
@@ -35,11 +37,12 @@ def write_relaxation_report(
         description: what the relaxations were made with.
         splits: results.
         pictures: relaxations per split that are drawn, the first ones of the data.
+        notes: what the reader must know of the energies, see `energy_notes`.
 
     Raises:
         OSError: it cannot be written.
     """
-    sections = [_summary(facts, description, splits), _scores(splits)]
+    sections = [_summary(facts, description, splits, notes), _scores(splits)]
     for split, found in splits.items():
         sections += [_overview(split, found), *_failed(split, found)]
     for split, found in splits.items():
@@ -48,21 +51,27 @@ def write_relaxation_report(
     write_report(path, "Relaxations", sections)
 
 
-def energy_note(energy: str) -> str:
-    """A warning where a model's energies are not those of IS2RE; else empty."""
-    if "adsorption energy" in energy.lower():
-        return ""
-    return (
+def energy_notes(kind: EnergyKind, energy: str) -> list[str]:
+    """A warning where a model's energies are not those of IS2RE; else nothing.
+
+    Args:
+        kind: of the model's energies.
+        energy: the same in words.
+    """
+    if kind == EnergyKind.ADSORPTION:
+        return []
+    return [
         "IS2RE asks for adsorption energies (relative to the clean slab and gas-phase "
         f"references), but {energy}. The is2re files, energy MAE and EwT then mean nothing; "
         "is2rs files and ADwT do not depend on it."
-    )
+    ]
 
 
 def _summary(
     facts: Mapping[str, str | None],
     description: Mapping[str, Any],
     splits: Mapping[str, SplitResults],
+    notes: Sequence[str],
 ) -> Section:
     settings = ", ".join(f"{key} {value}" for key, value in description["settings"].items())
     rows = [
@@ -73,7 +82,7 @@ def _summary(
         ("relaxation", settings),
         *((f"split {split}", _counts(found)) for split, found in splits.items()),
     ]
-    return Section("Job", energy_note(description["energy"]), ("what", "value"), rows)
+    return Section("Job", " ".join(notes), ("what", "value"), rows)
 
 
 def _counts(found: SplitResults) -> str:

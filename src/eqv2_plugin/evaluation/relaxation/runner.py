@@ -13,6 +13,7 @@ from fairchem.core.components.runner import Runner
 from fairchem.core.launchers.api import DeviceType
 from tqdm import tqdm
 
+from eqv2_plugin.checkpoints.energy_kind import energy_kind_of
 from eqv2_plugin.checkpoints.hashing import file_sha256
 from eqv2_plugin.evaluation.prediction.runner import split_configs
 from eqv2_plugin.evaluation.predictor import BatchPredictor, Device, choose_task, open_unit
@@ -23,6 +24,7 @@ from eqv2_plugin.evaluation.relaxation.joining import ResultOptions, write_resul
 from eqv2_plugin.evaluation.relaxation.lockstep import relax_many
 from eqv2_plugin.evaluation.relaxation.memory import find_limit
 from eqv2_plugin.evaluation.relaxation.progress import Progress
+from eqv2_plugin.evaluation.relaxation.report import energy_notes
 from eqv2_plugin.evaluation.relaxation.settings import RelaxationSettings
 from eqv2_plugin.evaluation.relaxation.store import (
     PATTERN,
@@ -120,7 +122,9 @@ class BatchedRelaxationRunner(Runner):
             say(f"{len(left):,} structures of other processes are not finished; the last one of "
                 "them writes the results")  # fmt: skip
         else:
-            print(write_results(self._results, starts, self.results), flush=True)
+            kind = energy_kind_of(getattr(unit.model.module, "facts", None))
+            notes = energy_notes(kind, description["energy"])
+            print(write_results(self._results, starts, self.results, kind, notes), flush=True)
 
     def _limit(
         self,
