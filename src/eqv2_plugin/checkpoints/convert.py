@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from eqv2_plugin.checkpoints.reading import read_checkpoint
 from eqv2_plugin.checkpoints.strict_keys import compare_keys
 from eqv2_plugin.checkpoints.v1_config import read_yaml
 from eqv2_plugin.checkpoints.v1_file import V1File, take_apart
+from eqv2_plugin.files import whole_file
 from eqv2_plugin.model import EquiformerV2
 from eqv2_plugin.version import __version__
 
@@ -125,12 +125,8 @@ def write(
         ema_state_dict=averaged,
         tasks_config=tasks,
     )
-    unfinished = target.with_name(target.name + ".unfinished")
-    try:
-        torch.save(checkpoint, unfinished)
-        os.replace(unfinished, target)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    with whole_file(target) as building, building.open("wb") as file:
+        torch.save(checkpoint, file)
 
 
 def _facts(parts: V1File, source: Path, model: EquiformerV2) -> ModelFacts:

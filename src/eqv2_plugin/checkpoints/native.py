@@ -6,7 +6,6 @@ Reading it unpickles nothing. `write_native` and `read_native` are each other's 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from eqv2_plugin.checkpoints.native_header import NativeHeader, TaskRecord
+from eqv2_plugin.files import whole_file
 
 SUFFIX = ".safetensors"
 _HEADER = "eqv2_plugin"  # key of the description in the file's metadata
@@ -68,14 +68,11 @@ def write_native(content: NativeModel, path: Path) -> None:
         name: value.detach().cpu().clone(memory_format=torch.contiguous_format)
         for name, value in tensors.items()
     }
-    building = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        save_file(tensors, building, metadata={_HEADER: content.header.to_json()})
-        os.replace(building, path)
-    except SafetensorError as error:
-        raise OSError(f"{path} cannot be written: {error}") from error
-    finally:
-        building.unlink(missing_ok=True)
+    with whole_file(path) as building:
+        try:
+            save_file(tensors, building, metadata={_HEADER: content.header.to_json()})
+        except SafetensorError as error:
+            raise OSError(str(error)) from error
 
 
 def read_native(path: Path) -> NativeModel:

@@ -184,6 +184,7 @@ def run_score(options: argparse.Namespace) -> int:
     )
     from eqv2_plugin.evaluation.adsorbml.system_result import load_results
     from eqv2_plugin.evaluation.adsorbml.tables import check_candidates, read_single_points
+    from eqv2_plugin.files import save_text, whole_file
 
     results = load_results(options.results)
     single_points = read_single_points(options.dft)
@@ -207,14 +208,15 @@ def run_score(options: argparse.Namespace) -> int:
         write_adsorbml_report(options.report, results, found)
         print(f"written: {options.report}")
     if options.plot is not None:
-        options.plot.write_bytes(success_plot(found.rows, len(found.differences)))
+        with whole_file(options.plot) as building:
+            building.write_bytes(success_plot(found.rows, len(found.differences)))
         print(f"written: {options.plot}")
     if options.json is not None:
         content = {
             "systems": len(found.differences),
             "k": [dataclasses.asdict(r) for r in found.rows],
         }
-        options.json.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
+        save_text(options.json, json.dumps(content, indent=1, allow_nan=False) + "\n")
         print(f"written: {options.json}")
     return 0
 

@@ -50,6 +50,7 @@ def run_doctor(options: argparse.Namespace) -> int:
     from eqv2_plugin.doctor.examine import Examiner
     from eqv2_plugin.doctor.report import Verdict, as_json, table
     from eqv2_plugin.doctor.subject import open_subject
+    from eqv2_plugin.files import save_text
 
     for path in (options.json, options.plot):
         if path is not None and not path.absolute().parent.is_dir():
@@ -76,7 +77,7 @@ def run_doctor(options: argparse.Namespace) -> int:
             "structures": opened.origin,
             "checks": as_json(found.lines),
         }
-        options.json.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
+        save_text(options.json, json.dumps(content, indent=1, allow_nan=False) + "\n")
         print(f"written: {options.json}")
     if options.plot is not None:
         from eqv2_plugin.doctor.plots import plot_examination

@@ -8,6 +8,7 @@ import matplotlib
 import numpy as np
 
 from eqv2_plugin.doctor.examine import Examination
+from eqv2_plugin.files import whole_file
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
@@ -31,7 +32,8 @@ def plot_examination(found: Examination, title: str, path: Path) -> None:
     for axis in axes.flat:
         axis.grid(alpha=0.3)
     figure.suptitle(title, fontsize=10)
-    figure.savefig(path, dpi=130)
+    with whole_file(path) as building:
+        figure.savefig(building, dpi=130)
     plt.close(figure)
 
 

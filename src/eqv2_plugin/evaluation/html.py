@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from eqv2_plugin.evaluation.submission.files import save_text
+from eqv2_plugin.files import save_text
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _STYLE = """

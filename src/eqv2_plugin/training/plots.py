@@ -8,6 +8,7 @@ from typing import Any
 import matplotlib
 import numpy as np
 
+from eqv2_plugin.files import whole_file
 from eqv2_plugin.training.evaluation import SplitPredictions
 
 matplotlib.use("Agg")
@@ -93,7 +94,8 @@ def plot_learning_curve(
         if axis.get_legend_handles_labels()[0]:
             axis.legend(fontsize=8)
         axis.grid(alpha=0.3)
-    figure.savefig(path, dpi=130)
+    with whole_file(path) as building:
+        figure.savefig(building, dpi=130)
     plt.close(figure)
 
 
@@ -143,5 +145,6 @@ def plot_parity(
             aspect="equal",
         )
         axis.grid(alpha=0.3)
-    figure.savefig(path, dpi=130)
+    with whole_file(path) as building:
+        figure.savefig(building, dpi=130)
     plt.close(figure)

@@ -27,7 +27,7 @@ from eqv2_plugin.evaluation.prediction.parts import PartFolder, cut
 from eqv2_plugin.evaluation.prediction.reading import batches_by_size
 from eqv2_plugin.evaluation.submission.check import check_submission
 from eqv2_plugin.evaluation.submission.expected import expected_rows
-from eqv2_plugin.evaluation.submission.files import read_npz
+from eqv2_plugin.files import read_npz
 
 SPLITS = {"id": {"src": "id"}, "ood": {"src": "ood"}}
 

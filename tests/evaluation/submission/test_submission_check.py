@@ -14,9 +14,9 @@ from eqv2_plugin import cli
 from eqv2_plugin.data.inspection.findings import Verdict
 from eqv2_plugin.data.sample import load_sample
 from eqv2_plugin.evaluation.submission.check import SPLITS, Expected, check_submission
-from eqv2_plugin.evaluation.submission.files import read_npz, save_npz
 from eqv2_plugin.evaluation.submission.ids import s2ef_id
 from eqv2_plugin.evaluation.submission.layout import write_s2ef
+from eqv2_plugin.files import read_npz, save_npz
 
 
 def bad_lines(path: Path, *options: object) -> dict[str, str]:

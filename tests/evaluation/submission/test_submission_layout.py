@@ -11,9 +11,9 @@ import pytest
 from fairchem.core.scripts import make_submission_file
 from submission_inputs import predictions, read_independently, write_good, write_splits
 
-from eqv2_plugin.evaluation.submission.files import read_npz, save_npz, save_text
 from eqv2_plugin.evaluation.submission.ids import s2ef_id, split_frame, system_id
 from eqv2_plugin.evaluation.submission.layout import write_is2re, write_is2rs, write_s2ef
+from eqv2_plugin.files import read_npz, save_npz, save_text
 
 
 def test_s2ef_by_hand(tmp_path):

@@ -76,6 +76,7 @@ def run_normalizer(options: argparse.Namespace) -> int:
     from eqv2_plugin.data.inspection.fitting import fit_normalizers
     from eqv2_plugin.data.inspection.sources import open_dataset
     from eqv2_plugin.data.references.coefficients import PUBLISHED, load_coefficients
+    from eqv2_plugin.files import save_text
 
     if options.out is not None:
         check_writable(options.out)
@@ -90,7 +91,7 @@ def run_normalizer(options: argparse.Namespace) -> int:
         lines += written_out_block(coefficients)
     print(lines, end="")
     if options.out is not None:
-        options.out.write_text(lines)
+        save_text(options.out, lines)
     return 0
 
 

@@ -6,11 +6,8 @@ database in a folder, cannot take some of them for all. ``metadata.npz`` comes l
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import json
 import os
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,13 +17,13 @@ import numpy as np
 
 from eqv2_plugin.data.conversion.record import Record, save_npz
 from eqv2_plugin.data.conversion.shard import Shard, writing_to
+from eqv2_plugin.files import save_text
+from eqv2_plugin.locks import FileLock, InUseError
 
 METADATA = "metadata.npz"
 # Hidden, or fairchem would try to read what is in it.
 _WORK = ".conversion"
 _MANIFEST = "manifest.json"
-# Locks are a help against two runs at once; some file systems of clusters have none.
-_NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK)
 # The workers of a killed run hold its lock until they notice, well within this time.
 _LOCK_SECONDS = 5.0
 
@@ -97,8 +94,7 @@ def open_output(
         raise ValueError(f"{path} is a file: choose another --out")
     _refuse_strangers(folder)
     folder.work.mkdir(parents=True, exist_ok=True)
-    with (folder.work / "lock").open("w") as lock:
-        _lock(lock.fileno(), path)
+    with _locked(folder):
         _compare_manifest(folder, json.loads(json.dumps(begun_with)))
         folder.remove_unfinished()
         yield folder
@@ -124,9 +120,7 @@ def _refuse_strangers(folder: OutputFolder) -> None:
 def _compare_manifest(folder: OutputFolder, begun_with: Mapping[str, Any]) -> None:
     manifest = folder.work / _MANIFEST
     if not manifest.is_file():
-        unfinished = folder.work / f"{_MANIFEST}.part"
-        unfinished.write_text(json.dumps(begun_with, indent=1))
-        os.replace(unfinished, manifest)
+        save_text(manifest, json.dumps(begun_with, indent=1))
         return
     try:
         before = json.loads(manifest.read_text())
@@ -151,19 +145,10 @@ def _difference(what: str, before: Mapping[str, Any], after: Mapping[str, Any]) 
     )
 
 
-def _lock(handle: int, path: Path) -> None:
-    end = time.monotonic() + _LOCK_SECONDS
-    while True:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
-        except BlockingIOError as error:
-            if time.monotonic() > end:
-                raise RuntimeError(
-                    f"another run is writing to {path}: let it finish or end it"
-                ) from error
-            time.sleep(0.1)
-        except OSError as error:
-            if error.errno in _NO_LOCKS:
-                return
-            raise
+def _locked(folder: OutputFolder) -> FileLock:
+    try:
+        return FileLock(folder.work / "lock", _LOCK_SECONDS, children_hold=True)
+    except InUseError as error:
+        raise InUseError(
+            f"another run is writing to {folder.path}: {error}. Let it finish or end it"
+        ) from error

@@ -8,6 +8,7 @@ import matplotlib
 import numpy as np
 
 from eqv2_plugin.data.inspection.forces import BINS
+from eqv2_plugin.files import whole_file
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
@@ -76,5 +77,6 @@ def _finish(figure, axis, label: str, counted: str, path: Path) -> None:
     axis.grid(alpha=0.3)
     # Above the axes, where a long name hides nothing.
     figure.legend(fontsize=8, loc="outside upper left", ncols=1, frameon=False)
-    figure.savefig(path, dpi=130)
+    with whole_file(path) as building:
+        figure.savefig(building, dpi=130)
     plt.close(figure)

@@ -10,6 +10,8 @@ import torch
 from ase.data import atomic_numbers, chemical_symbols
 from fairchem.core.modules.normalization.element_references import ElementReferences
 
+from eqv2_plugin.files import save_npz
+
 PUBLISHED = {
     "oc20_linear": "oc20_linref.npz",
     "oc22_linear": "oc22_linfit_coeffs.npz",
@@ -124,7 +126,8 @@ def save_coefficients(
     """
     if path.suffix != ".npz":
         raise ValueError(f"element references are written as .npz, but --out is {path}")
-    np.savez(path, coeff=coefficients, frames=frames, atoms=atoms, property=np.array(label))
+    arrays = {"coeff": coefficients, "frames": frames, "atoms": atoms, "property": np.array(label)}
+    save_npz(path, arrays, compressed=False)
 
 
 def reference_energy(coefficients: np.ndarray, numbers: np.ndarray, where: str) -> float:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from eqv2_plugin.evaluation.adsorbml.system_result import (
     load_result,
     save_result,
 )
+from eqv2_plugin.files import save_text
 
 MANIFEST = "adsorbml_run.json"
 
@@ -62,9 +62,7 @@ def file_name(system: str) -> str:
 
 def _compare(manifest: Path, begun_with: Mapping[str, Any]) -> None:
     if not manifest.is_file():
-        unfinished = manifest.with_name(f".{manifest.name}.{os.getpid()}")
-        unfinished.write_text(json.dumps(begun_with, indent=1) + "\n")
-        os.replace(unfinished, manifest)
+        save_text(manifest, json.dumps(begun_with, indent=1) + "\n")
         return
     try:
         before = json.loads(manifest.read_text())

@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import math
-import os
 import pickle
 import re
 import warnings
@@ -21,6 +20,7 @@ from ase import Atoms
 from eqv2_plugin.evaluation.adsorbml.adsorbates import adsorbate_list, check_smiles
 from eqv2_plugin.evaluation.adsorbml.packages import check_packages
 from eqv2_plugin.evaluation.adsorbml.slabs import prepare_relaxed, prepare_slab
+from eqv2_plugin.files import whole_file
 
 if TYPE_CHECKING:
     from fairchem.data.oc.core import Adsorbate
@@ -129,13 +129,8 @@ def write_input(path: Path, content: Mapping[str, Any]) -> None:
     Raises:
         OSError: the file cannot be written.
     """
-    unfinished = path.with_name(f"{path.name}.part")
-    try:
-        with unfinished.open("wb") as file:
-            pickle.dump(dict(content), file)
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    with whole_file(path) as building, building.open("wb") as file:
+        pickle.dump(dict(content), file)
 
 
 def read_input(path: Path) -> list[System]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import json
 import math
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -31,6 +30,7 @@ from eqv2_plugin.evaluation.relaxation.batch_size import BatchLimit
 from eqv2_plugin.evaluation.relaxation.memory import find_limit
 from eqv2_plugin.evaluation.relaxation.runner import Precision
 from eqv2_plugin.evaluation.relaxation.settings import RelaxationSettings
+from eqv2_plugin.files import whole_file
 
 REPORT = "report.html"
 
@@ -201,13 +201,8 @@ def write_table(path: Path, lines: Sequence[Mapping[str, Any]]) -> None:
         name: {str(i): _finite(line[name]) for i, line in enumerate(lines)}
         for name in (lines[0] if lines else ())
     }
-    unfinished = path.with_name(f".{os.getpid()}.{path.name}")
-    try:
-        with gzip.open(unfinished, "wt", encoding="utf-8") as file:
-            json.dump(columns, file, allow_nan=False)
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    with whole_file(path) as building, gzip.open(building, "wt", encoding="utf-8") as file:
+        json.dump(columns, file, allow_nan=False)
 
 
 def _finite(value: Any) -> Any:

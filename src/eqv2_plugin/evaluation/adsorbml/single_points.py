@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from eqv2_plugin.evaluation.adsorbml.duplicates import distinct
 from eqv2_plugin.evaluation.adsorbml.folder import file_name
 from eqv2_plugin.evaluation.adsorbml.packages import check_packages
 from eqv2_plugin.evaluation.adsorbml.system_result import Candidate, SystemResult
+from eqv2_plugin.files import whole_file
 
 TABLE = "single_points.csv"
 # On top of OC20's settings for slabs with adsorbates, which relax: one ionic step, nothing moves.
@@ -69,14 +69,12 @@ def write_single_points(
             )
     if not rows:
         raise ValueError("no system has a valid structure: there is nothing to calculate")
-    unfinished = out / f".{TABLE}"
-    with unfinished.open("w", newline="") as file:
+    with whole_file(out / TABLE) as building, building.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(
             ["system", "candidate", "energy", "scf_steps", "rank", "predicted_energy", "folder"]
         )
         writer.writerows(rows)
-    os.replace(unfinished, out / TABLE)
     return len(rows), all_potcars
 
 

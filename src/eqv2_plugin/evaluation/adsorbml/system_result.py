@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import math
-import os
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,8 @@ from typing import Any
 
 from ase import Atoms
 from ase.io.jsonio import decode, encode
+
+from eqv2_plugin.files import whole_file
 
 ANOMALIES = (
     "adsorbate_dissociated",
@@ -111,13 +112,8 @@ def save_result(path: Path, result: SystemResult) -> None:
         "error": result.error,
         "candidates": [_as_json(candidate) for candidate in result.candidates],
     }
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with gzip.open(unfinished, "wt", encoding="utf-8") as file:
-            file.write(encode(content))
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    with whole_file(path) as building, gzip.open(building, "wt", encoding="utf-8") as file:
+        file.write(encode(content))
 
 
 def load_result(path: Path) -> SystemResult:

@@ -13,7 +13,7 @@ from fairchem.core.units.mlip_unit.predict import MLIPPredictUnit
 
 from eqv2_plugin.checkpoints.hashing import file_sha256
 from eqv2_plugin.evaluation.structures import Structures, plain
-from eqv2_plugin.evaluation.submission.files import save_text
+from eqv2_plugin.files import save_text
 
 UNKNOWN = "energies of this model: the checkpoint does not say what they are relative to"
 _FILE = "description.json"

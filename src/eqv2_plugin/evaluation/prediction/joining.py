@@ -14,8 +14,8 @@ from fairchem.core.scripts.make_submission_file import SPLITS, write_predictions
 from eqv2_plugin.evaluation.prediction.description import read_description
 from eqv2_plugin.evaluation.prediction.metrics import added, readable, table
 from eqv2_plugin.evaluation.prediction.parts import PARTS, Part, PartFolder, Predicted, cut
-from eqv2_plugin.evaluation.submission.files import save_text, whole_file
 from eqv2_plugin.evaluation.submission.layout import S2EF_DTYPES, write_s2ef
+from eqv2_plugin.files import save_text, whole_file
 
 SUBMISSION = "submission.npz"
 METRICS = "metrics.json"

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from eqv2_plugin.evaluation.submission.files import read_npz, save_npz
+from eqv2_plugin.files import read_npz, save_npz
 
 # Folder of all parts, in the results of a job.
 PARTS = "parts"

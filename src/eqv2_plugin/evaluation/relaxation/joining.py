@@ -22,7 +22,7 @@ from eqv2_plugin.evaluation.relaxation.results import (
     write_split,
 )
 from eqv2_plugin.evaluation.relaxation.store import PATTERN, read_description
-from eqv2_plugin.evaluation.submission.files import save_text, whole_file
+from eqv2_plugin.files import save_text, whole_file
 
 METRICS, REPORT = "metrics.json", "report.html"
 

@@ -21,8 +21,8 @@ from eqv2_plugin.evaluation.relaxation.metrics import (
 )
 from eqv2_plugin.evaluation.relaxation.relaxed import Relaxed
 from eqv2_plugin.evaluation.relaxation.store import PATTERN, as_relaxed, read_records
-from eqv2_plugin.evaluation.submission.files import save_text
 from eqv2_plugin.evaluation.submission.layout import write_is2re, write_is2rs
+from eqv2_plugin.files import save_text
 
 IS2RE, IS2RS, TABLES = "is2re", "is2rs", "tables"
 _SHOWN = 5

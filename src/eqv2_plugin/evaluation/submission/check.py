@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from eqv2_plugin.data.inspection.findings import Finding, Verdict, listed
-from eqv2_plugin.evaluation.submission.files import read_npz
 from eqv2_plugin.evaluation.submission.ids import S2EF_ID, SYSTEM_ID
 from eqv2_plugin.evaluation.submission.layout import S2EF_DTYPES
+from eqv2_plugin.files import read_npz
 
 # The same as in fairchem.core.scripts.make_submission_file, which a test compares.
 SPLITS = {"oc20": ("id", "ood_ads", "ood_cat", "ood_both"), "oc22": ("id", "ood")}

@@ -25,7 +25,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
-from eqv2_plugin.evaluation.submission.files import save_npz
+from eqv2_plugin.files import save_npz
 
 S2EF_DTYPES: dict[str, type[np.floating]] = {"oc20": np.float16, "oc22": np.float32}
 _SHOWN = 5

@@ -1,0 +1,137 @@
+"""Files that are whole or not there."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import uuid
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from zipfile import BadZipFile
+
+import numpy as np
+
+_BUILDING = re.compile(r"\.[0-9a-f]{32}\.")
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """A name to write to; the file appears as ``path`` when the block ends without error.
+
+    It is on the disk before it has its name. What a killed process left of the same file is
+    removed.
+
+    Raises:
+        OSError: it cannot be written; nothing is left behind.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _remove_leftovers(path)
+        building, handle = _new_file(path)
+        try:
+            yield building
+            _sync(building)
+            os.replace(building, path)
+        finally:
+            os.close(handle)
+            building.unlink(missing_ok=True)
+        _sync_folder(path.parent)
+    except OSError as error:
+        raise OSError(
+            f"cannot write {path}: {error}. Make room or choose another folder, and run the same "
+            "command again"
+        ) from error
+
+
+def save_text(path: Path, text: str) -> None:
+    """Write a text file that appears under its name only when it is complete.
+
+    Raises:
+        OSError: it cannot be written; nothing is left behind.
+    """
+    with whole_file(path) as building:
+        building.write_text(text, encoding="utf-8")
+
+
+def save_npz(path: Path, arrays: Mapping[str, np.ndarray], *, compressed: bool = True) -> None:
+    """Write a file that appears under its name only when it is complete.
+
+    The same arrays always make the same bytes.
+
+    Raises:
+        OSError: it cannot be written; nothing is left behind.
+    """
+    save = np.savez_compressed if compressed else np.savez
+    with whole_file(path) as building, building.open("wb") as file:
+        save(file, **arrays)
+
+
+def read_npz(path: Path) -> dict[str, np.ndarray]:
+    """All arrays of a file; objects are not unpickled.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: not a complete npz file, or one with object arrays.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {path}")
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            # A single array (.npy) has no names.
+            names = file.files
+            return {name: file[name] for name in names}
+    except (BadZipFile, EOFError, OSError, AttributeError, ValueError, zlib.error) as error:
+        reason = str(error) or type(error).__name__
+        what = "holds Python objects" if "allow_pickle" in reason else "is no complete npz file"
+        raise ValueError(f"{path} {what} ({reason}): make it anew") from error
+
+
+def _new_file(path: Path) -> tuple[Path, int]:
+    """A hidden file beside ``path``, and its locked handle.
+
+    The lock tells others that the writer lives; a killed one's is gone with it.
+    """
+    while True:
+        building = path.with_name(f".{uuid.uuid4().hex}.{path.name}")
+        handle = os.open(building, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        with suppress(OSError):  # there are file systems without locks
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if building.exists():
+            return building, handle
+        os.close(handle)  # another writer of the same file took it for a leftover
+
+
+def _remove_leftovers(path: Path) -> None:
+    """Of writers of the same file that were killed; those that live hold a lock."""
+    with os.scandir(path.parent) as entries:
+        found = [
+            entry.path
+            for entry in entries
+            if (match := _BUILDING.match(entry.name)) and entry.name[match.end() :] == path.name
+        ]
+    for leftover in found:
+        with suppress(OSError):
+            handle = os.open(leftover, os.O_RDWR | os.O_CLOEXEC)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                os.unlink(leftover)
+            finally:
+                os.close(handle)
+
+
+def _sync(path: Path) -> None:
+    # By its name: some writers put a new file in its place.
+    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _sync_folder(folder: Path) -> None:
+    # Not every file system lets a folder be opened for this.
+    with suppress(OSError):
+        _sync(folder)
