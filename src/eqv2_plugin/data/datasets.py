@@ -1,4 +1,4 @@
-"""Data sets for training: paths checked, then fairchem's own readers."""
+"""Data sets for training: paths checked, then fairchem's readers, by our rules for labels."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 from fairchem.core.datasets.mt_concat_dataset import ConcatDataset, create_concat_dataset
 from omegaconf import OmegaConf
 
+from eqv2_plugin.data.ase_dataset import own_format
 from eqv2_plugin.data.lmdb.shards import open_lmdb
 from eqv2_plugin.data.sample import SAMPLES, sample_directory
 
@@ -49,7 +50,7 @@ def create_datasets(
         # To the shape that heads return.
         transforms["stress_reshape_transform"] = {"dataset_name": name}
     config = {
-        "format": reader["format"],
+        "format": own_format(reader["format"]),
         "transforms": transforms,
         "splits": located,
     }

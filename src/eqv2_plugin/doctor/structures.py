@@ -9,10 +9,11 @@ from pathlib import Path
 import ase.io
 import numpy as np
 from ase import Atoms
-from ase.constraints import FixAtoms
 from ase.data import chemical_symbols
 from ase.neighborlist import neighbor_list
 
+from eqv2_plugin.data.fixed_atoms import fixed_mask
+from eqv2_plugin.data.labels import drop_info_labels
 from eqv2_plugin.data.sample import load_sample
 
 MOST = 4  # structures that are used
@@ -59,15 +60,15 @@ def choose_structures(
         )
     for index, atoms in enumerate(chosen.structures):
         atoms.calc = None
+        drop_info_labels(atoms.info)  # the model is examined, no label is read
         moved = np.random.default_rng(index).normal(scale=RATTLE, size=(len(atoms), 3))
         atoms.positions += moved  # fixed atoms too: this is no dynamics
     return chosen
 
 
 def fixed_atoms(atoms: Atoms) -> np.ndarray:
-    """Indices of the atoms that ``FixAtoms`` constraints hold."""
-    held = [c.index for c in atoms.constraints if isinstance(c, FixAtoms)]
-    return np.unique(np.concatenate([np.array([], int), *held]))
+    """Indices of the fixed atoms."""
+    return np.flatnonzero(fixed_mask(atoms))
 
 
 def _from_samples(task_name: str, elements: Collection[int]) -> Chosen:

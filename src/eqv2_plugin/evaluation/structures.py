@@ -12,6 +12,7 @@ from fairchem.core.datasets.ase_datasets import AseAtomsDataset
 from fairchem.core.datasets.base_dataset import create_dataset
 from omegaconf import OmegaConf
 
+from eqv2_plugin.data.ase_dataset import own_format
 from eqv2_plugin.data.datasets import EMBEDDED
 from eqv2_plugin.data.lmdb.dataset import LmdbDataset
 from eqv2_plugin.data.lmdb.frames import to_ase
@@ -25,10 +26,10 @@ _SHOWN = 5
 class Structures(Sequence[Atoms]):
     """Structures in the order of their data set, each read when it is asked for.
 
-    Atoms carry what is stored: positions and cell (Å), tags, ``FixAtoms``, labels in a
-    single-point calculator (eV, eV/Å). ``atoms.info`` has ``sid`` (str) and, where a frame is
-    stored, ``fid`` (str), and ``y_relaxed`` (eV) and ``pos_relaxed`` (Å, [atoms, 3]) where
-    those are.
+    Atoms carry what is stored: positions and cell (Å), tags, constraints (``FixAtoms`` for all
+    that are fixed), labels in a single-point calculator (eV, eV/Å). ``atoms.info`` has ``sid``
+    (str) and, where a frame is stored, ``fid`` (str), and ``y_relaxed`` (eV) and ``pos_relaxed``
+    (Å, [atoms, 3]) where those are.
 
     Args:
         dataset: fairchem's subset of a data set.
@@ -54,7 +55,7 @@ class Structures(Sequence[Atoms]):
 
         Raises:
             IndexError: there is none.
-            ValueError: it cannot be read, or has no sid.
+            ValueError: it cannot be read, has labels that contradict each other, or no sid.
         """
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
@@ -132,7 +133,7 @@ def open_structures(config: Mapping[str, Any], name: str = "the data set") -> St
     if not any(options.get(key) for key in ("first_n", "sample_n")):
         options["no_shuffle"] = True
     try:
-        dataset = create_dataset(options, name)
+        dataset = create_dataset({**options, "format": own_format(options["format"])}, name)
     except Exception as error:
         raise ValueError(
             f"{name}: cannot read {config['src']} as {options['format']}: {error}"

@@ -13,6 +13,8 @@ from ase.db.row import atoms2dict
 from ase.io.jsonio import encode
 
 from eqv2_plugin.data.conversion.frame import Frame
+from eqv2_plugin.data.fixed_atoms import PARTLY_FIXED, partly_fixed, use_fix_atoms
+from eqv2_plugin.data.labels import LABELS, READ_FROM, read_labels
 
 # Per-atom arrays that an ASE database keeps.
 _KEPT_ARRAYS = {
@@ -25,18 +27,28 @@ def frame_of_atoms(atoms: Atoms, system: str, index: int, where: str, notes: Cou
 
     Args:
         atoms: ids in ``atoms.info["sid"]`` and ``["fid"]``, labels in the results of the
-            calculator (eV, eV/Å; forces of fixed atoms are kept).
+            calculator (eV, eV/Å; forces of fixed atoms are kept). Fixed atoms are held by
+            ``FixAtoms`` in the frame.
         system: sid for a frame without one; its fid is then ``index``, if it has none.
         index: of the frame in its file.
         where: for errors.
         notes: counts what is left out or made up.
 
     Raises:
-        ValueError: the fid is not an integer.
+        ValueError: the fid is not an integer, or labels contradict each other.
     """
     results = {} if atoms.calc is None else atoms.calc.results
+    labels = read_labels(atoms, where)
+    for name in labels.doubles:
+        notes[f"frames had info {name!r}, equal to the calculator's, which is left out"] += 1
+    for name in labels.unread:
+        notes[f"frames have {name!r}, which looks like a label and is not read: {READ_FROM}"] += 1
+    if partly := partly_fixed(atoms):
+        notes[PARTLY_FIXED] += partly
     # Not the calculator itself: ASE leaves results out whose atoms were changed.
-    row = atoms2dict(atoms.copy()) | {"cell": atoms.cell.array, "pbc": atoms.pbc}
+    bare = atoms.copy()
+    use_fix_atoms(bare)
+    row = atoms2dict(bare) | {"cell": atoms.cell.array, "pbc": atoms.pbc}
     row |= {
         name: value
         for name, value in results.items()
@@ -54,6 +66,8 @@ def _info(
 ) -> dict[str, Any]:
     kept = {}
     for name, value in info.items():
+        if name in LABELS:
+            continue
         if _is_storable(name, value):
             kept[name] = value
         else:

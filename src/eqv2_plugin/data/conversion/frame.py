@@ -11,8 +11,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-# What fairchem takes for labels; all frames of a data set must have the same ones.
-LABELS = ("energy", "forces", "stress")
+from eqv2_plugin.data.labels import LABELS
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +34,7 @@ class Frame:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """Those of ``LABELS`` that the frame has."""
+        """Those of ``LABELS`` that the frame has; all frames of a data set have the same."""
         return tuple(name for name in LABELS if name in self.row)
 
 

@@ -22,7 +22,7 @@ from eqv2_plugin.data.conversion.workers import write_shards
 # fairchem keeps every database of a folder open, and most systems allow 1024 open files.
 _MOST_SHARDS = 400
 # Raise it when what is written changes, or unfinished folders are continued in two ways.
-_LAYOUT = 1
+_LAYOUT = 2
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from eqv2_plugin.data.inspection.duplicates import Fingerprints, leakage
 from eqv2_plugin.data.inspection.findings import Finding
 from eqv2_plugin.data.inspection.forces import ForceCheck
 from eqv2_plugin.data.inspection.frames import Frame
+from eqv2_plugin.data.inspection.label_sources import LabelSourceCheck
 from eqv2_plugin.data.inspection.labels import CountCheck, LabelCheck
 from eqv2_plugin.data.inspection.neighbours import Nearest, nearest_neighbours
 from eqv2_plugin.data.inspection.plots import plot_force_norms, plot_values
@@ -26,6 +27,7 @@ class DatasetChecks:
     """The checks of one data set, filled by `check_datasets`; some 130 bytes a frame."""
 
     counts: CountCheck = field(default_factory=CountCheck)
+    sources: LabelSourceCheck = field(default_factory=LabelSourceCheck)
     labels: LabelCheck = field(default_factory=LabelCheck)
     forces: ForceCheck = field(default_factory=ForceCheck)
     units: UnitCheck = field(default_factory=UnitCheck)
@@ -35,6 +37,7 @@ class DatasetChecks:
 
     def add(self, frame: Frame, nearest: Nearest) -> None:
         self.counts.add(frame)
+        self.sources.add(frame)
         self.labels.add(frame)
         self.forces.add(frame)
         self.units.add(frame)
@@ -77,6 +80,7 @@ def check_datasets(
             seen.add(frame, nearest)
         findings[dataset.name] = [
             *seen.counts.findings(len(dataset), dataset.natoms, indices),
+            *seen.sources.findings(),
             *seen.labels.findings(),
             *seen.forces.findings(),
             *seen.units.findings(),

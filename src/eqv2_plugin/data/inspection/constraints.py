@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from eqv2_plugin.data.fixed_atoms import PARTLY_FIXED
 from eqv2_plugin.data.inspection.findings import Finding, Verdict
 from eqv2_plugin.data.inspection.frames import Frame
 
@@ -19,6 +20,7 @@ class ConstraintCheck:
 
     def __init__(self) -> None:
         self.frames = self.none_fixed = self.all_fixed = self.untagged = self.periodic = 0
+        self.partly = 0
         self.first_all_fixed = ""
         self.compared = self.moved = 0
         self.first_moved = ""
@@ -27,6 +29,7 @@ class ConstraintCheck:
     def add(self, frame: Frame) -> None:
         self.frames += 1
         self.none_fixed += not frame.fixed.any()
+        self.partly += frame.partly_fixed
         if frame.fixed.all():
             self.all_fixed += 1
             self.first_all_fixed = self.first_all_fixed or frame.name
@@ -45,6 +48,8 @@ class ConstraintCheck:
 
     def findings(self) -> list[Finding]:
         found = [self._fixed()]
+        if self.partly:
+            found.append(Finding("partly fixed", Verdict.OK, f"{self.partly} {PARTLY_FIXED}"))
         if self.moved:
             text = (
                 f"moved by more than {MOVED:g} Å in {self.moved} of {self.compared} pairs of "

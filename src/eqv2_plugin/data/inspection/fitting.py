@@ -79,7 +79,8 @@ def fit_references(
         batch_size: frames that are added at a time; does not change the result.
 
     Raises:
-        ValueError: a frame without that label, or with one that is not finite.
+        ValueError: a frame without that label, with one that is not finite, or with labels that
+            contradict each other.
     """
     equations, energies = NormalEquations(), RunningMoments()
     with tempfile.TemporaryFile() as file:
@@ -119,8 +120,8 @@ def fit_normalizers(
         workers: processes that read; 0 reads in this one.
 
     Raises:
-        ValueError: a frame without energy or forces, or with labels that are not finite; an
-            element without reference; labels that do not vary.
+        ValueError: a frame without energy or forces, or with labels that are not finite or
+            contradict each other; an element without reference; labels that do not vary.
     """
     energies, forces = RunningMoments(), RunningMoments()
     for dataset in datasets:
@@ -153,6 +154,8 @@ def _energy_and_forces(coefficients: np.ndarray | None, frame: Frame) -> tuple[f
 
 
 def _label(frame: Frame, label: str) -> float:
+    if frame.conflicts:
+        raise ValueError(f"{frame.name}: {frame.conflicts[0]}")
     if label not in frame.scalars:
         there = ", ".join(frame.scalars) or "none"
         raise ValueError(f"{frame.name} has no label {label!r} (numbers stored: {there})")

@@ -7,7 +7,9 @@ from numbers import Real
 
 import numpy as np
 from ase import Atoms
-from ase.constraints import FixAtoms
+
+from eqv2_plugin.data.fixed_atoms import fixed_mask, partly_fixed
+from eqv2_plugin.data.labels import LABELS, look_at_labels
 
 
 @dataclass(frozen=True)
@@ -21,9 +23,13 @@ class Frame:
     cell: [3, 3] Å, rows are vectors.
     pbc: [3] periodic directions.
     tags: [atoms].
-    fixed: [atoms] held in place.
+    fixed: [atoms] held in all three directions.
     forces: [atoms, 3] eV/Å, raw also on fixed atoms; None without label.
     scalars: every number stored with the frame, the label "energy" (eV) among them.
+    stress: [3, 3] eV/Å^3; None without label.
+    partly_fixed: number of atoms held in one or two directions.
+    conflicts: what `look_at_labels` found to contradict the labels.
+    unread: names of what looks like a label and is not read.
     """
 
     index: int
@@ -37,6 +43,10 @@ class Frame:
     fixed: np.ndarray
     forces: np.ndarray | None = None
     scalars: dict[str, float] = field(default_factory=dict)
+    stress: np.ndarray | None = None
+    partly_fixed: int = 0
+    conflicts: tuple[str, ...] = ()
+    unread: tuple[str, ...] = ()
 
     @property
     def energy(self) -> float | None:
@@ -59,21 +69,14 @@ def frame_of(atoms: Atoms, index: int = 0) -> Frame:
     """A frame from ASE's atoms with labels in a calculator and ids in ``atoms.info``.
 
     Raises:
-        ValueError: forces that do not belong to the atoms.
+        ValueError: labels that do not belong to the atoms.
     """
-    results = {} if atoms.calc is None else atoms.calc.results
-    forces = results.get("forces")
-    if forces is not None:
-        forces = np.asarray(forces, np.float64)
-        if forces.shape != (len(atoms), 3):
-            raise ValueError(f"{len(atoms)} atoms have forces of shape {forces.shape}")
-    fixed = np.zeros(len(atoms), bool)
-    for constraint in atoms.constraints:
-        if isinstance(constraint, FixAtoms):
-            fixed[constraint.index] = True
-    scalars = {k: float(v) for k, v in atoms.info.items() if isinstance(v, Real)}
-    if results.get("energy") is not None:
-        scalars["energy"] = float(results["energy"])
+    labels = look_at_labels(atoms, f"sid {atoms.info.get('sid')}")
+    scalars = {
+        k: float(v) for k, v in atoms.info.items() if isinstance(v, Real) and k not in LABELS
+    }
+    if labels.energy is not None:
+        scalars["energy"] = labels.energy
     sid, fid = atoms.info.get("sid"), atoms.info.get("fid")
     return Frame(
         index=index,
@@ -84,7 +87,11 @@ def frame_of(atoms: Atoms, index: int = 0) -> Frame:
         cell=np.asarray(atoms.cell.array, np.float64),
         pbc=np.asarray(atoms.pbc, bool),
         tags=atoms.get_tags(),
-        fixed=fixed,
-        forces=forces,
+        fixed=fixed_mask(atoms),
+        forces=labels.forces,
         scalars=scalars,
+        stress=labels.stress,
+        partly_fixed=partly_fixed(atoms),
+        conflicts=labels.conflicts,
+        unread=labels.unread,
     )

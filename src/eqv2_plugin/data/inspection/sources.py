@@ -6,9 +6,9 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 
 import numpy as np
-from fairchem.core.datasets.ase_datasets import AseDBDataset
 from torch.utils.data import Dataset
 
+from eqv2_plugin.data.ase_dataset import CheckedAseDB
 from eqv2_plugin.data.datasets import EMBEDDED
 from eqv2_plugin.data.inspection.frames import Frame, frame_of
 from eqv2_plugin.data.lmdb.shards import open_lmdb
@@ -57,7 +57,7 @@ class AseDBFrames(FrameDataset):
                 # fairchem would open a file that was cut off, and be killed (SIGBUS) reading it.
                 open_lmdb(str(file)).close()
         try:
-            self.reader = AseDBDataset({"src": str(path)})
+            self.reader = CheckedAseDB({"src": str(path)})
         except Exception as error:
             raise ValueError(
                 f"cannot read {name}: {error}. If a file is damaged, make it anew"
@@ -74,7 +74,7 @@ class AseDBFrames(FrameDataset):
 
     def __getitem__(self, index: int) -> Frame:
         try:
-            atoms = self.reader.get_atoms(index)
+            atoms = self.reader.stored_atoms(index)
             # fairchem makes up this sid where none is stored.
             if type(atoms.info["sid"]) is int and atoms.info["sid"] == index:
                 del atoms.info["sid"]

@@ -8,6 +8,8 @@ import numpy as np
 from ase import Atoms
 from ase.constraints import FixAtoms
 
+from eqv2_plugin.data.fixed_atoms import fixed_mask, use_fix_atoms
+
 MIN_WIDTH = 8.0  # Å along a and b; fairchem-data-oc asserts it
 MIN_VACUUM = 10.0  # Å; adsorbates are up to 5 Å tall and must not see the slab's next image
 
@@ -67,7 +69,8 @@ def prepare_slab(given: Atoms, name: str, bulk: Atoms | None = None) -> Prepared
     atoms = tile_atoms(atoms, MIN_WIDTH)
     if len(atoms) > before:
         notes.append(f"tiled to {len(atoms)} atoms, to be {MIN_WIDTH:g} Å wide")
-    if not any(isinstance(constraint, FixAtoms) for constraint in atoms.constraints):
+    use_fix_atoms(atoms)
+    if not fixed_mask(atoms).any():
         below = atoms.get_tags() == 0
         atoms.set_constraint([*atoms.constraints, FixAtoms(mask=below)])
         notes.append(f"{int(below.sum())} atoms below the surface fixed")

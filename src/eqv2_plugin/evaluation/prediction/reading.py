@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from ase import Atoms
-from ase.constraints import FixAtoms
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from eqv2_plugin.data.fixed_atoms import fixed_mask
+from eqv2_plugin.data.labels import read_labels
 from eqv2_plugin.evaluation.prediction.parts import Part
 from eqv2_plugin.evaluation.structures import Structures
 from eqv2_plugin.evaluation.submission.ids import s2ef_id
@@ -23,7 +24,7 @@ class Item:
         index: in its split.
         id: see `s2ef_id`.
         atoms: without labels.
-        free: [atoms] True for atoms that are not fixed.
+        free: [atoms] True for atoms that are not fixed (`fixed_mask`).
         energy: label, eV; None if none is stored.
         forces: [atoms, 3] label, eV/Å; None if none is stored.
     """
@@ -46,7 +47,7 @@ def read_item(structures: Structures, index: int) -> Item:
     """Read one structure.
 
     Raises:
-        ValueError: it cannot be read, or lacks sid or fid.
+        ValueError: it cannot be read, lacks sid or fid, or has labels that contradict each other.
     """
     atoms = structures[index]
     if "fid" not in atoms.info:
@@ -54,17 +55,12 @@ def read_item(structures: Structures, index: int) -> Item:
             f"{structures.name}: structure {index} (sid {atoms.info['sid']}) has no fid, the "
             "number of the frame: ids of S2EF predictions are <sid>_<fid>"
         )
-    results = {} if atoms.calc is None else atoms.calc.results
-    energy, forces = results.get("energy"), results.get("forces")
-    free = np.ones(len(atoms), bool)
-    for constraint in atoms.constraints:
-        if isinstance(constraint, FixAtoms):
-            free[constraint.index] = False
     name = s2ef_id(atoms.info["sid"], atoms.info["fid"])
+    labels = read_labels(atoms, f"{structures.name}, {name}")
     atoms.calc = None
     # fairchem takes labels from here, too; what models take as input stays.
     atoms.info = {key: atoms.info[key] for key in ("charge", "spin") if key in atoms.info}
-    return Item(index, name, atoms, free, None if energy is None else float(energy), forces)
+    return Item(index, name, atoms, ~fixed_mask(atoms), labels.energy, labels.forces)
 
 
 def batches_by_size(

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 
+from eqv2_plugin.data.labels import read_labels
 from eqv2_plugin.evaluation.prediction.description import describe_data
 from eqv2_plugin.evaluation.structures import Structures, open_structures
 
@@ -75,9 +76,8 @@ class Starts:
             if last == self._first[sid]:
                 return Target(None, None)
             atoms = self._structures[last]
-            labelled = atoms.calc is not None and "energy" in atoms.calc.results
-            energy = atoms.get_potential_energy() if labelled else None
-            return Target(None if energy is None else float(energy), atoms.positions)
+            labels = read_labels(atoms, f"{self._structures.name}, {sid}")
+            return Target(labels.energy, atoms.positions)
         info = self._structures[last].info
         energy, positions = info.get("y_relaxed"), info.get("pos_relaxed")
         return Target(

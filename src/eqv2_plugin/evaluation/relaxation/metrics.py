@@ -12,13 +12,14 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import torch
 from ase import Atoms
-from ase.constraints import FixAtoms
 from fairchem.core.modules.evaluator import (
     average_distance_within_threshold,
     energy_within_threshold,
     mae,
     min_diff,
 )
+
+from eqv2_plugin.data.fixed_atoms import fixed_mask
 
 
 def is2re_metrics(energies: Sequence[float], targets: Sequence[float]) -> dict[str, float]:
@@ -92,12 +93,8 @@ def mean_distance(atoms: Atoms, positions: np.ndarray) -> float:
 
 
 def free_atoms(atoms: Atoms) -> np.ndarray:
-    """[atoms] True for those that no ``FixAtoms`` holds."""
-    free = np.ones(len(atoms), bool)
-    for constraint in atoms.constraints:
-        if isinstance(constraint, FixAtoms):
-            free[constraint.index] = False
-    return free
+    """[atoms] True for those that are not fixed."""
+    return ~fixed_mask(atoms)
 
 
 def _counted(atoms: Atoms, positions: np.ndarray) -> np.ndarray:

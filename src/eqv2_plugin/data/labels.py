@@ -1,0 +1,174 @@
+"""The one reader of labels: energy, forces and stress as the calculator's results hold them.
+
+fairchem's ``AtomicData.from_ase`` prefers ``atoms.info["energy"]``, ``["forces"]`` and
+``["stress"]`` (``data=`` of an ASE database) to the calculator's results; where the two differ,
+nobody can know which was meant, so that every command and runner refuses by name.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+from ase.stress import voigt_6_to_full_3x3_stress
+
+LABELS = ("energy", "forces", "stress")
+READ_FROM = "labels are the results energy, forces and stress of the calculator"
+
+# Of the largest number: what float32 or eight printed digits leave of a copy, and more.
+_SAME = 1e-6
+_WHAT = r"(energy|forces?|stress|virials?)"
+_WHOSE = r"(dft|vasp|qm|target|label|true|total|potential|corrected)"
+# MACE's REF_energy is a label, OC20's ref_energy what was subtracted from one.
+_LABEL_LIKE = re.compile(
+    rf"REF_?{_WHAT}|(?i:{_WHOSE}[_-]?{_WHAT}|{_WHAT}[_-]?{_WHOSE}|force|virials?|virial_stress)"
+)
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Labels of one structure and what else looks like one.
+
+    Attributes:
+        energy: eV; None without label, as the others.
+        forces: [atoms, 3] eV/Å, raw also on fixed atoms.
+        stress: [3, 3] eV/Å^3, positive under tension, as ASE has it.
+        doubles: labels that ``atoms.info`` holds as well, with the same numbers.
+        conflicts: sentences on labels that ``atoms.info`` holds with other numbers, or alone.
+        unread: names of what looks like a label and is not read.
+    """
+
+    energy: float | None
+    forces: np.ndarray | None
+    stress: np.ndarray | None
+    doubles: tuple[str, ...]
+    conflicts: tuple[str, ...]
+    unread: tuple[str, ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Those of ``LABELS`` that are there."""
+        return tuple(name for name in LABELS if getattr(self, name) is not None)
+
+
+def read_labels(atoms: Atoms, where: str) -> Labels:
+    """The labels of a structure.
+
+    Args:
+        atoms: with labels in the results of their calculator, whatever its class.
+        where: names the structure in errors.
+
+    Raises:
+        ValueError: a label of a wrong shape, or one that ``atoms.info`` holds with other
+            numbers or that stands there only.
+    """
+    found = look_at_labels(atoms, where)
+    if found.conflicts:
+        raise ValueError(f"{where}: {found.conflicts[0]}")
+    return found
+
+
+def look_at_labels(atoms: Atoms, where: str) -> Labels:
+    """As `read_labels`, but conflicts are listed and raise nothing.
+
+    Raises:
+        ValueError: a label of a wrong shape.
+    """
+    results = {} if atoms.calc is None else atoms.calc.results
+    try:
+        labels = {name: _label(name, results, len(atoms)) for name in LABELS}
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from error
+    doubles, conflicts = [], []
+    for name in LABELS:
+        if atoms.info.get(name) is None:
+            continue
+        there = f"atoms.info (data of an ASE database row) holds {name!r}"
+        try:
+            in_info = _label(name, atoms.info, len(atoms))
+        except ValueError as error:
+            conflicts.append(f"{there}, but {error}: rename or remove it")
+            continue
+        if _same(labels[name], in_info):
+            doubles.append(name)
+        else:
+            conflicts.append(f"{there} {_difference(in_info, labels[name])}")
+    return Labels(
+        **labels,
+        doubles=tuple(doubles),
+        conflicts=tuple(conflicts),
+        unread=_unread(atoms, results, labels["energy"]),
+    )
+
+
+def drop_info_labels(info: dict[str, Any]) -> None:
+    """Take the labels' names out of ``atoms.info``, where fairchem would prefer them; in place.
+
+    What stands there must have gone through `read_labels`, or be no label of anything (as in
+    structures without calculator that are predicted).
+    """
+    for name in LABELS:
+        info.pop(name, None)
+
+
+def looks_like_label(name: str) -> bool:
+    """Whether a stored name suggests a label under another name than the ones that are read."""
+    return _LABEL_LIKE.fullmatch(name) is not None
+
+
+def _label(name: str, results: Mapping[str, Any], count: int) -> Any:
+    value = results.get(name)
+    if value is None:
+        return None
+    try:
+        array = np.asarray(value, np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"its {name} is not made of numbers: {value!r}") from error
+    if name == "energy" and array.size == 1:
+        return float(array.reshape(()))
+    if name == "forces" and array.shape == (count, 3):
+        return array
+    if name == "stress" and array.size == 6:
+        return voigt_6_to_full_3x3_stress(array.reshape(6))
+    if name == "stress" and array.size == 9:
+        return array.reshape(3, 3)
+    wanted = {"energy": "one number", "forces": f"({count}, 3)", "stress": "(3, 3) or (6,)"}
+    raise ValueError(f"its {name} has the shape {array.shape}, not {wanted[name]}")
+
+
+def _same(label: Any, other: Any) -> bool:
+    if label is None or other is None:
+        return False
+    a, b = np.asarray(label), np.asarray(other)
+    scale = np.nanmax(np.abs(a), initial=0.0)
+    return bool(np.allclose(a, b, rtol=0.0, atol=_SAME * scale + 1e-8, equal_nan=True))
+
+
+def _difference(in_info: Any, label: Any) -> str:
+    if label is None:
+        return (
+            f"({_shown(in_info)}), the calculator none: store it as result of a "
+            "SinglePointCalculator if it is the label, otherwise rename or remove it"
+        )
+    return (
+        f"({_shown(in_info)}) beside the calculator's ({_shown(label)}), and they differ: "
+        "remove or rename the wrong one"
+    )
+
+
+def _shown(value: Any) -> str:
+    array = np.asarray(value)
+    return f"{array:.10g}" if array.ndim == 0 else f"up to {np.abs(array).max():.6g}"
+
+
+def _unread(atoms: Atoms, results: Mapping[str, Any], energy: float | None) -> tuple[str, ...]:
+    """Names in info, per-atom arrays and results that look like labels."""
+    names = {str(n) for n in (*atoms.info, *atoms.arrays, *results) if looks_like_label(str(n))}
+    names |= {name for name in LABELS if name in atoms.arrays}
+    if energy is None and ("free_energy" in results or "free_energy" in atoms.info):
+        names.add("free_energy")
+    return tuple(sorted(names))
