@@ -9,9 +9,12 @@ from ase import Atoms
 from ase.constraints import FixAtoms
 
 from eqv2_plugin.data.fixed_atoms import fixed_mask, use_fix_atoms
+from eqv2_plugin.evaluation.adsorbml.exposure import reachable_from_above
 
 MIN_WIDTH = 8.0  # Å along a and b; fairchem-data-oc asserts it
 MIN_VACUUM = 10.0  # Å; adsorbates are up to 5 Å tall and must not see the slab's next image
+# Å. An atom this near to the cell's border along c lies on the side of the others: files round.
+BORDER = 1e-2
 
 
 @dataclass(frozen=True)
@@ -35,16 +38,17 @@ def prepare_slab(given: Atoms, name: str, bulk: Atoms | None = None) -> Prepared
     Args:
         given: slab with its surface towards +c, and vacuum.
         name: for messages.
-        bulk: the bulk it was cut from. Surface atoms are then found by coordination, otherwise
-            they are those within 2 Å of the highest one (both by fairchem-data-oc).
+        bulk: the bulk it was cut from. Surface atoms are then found by coordination (by
+            fairchem-data-oc), otherwise they are those within 2 Å of the highest one, and those
+            of the upper half that lie open to the vacuum (terraces, floors of holes).
 
     Raises:
         ValueError: no slab, a slab without vacuum, or one without atoms below the surface.
     """
     from fairchem.data.oc.core.slab import tag_surface_atoms, tile_atoms
 
-    check_geometry(given, name)
-    atoms = given.copy()
+    atoms = _above_border(given)
+    check_geometry(atoms, name)
     atoms.calc = None
     atoms.info = {}
     atoms.pbc = True
@@ -56,7 +60,10 @@ def prepare_slab(given: Atoms, name: str, bulk: Atoms | None = None) -> Prepared
                 f"{name} has atoms with tag 2, which means adsorbate: give the clean slab"
             )
         atoms = tag_surface_atoms(atoms, bulk)
-        how = "2 Å of the highest atom" if bulk is None else "coordination lower than in the bulk"
+        how = "coordination lower than in the bulk"
+        if bulk is None:
+            atoms.set_tags(np.where(_open_upper_half(atoms), 1, atoms.get_tags()))
+            how = "within 2 Å of the highest one, or open to the vacuum"
         found = int((atoms.get_tags() == 1).sum())
         notes.append(f"surface found anew: {found} of {len(atoms)} atoms ({how})")
     if set(atoms.get_tags().tolist()) != {0, 1}:
@@ -84,7 +91,7 @@ def prepare_relaxed(prepared: PreparedSlab, relaxed: Atoms, name: str) -> Atoms:
     Raises:
         ValueError: other atoms, or another cell, than those of the initial slab.
     """
-    tiled = relaxed.repeat((*prepared.repeats, 1))
+    tiled = _above_border(relaxed).repeat((*prepared.repeats, 1))
     same = np.array_equal(tiled.numbers, prepared.atoms.numbers)
     if not same or not np.allclose(tiled.cell, prepared.atoms.cell, atol=1e-3):
         raise ValueError(
@@ -130,11 +137,42 @@ def check_geometry(atoms: Atoms, name: str) -> None:
         )
 
 
+def _above_border(given: Atoms) -> Atoms:
+    """A copy whose atoms on the cell's border along c lie at its lower end, within the cell.
+
+    An atom at z = 0 may be read as -1e-15 Å, or as a whole c. fairchem-data-oc would wrap it to
+    the other side of the vacuum.
+    """
+    atoms = given.copy()
+    if atoms.cell.rank < 3 or not np.isfinite(atoms.positions).all():
+        return atoms
+    fractions = atoms.get_scaled_positions(wrap=False)[:, 2]
+    margin = BORDER / _thickness(atoms)
+    at_border = np.abs(fractions - np.rint(fractions)) < margin
+    atoms.positions[at_border] -= np.rint(fractions[at_border])[:, None] * atoms.cell[2]
+    low = atoms.get_scaled_positions(wrap=False)[at_border, 2].min(initial=0.0)
+    if low < 0:
+        # A little more, lest rounding puts the lowest atom below the border again.
+        atoms.positions += (1e-9 - low) * atoms.cell[2]
+    return atoms
+
+
+def _open_upper_half(atoms: Atoms) -> np.ndarray:
+    """Atoms open to the vacuum and not below the centre of mass, as fairchem-data-oc has it."""
+    heights = atoms.positions[:, 2]
+    middle = np.average(heights, weights=atoms.get_masses())
+    return np.asarray(reachable_from_above(atoms) & (heights >= middle))
+
+
+def _thickness(atoms: Atoms) -> float:
+    """Distance in Å between the cell's faces along c."""
+    normal = np.cross(atoms.cell[0], atoms.cell[1])
+    return float(atoms.cell.volume / np.linalg.norm(normal))
+
+
 def _vacuum(atoms: Atoms) -> tuple[float, bool]:
     """Widest empty layer along c in Å, and whether it holds the cell's upper boundary."""
     heights = np.sort(atoms.get_scaled_positions()[:, 2])
     gaps = np.diff(np.append(heights, heights[0] + 1.0))
     widest = int(gaps.argmax())
-    normal = np.cross(atoms.cell[0], atoms.cell[1])
-    thickness = atoms.cell.volume / np.linalg.norm(normal)
-    return float(gaps[widest] * thickness), widest == len(gaps) - 1
+    return float(gaps[widest] * _thickness(atoms)), widest == len(gaps) - 1

@@ -1,0 +1,101 @@
+"""Which atoms of a slab can be reached from the vacuum above it: a probe sphere rolls over them."""
+
+from __future__ import annotations
+
+import numpy as np
+from ase import Atoms
+from ase.data import covalent_radii
+from scipy.ndimage import binary_dilation, binary_propagation
+from scipy.spatial import cKDTree
+
+# Å. It enters the vacancies of all metals, and no hollow of their close-packed and (100) faces.
+PROBE = 1.0
+_STEP = 0.35  # Å between the points of the grid that the probe's centre moves on
+_TOUCH = _STEP  # Å; a grid point this near to the place where the probe touches counts
+
+
+def reachable_from_above(atoms: Atoms) -> np.ndarray:
+    """Atoms that a sphere touches which comes from above and goes wherever it fits.
+
+    Atoms are spheres of their covalent radii. Along a and b the slab is periodic; along c the
+    probe cannot pass through the cell's border, so that the lower side is reached through holes
+    only.
+
+    Args:
+        atoms: a slab in one piece, a and b in the xy plane, its surface towards +z.
+
+    Returns:
+        [N] bool.
+    """
+    spheres = covalent_radii[atoms.numbers] + PROBE
+    repeats = _repeats(atoms, spheres.max() + _TOUCH)
+    points = _grid(atoms, spheres.max())
+    free = _free(atoms, points, spheres, repeats)
+    # In a patch of repeated cells the probe also finds the way round through a border.
+    patch = np.tile(free, (*repeats, 1))
+    from_above = np.zeros_like(patch)
+    from_above[:, :, -1] = True
+    reached = binary_propagation(from_above, structure=np.ones((3, 3, 3)), mask=patch)
+    edge = reached & binary_dilation(~patch, structure=np.ones((3, 3, 3)))
+    shifts = _shifts(atoms, repeats)
+    na, nb, nz = free.shape
+    tiles = edge.reshape(repeats[0], na, repeats[1], nb, nz).transpose(0, 2, 1, 3, 4)
+    touching = [
+        points[tile] + shift
+        for tile, shift in zip(tiles.reshape(-1, na, nb, nz), shifts, strict=True)
+    ]
+    distances, _ = cKDTree(np.concatenate(touching)).query(_wrapped(atoms))
+    return np.asarray(distances <= spheres + _TOUCH)
+
+
+def _repeats(atoms: Atoms, reach: float) -> tuple[int, int]:
+    """Odd numbers of cells along a and b, such that their middle one sees ``reach`` around it."""
+    cell = np.asarray(atoms.cell)
+    area = np.linalg.norm(np.cross(cell[0], cell[1]))
+    widths = area / np.linalg.norm(cell[[1, 0], :2], axis=1)
+    around = np.ceil(reach / widths).astype(int)
+    return int(2 * around[0] + 1), int(2 * around[1] + 1)
+
+
+def _shifts(atoms: Atoms, repeats: tuple[int, int]) -> np.ndarray:
+    """Translations of the cells of the patch, relative to its middle one, a slowest."""
+    i, j = (np.arange(count) - count // 2 for count in repeats)
+    pairs = np.stack(np.meshgrid(i, j, indexing="ij"), axis=-1).reshape(-1, 2)
+    return np.asarray(pairs @ np.asarray(atoms.cell)[:2])
+
+
+def _wrapped(atoms: Atoms) -> np.ndarray:
+    """Positions within the cell along a and b; heights stay."""
+    in_plane = np.asarray(atoms.cell)[:2, :2]
+    fractions = atoms.positions[:, :2] @ np.linalg.inv(in_plane) % 1.0
+    return np.column_stack((fractions @ in_plane, atoms.positions[:, 2]))
+
+
+def _grid(atoms: Atoms, margin: float) -> np.ndarray:
+    """Points of one cell, [na, nb, nz, 3], up to heights that no atom's sphere reaches."""
+    cell = np.asarray(atoms.cell)
+    numbers = np.ceil(np.linalg.norm(cell[:2], axis=1) / _STEP).astype(int)
+    low = atoms.positions[:, 2].min() - margin
+    high = atoms.positions[:, 2].max() + margin + 2 * _STEP
+    i, j, z = np.meshgrid(
+        np.arange(numbers[0]) / numbers[0],
+        np.arange(numbers[1]) / numbers[1],
+        np.linspace(low, high, int(np.ceil((high - low) / _STEP)) + 1),
+        indexing="ij",
+    )
+    plane = i[..., None] * cell[0, :2] + j[..., None] * cell[1, :2]
+    return np.concatenate((plane, z[..., None]), axis=-1)
+
+
+def _free(
+    atoms: Atoms, points: np.ndarray, spheres: np.ndarray, repeats: tuple[int, int]
+) -> np.ndarray:
+    """Where the probe's centre may be, [na, nb, nz]."""
+    blocked = np.zeros(points.shape[:3], bool)
+    positions, shifts = _wrapped(atoms), _shifts(atoms, repeats)
+    for radius in np.unique(spheres):
+        of_kind = positions[spheres == radius]
+        images = (of_kind[:, None] + shifts).reshape(-1, 3)
+        nearest, _ = cKDTree(images).query(points, distance_upper_bound=radius)
+        blocked |= nearest < radius
+    return ~blocked
