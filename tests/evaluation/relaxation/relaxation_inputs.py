@@ -79,12 +79,12 @@ def predictor(folder: Path, precision: torch.dtype, kind: str = "direct") -> Bat
     return BatchPredictor(open_unit(path, "cpu", precision), "oc20")
 
 
-def write_data(path: Path, count: int = 4, targets: bool = True) -> Path:
+def write_data(path: Path, count: int = 4, targets: bool = True, prefix: str = "s") -> Path:
     """IS2RE data in fairchem's ``ase_db`` form: sid, y_relaxed and pos_relaxed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with ase.db.connect(path) as database:
-        for sid, atoms in surfaces(count):
-            data: dict = {"sid": sid}
+        for number, (_, atoms) in enumerate(surfaces(count)):
+            data: dict = {"sid": f"{prefix}{number}"}
             if targets:
                 data["y_relaxed"] = 0.5
                 data["pos_relaxed"] = atoms.positions + np.array([0.03, 0.0, 0.0])

@@ -11,7 +11,7 @@ import pytest
 from fairchem.core.scripts import make_submission_file
 from submission_inputs import predictions, read_independently, write_good, write_splits
 
-from eqv2_plugin.evaluation.submission.ids import s2ef_id, split_frame, system_id
+from eqv2_plugin.evaluation.submission.ids import s2ef_id, split_frame, system_id, system_ids
 from eqv2_plugin.evaluation.submission.layout import write_is2re, write_is2rs, write_s2ef
 from eqv2_plugin.files import read_npz, save_npz, save_text
 
@@ -190,6 +190,10 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path):
 def test_ids_are_those_of_the_leaderboards():
     assert system_id("random1234567") == system_id("1234567") == "1234567"
     assert system_id("randomly") == "randomly"
+    assert system_id("my_slab") == "my_slab"  # only S2EF ids have a frame after "_"
+    assert system_ids(["random12", "7"], "id") == ["12", "7"]
+    with pytest.raises(ValueError, match="id: the sids 'random12' and '12' are both 12"):
+        system_ids(["random12", "7", "12"], "id")
     assert s2ef_id("random12", "7") == "12_7"
     assert split_frame("random12-frame-7") == ("random12", "7")
     assert split_frame("random12") == ("random12", None)

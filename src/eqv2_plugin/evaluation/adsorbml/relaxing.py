@@ -170,14 +170,15 @@ class SystemRelaxer:
     def _stored(self, systems: Sequence[System]) -> dict[str, dict[str, Any]]:
         """Relaxations of unfinished systems, of an earlier run with as many jobs or others."""
         wanted = {system.id for system in systems}
-        records = {}
+        records: dict[str, dict[str, Any]] = {}
         for path in sorted(self.store_folder.glob(PATTERN)):
             if not path.stat().st_size:
                 continue  # another job is beginning it
             check_description(path, self.description)
             for record in read_records(path):
                 if record["id"].rsplit("/", 1)[0] in wanted:
-                    records[record["id"]] = record
+                    # Of two, the first counts, as in `read_finished`.
+                    records.setdefault(record["id"], record)
         return records
 
 

@@ -11,7 +11,7 @@ from eqv2_plugin.evaluation.adsorbml.metrics import Score, is_much_better, is_su
 from eqv2_plugin.evaluation.adsorbml.plots import success_plot
 from eqv2_plugin.evaluation.adsorbml.system_result import ANOMALIES, SystemResult
 from eqv2_plugin.evaluation.html import Section, write_report
-from eqv2_plugin.evaluation.relaxation.pictures import views
+from eqv2_plugin.evaluation.relaxation.pictures import drawn, views
 
 MOST_RANKED = 10  # lines of a system's table
 MOST_PICTURES = 50  # systems with a picture; a report of a thousand would not open
@@ -140,9 +140,9 @@ def _system(result: SystemResult, score: Score | None, with_picture: bool) -> Se
                 f"{candidate.fmax:.3f}",
             ]
         )
-    images = []
+    images: list[bytes] = []
     if ranked and with_picture:
-        images.append(views(ranked[0].initial, ranked[0].relaxed))
+        images += drawn(views, ranked[0].initial, ranked[0].relaxed)
     text = _system_text(result, score, len(ranked), bool(images))
     return (
         Section(result.system, text, header, rows, images) if rows else Section(result.system, text)

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from fairchem.core.scripts.make_submission_file import SPLITS, write_predictions
 
 from eqv2_plugin.evaluation.prediction.description import read_description
 from eqv2_plugin.evaluation.prediction.metrics import added, readable, table
 from eqv2_plugin.evaluation.prediction.parts import PARTS, Part, PartFolder, Predicted, cut
+from eqv2_plugin.evaluation.submission.joined import checked, join_splits, missing_splits
 from eqv2_plugin.evaluation.submission.layout import S2EF_DTYPES, write_s2ef
-from eqv2_plugin.files import save_text, whole_file
+from eqv2_plugin.files import save_text
 
 SUBMISSION = "submission.npz"
 METRICS = "metrics.json"
+TASK = "s2ef"
 
 
 def join(results: Path, splits: Sequence[str], facts: Mapping[str, Any]) -> str:
@@ -46,17 +46,23 @@ def join(results: Path, splits: Sequence[str], facts: Mapping[str, Any]) -> str:
         write_split(results / f"{split}.npz", found, dataset)
         count = {"structures": sum(len(one.ids) for one in found)}
         metrics[split] = count | readable(added(one.metrics for one in found))
-    missing = [split for split in SPLITS[dataset.upper()] if split not in splits]
+    files = {split: results / f"{split}.npz" for split in splits}
+    written = [checked(path, dataset, TASK) for path in files.values()]
+    missing = missing_splits(dataset, splits)
     if not missing:
-        join_splits(results, dataset)
+        written.append(join_splits(results / SUBMISSION, files, dataset, TASK))
+    faults = [line for file in written for line in file.lines()]
     facts = {**facts, "dataset": dataset, "energy": run["model"]["energy"]}
-    report = {"facts": facts, "splits": metrics}
+    verdicts = {file.path.name: file.verdict for file in written}
+    report = {"facts": facts, "splits": metrics, "files": verdicts}
     save_text(results / METRICS, json.dumps(report, indent=2, ensure_ascii=False) + "\n")
-    return _summary(results, metrics, missing)
+    return _summary(results, metrics, missing, faults)
 
 
-def _summary(results: Path, metrics: dict[str, dict[str, float]], missing: list[str]) -> str:
-    lines = [""]
+def _summary(
+    results: Path, metrics: dict[str, dict[str, float]], missing: list[str], faults: list[str]
+) -> str:
+    lines = ["", *faults]
     labelled = {split: found for split, found in metrics.items() if "energy_mae_meV" in found}
     if labelled:
         lines += [table(labelled), ""]
@@ -90,18 +96,3 @@ def write_split(path: Path, found: list[Predicted], dataset: str) -> None:
         raise ValueError(
             f"the data of {path.stem}: {error}; mend them and predict again"
         ) from error
-
-
-def join_splits(results: Path, dataset: str) -> None:
-    """Write ``submission.npz`` from the files of the splits, as fairchem's script does.
-
-    Raises:
-        OSError: it cannot be written.
-    """
-    files = {split: str(results / f"{split}.npz") for split in SPLITS[dataset.upper()]}
-    with whole_file(results / SUBMISSION) as building:
-        write_predictions(
-            argparse.Namespace(
-                is2re_relaxations=False, dataset=dataset.upper(), out_path=str(building), **files
-            )
-        )

@@ -14,6 +14,7 @@ from ase import Atoms
 from eqv2_plugin.data.labels import read_labels
 from eqv2_plugin.evaluation.prediction.description import describe_data
 from eqv2_plugin.evaluation.structures import Structures, open_structures
+from eqv2_plugin.evaluation.submission.ids import system_ids
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class Starts:
         structures: of the split.
 
     Raises:
-        ValueError: an id occurs twice.
+        ValueError: an id occurs twice, also after a prefix that EvalAI does not know is dropped.
     """
 
     def __init__(self, structures: Structures) -> None:
@@ -53,6 +54,8 @@ class Starts:
         self._first = {sid: min(found)[1] for sid, found in frames.items()}
         self._last = {sid: max(found)[1] for sid, found in frames.items()}
         self.sids = list(self._first)
+        # Before all the work, not when files are written.
+        system_ids(self.sids, structures.name)
 
     def fingerprint(self, config: Mapping[str, Any]) -> str:
         """A hash that tells these data from others, wherever they lie.

@@ -7,7 +7,7 @@ to 0.5 Å). As in fairchem-core 1, ADwT counts free atoms only, with minimum-ima
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -20,6 +20,18 @@ from fairchem.core.modules.evaluator import (
 )
 
 from eqv2_plugin.data.fixed_atoms import fixed_mask
+
+# fairchem's name -> (ours, factor to its unit), as written for users.
+_READABLE = {
+    "energy_within_threshold": ("EwT_percent", 1e2),
+    "average_distance_within_threshold": ("ADwT_percent", 1e2),
+}
+
+
+def readable(metrics: Mapping[str, float]) -> dict[str, float]:
+    """The same metrics, EwT and ADwT in percent (``EwT_percent``, ``ADwT_percent``)."""
+    renamed = {name: _READABLE.get(name, (name, 1)) for name in metrics}
+    return {ours: factor * metrics[name] for name, (ours, factor) in renamed.items()}
 
 
 def is2re_metrics(energies: Sequence[float], targets: Sequence[float]) -> dict[str, float]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -17,6 +19,22 @@ import matplotlib.pyplot as plt
 # ASE's rotation of the view: from above, and from the side.
 _VIEWS = {"top": "0x,0y,0z", "side": "-90x,0y,0z"}
 _COLOURS = ("#1b6ca8", "#d1495b")
+
+
+def drawn(picture: Callable[..., bytes], *arguments: Any) -> list[bytes]:
+    """A picture, or none where numbers are beyond what can be drawn (a lost atom, 1e30 Å away).
+
+    A report that comes after hours of work must not be lost for a picture.
+
+    Args:
+        picture: `views`, `curves` or `overview`.
+        arguments: its arguments.
+    """
+    try:
+        return [picture(*arguments)]
+    except (ValueError, ArithmeticError):
+        plt.close("all")
+        return []
 
 
 def views(initial: Atoms, relaxed: Atoms) -> bytes:

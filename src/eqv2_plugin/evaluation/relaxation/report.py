@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from eqv2_plugin.checkpoints.energy_kind import EnergyKind
 from eqv2_plugin.evaluation.html import Section, write_report
-from eqv2_plugin.evaluation.relaxation.pictures import curves, overview, views
-from eqv2_plugin.evaluation.relaxation.results import IS2RE, IS2RS, Row, SplitResults
+from eqv2_plugin.evaluation.relaxation.pictures import curves, drawn, overview, views
+from eqv2_plugin.evaluation.relaxation.results import IS2RE, IS2RS, SplitResults
+from eqv2_plugin.evaluation.relaxation.table import HEADER
 
 _ROWS = 200
 _NAMES = {
     "energy_mae_eV": "energy MAE, eV",
-    "energy_within_threshold": "EwT (within 0.02 eV)",
-    "average_distance_within_threshold": "ADwT (0.01 to 0.5 Å)",
+    "EwT_percent": "EwT, % (within 0.02 eV)",
+    "ADwT_percent": "ADwT, % (0.01 to 0.5 Å)",
     "mean_distance_A": "mean distance, Å",
 }
 
@@ -29,7 +29,7 @@ def write_relaxation_report(
     pictures: int,
     notes: Sequence[str],
 ) -> None:
-    """Write a report: settings, scores, all relaxations in a table, and pictures of some.
+    """Write a report: settings, what failed, scores, all relaxations, and pictures of some.
 
     Args:
         path: HTML file.
@@ -37,14 +37,16 @@ def write_relaxation_report(
         description: what the relaxations were made with.
         splits: results.
         pictures: relaxations per split that are drawn, the first ones of the data.
-        notes: what the reader must know of the energies, see `energy_notes`.
+        notes: what must not be overlooked; the report begins with it.
 
     Raises:
         OSError: it cannot be written.
     """
-    sections = [_summary(facts, description, splits, notes), _scores(splits)]
+    sections = [_summary(facts, description, splits, notes)]
     for split, found in splits.items():
-        sections += [_overview(split, found), *_failed(split, found)]
+        sections += [*_failed(split, found), *_anomalies(split, found)]
+    sections.append(_scores(splits))
+    sections += [_overview(split, found) for split, found in splits.items()]
     for split, found in splits.items():
         sections += _drawn(split, found, pictures, description["settings"]["fmax"])
     sections += [_table(split, found) for split, found in splits.items()]
@@ -82,7 +84,7 @@ def _summary(
         ("relaxation", settings),
         *((f"split {split}", _counts(found)) for split, found in splits.items()),
     ]
-    return Section("Job", " ".join(notes), ("what", "value"), rows)
+    return Section("Job", "\n".join(notes), ("what", "value"), rows)
 
 
 def _counts(found: SplitResults) -> str:
@@ -112,35 +114,47 @@ def _overview(split: str, found: SplitResults) -> Section:
         for relaxed, target in zip(found.relaxed, found.targets, strict=True)
         if target.energy is not None and not relaxed.failed
     ]
-    return Section(f"{split}: overview", images=[overview(done, errors)] if done else [])
+    return Section(f"{split}: overview", images=drawn(overview, done, errors) if done else [])
 
 
 def _failed(split: str, found: SplitResults) -> list[Section]:
     if not found.failed:
         return []
-    rows = [(row.sid, row.steps, row.error) for row in found.failed]
-    text = f"{len(rows):,} structures have no result, and are missing in the EvalAI files."
-    return [Section(f"{split}: failed", text, ("sid", "steps", "reason"), rows[:_ROWS])]
+    rows = [(row.sid, row.steps, row.submitted or "-", row.error) for row in found.failed]
+    text = (
+        f"{len(rows):,} structures, of which {len(found.missing):,} are missing in the EvalAI "
+        "files and in the scores."
+    )
+    header = ("sid", "steps", "in the files", "reason")
+    return [Section(f"{split}: failed", text, header, rows[:_ROWS])]
+
+
+def _anomalies(split: str, found: SplitResults) -> list[Section]:
+    rows = [(row.sid, text) for row in found.rows for text in row.anomalies.values()]
+    if not rows:
+        return []
+    text = (
+        "Relaxed structures that no calculation is meant to end in. They are in files and scores."
+    )
+    return [Section(f"{split}: anomalies", text, ("sid", "what is wrong"), rows[:_ROWS])]
 
 
 def _drawn(split: str, found: SplitResults, pictures: int, fmax: float) -> list[Section]:
-    drawn = []
+    sections = []
     for row, relaxed in list(zip(found.rows, found.relaxed, strict=True))[:pictures]:
-        images = [views(relaxed.initial, relaxed.atoms)]
-        if len(relaxed.energies):
-            images.append(curves(relaxed, fmax))
+        if not len(relaxed.energies):
+            continue  # nothing has moved, and there may be no position to draw
+        images = drawn(views, relaxed.initial, relaxed.atoms) + drawn(curves, relaxed, fmax)
         end = "converged" if relaxed.converged else relaxed.error or "not converged"
         text = f"{relaxed.initial.get_chemical_formula()}, {row.steps} steps, {end}"
-        drawn.append(Section(f"{split}: {row.sid}", text, images=images))
-    return drawn
+        sections.append(Section(f"{split}: {row.sid}", text, images=images))
+    return sections
 
 
 def _table(split: str, found: SplitResults) -> Section:
-    header = [field.name for field in dataclasses.fields(Row)]
     rows = [
-        ["-" if value is None else value for value in dataclasses.astuple(row)]
-        for row in found.rows[:_ROWS]
+        ["-" if value is None else value for value in row.cells()] for row in found.rows[:_ROWS]
     ]
     more = len(found.rows) - len(rows)
     text = f"The first {_ROWS}; all {len(found.rows):,} are in tables/{split}.csv." if more else ""
-    return Section(f"{split}: all relaxations", text, header, rows)
+    return Section(f"{split}: all relaxations", text, HEADER, rows)

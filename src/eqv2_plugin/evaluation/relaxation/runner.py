@@ -33,6 +33,7 @@ from eqv2_plugin.evaluation.relaxation.store import (
     read_records,
     store_path,
 )
+from eqv2_plugin.evaluation.submission.ids import system_id
 
 TRAJECTORIES = "trajectories"
 Precision = Literal["float32", "float64"]
@@ -94,7 +95,8 @@ class BatchedRelaxationRunner(Runner):
         Raises:
             FileNotFoundError, ValueError: model or data are missing, unfit or damaged, or the
                 results folder holds relaxations made with something else.
-            RuntimeError: the same job is running already, or every structure failed.
+            RuntimeError: the same job is running already, or every structure failed: the results
+                that say why are written before.
             OSError: results cannot be written.
         """
         share, processes = job_share(self.job_config)
@@ -124,7 +126,10 @@ class BatchedRelaxationRunner(Runner):
         else:
             kind = energy_kind_of(getattr(unit.model.module, "facts", None))
             notes = energy_notes(kind, description["energy"])
-            print(write_results(self._results, starts, self.results, kind, notes), flush=True)
+            written = write_results(self._results, starts, self.results, kind, notes)
+            print(written.text, flush=True)
+            if written.error:
+                raise RuntimeError(written.error)
 
     def _limit(
         self,
@@ -185,9 +190,9 @@ class BatchedRelaxationRunner(Runner):
         return Path(self.job_config.metadata.results_dir)
 
     def _trajectory(self, identity: str) -> Path:
-        """Named by the sid alone, as fairchem's ``make_submission_file`` wants it."""
+        """Named by EvalAI's id: fairchem's ``make_submission_file`` takes ids from the names."""
         split, _, sid = identity.partition("/")
-        return self._results / TRAJECTORIES / split / f"{quote(sid, safe='')}.traj"
+        return self._results / TRAJECTORIES / split / f"{quote(system_id(sid), safe='')}.traj"
 
     def save_state(self, checkpoint_location: str, is_preemption: bool = False) -> bool:
         """Nothing is left to save: finished relaxations are in a file already."""

@@ -7,6 +7,7 @@ them EvalAI, know the bare number. fairchem 2 shows a frame of a data set as "<s
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 S2EF_ID = re.compile(r"\d+_\d+")
 SYSTEM_ID = re.compile(r"\d+")
@@ -21,24 +22,41 @@ def split_frame(sid: str) -> tuple[str, str | None]:
 
 
 def system_id(sid: str) -> str:
-    """The id of a system in IS2RE and IS2RS files: "1234567" of "random1234567".
-
-    Raises:
-        ValueError: an id with "_", where readers of S2EF ids cut off the frame.
-    """
-    if "_" in sid:
-        raise ValueError(
-            f"the sid {sid!r} has '_' in it, which separates sid and fid in files for EvalAI: "
-            "give the system another sid"
-        )
+    """The id of a system in IS2RE and IS2RS files: "1234567" of "random1234567", else the sid."""
     match = _DOWNLOAD_SID.fullmatch(sid)
     return match[1] if match else sid
+
+
+def system_ids(sids: Sequence[str], name: str) -> list[str]:
+    """The ids of all systems of a split.
+
+    Args:
+        sids: as the data have them.
+        name: of the split, for the error.
+
+    Raises:
+        ValueError: two sids have the same id.
+    """
+    found: dict[str, str] = {}
+    for sid in sids:
+        other = found.setdefault(system_id(sid), sid)
+        if other != sid:
+            raise ValueError(
+                f"{name}: the sids {other!r} and {sid!r} are both {system_id(sid)} in files for "
+                "EvalAI: give one of the systems another sid"
+            )
+    return list(found)
 
 
 def s2ef_id(sid: str, fid: str) -> str:
     """The id of a frame in S2EF files: "1234567_8".
 
     Raises:
-        ValueError: see `system_id`.
+        ValueError: a sid with "_", where readers of S2EF ids cut off the frame.
     """
+    if "_" in sid:
+        raise ValueError(
+            f"the sid {sid!r} has '_' in it, which separates sid and fid in files for EvalAI: "
+            "give the system another sid"
+        )
     return f"{system_id(sid)}_{fid}"
