@@ -41,22 +41,27 @@ def load(
     path: str | Path,
     device: Literal["cpu", "cuda"] | None = None,
     inference_settings: InferenceSettings | str = "default",
+    unsafe: bool = False,
 ) -> MLIPPredictUnit:
-    """fairchem's predict unit of a file that ``eqv2 export`` wrote; nothing is unpickled.
+    """fairchem's predict unit of a model file; nothing in the file is run.
 
     ``FAIRChemCalculator(eqv2_plugin.load("model.safetensors"))`` predicts bit for bit what
-    the checkpoint predicts that the file was exported from.
+    the checkpoint predicts that the file was exported from; a ``.pt`` checkpoint may be given
+    as well, and predicts what it predicts when fairchem loads it.
 
     Args:
-        path: the ``.safetensors`` file.
+        path: what ``eqv2 export`` wrote (``.safetensors``, of which nothing is unpickled), or
+            an inference checkpoint (``.pt``), unpickled with the classes that it needs alone.
         device: by default a GPU if there is one.
         inference_settings: as for fairchem's ``load_predict_unit``.
+        unsafe: let fairchem load a ``.pt`` file as it likes, which may run any code.
 
     Raises:
-        ValueError: a file that is missing, truncated, of another kind or version, that names
-            classes other than ours, or whose weights do not fit its configuration.
+        FileNotFoundError: there is no such file.
+        ValueError: a file that is truncated, of another kind or version, that names classes
+            other than ours, or whose weights do not fit its configuration.
     """
     # Predict units bring much along that training does not need.
-    from eqv2_plugin.checkpoints.native import load_native
+    from eqv2_plugin.checkpoints.door import open_model
 
-    return load_native(path, device, inference_settings)
+    return open_model(path, device, inference_settings, unsafe=unsafe)

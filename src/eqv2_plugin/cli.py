@@ -12,8 +12,8 @@ from eqv2_plugin.commands.submission import add_parsers as add_submission_parser
 from eqv2_plugin.data.commands import add_parsers as add_data_parsers
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Entry point; returns the exit status."""
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of all commands."""
     parser = argparse.ArgumentParser(prog="eqv2", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     add_model_parsers(commands)
@@ -21,7 +21,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add_submission_parsers(commands)
     data = commands.add_parser("data", help="data sets: convert, fit references, check")
     add_data_parsers(data.add_subparsers(dest="data_command", required=True))
-    options = parser.parse_args(arguments)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit status."""
+    options = build_parser().parse_args(arguments)
     try:
         return options.run(options)
     except Exception as error:

@@ -182,8 +182,7 @@ def test_a_missing_folder_is_named(tmp_path):
 
 def test_a_converted_file_is_not_converted_again(tmp_path):
     convert_file(PLAIN, tmp_path / "once.pt")
-    # Its classes are not on the list of v1's, which is refusal enough without --unsafe.
-    refused(tmp_path / "once.pt", tmp_path, "MLIPInferenceCheckpoint")
+    refused(tmp_path / "once.pt", tmp_path, "an inference checkpoint of fairchem 2 already")
     refused(tmp_path / "once.pt", tmp_path, "fairchem 2 already", unsafe=True)
 
 

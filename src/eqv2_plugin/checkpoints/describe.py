@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf import OmegaConf
+from fairchem.core.units.mlip_unit.api.inference import MLIPInferenceCheckpoint
 
 from eqv2_plugin.checkpoints.energy_kind import ENERGY_REFERENCES, energy_kind_of
 from eqv2_plugin.checkpoints.facts import UNITS, ModelFacts
-from eqv2_plugin.checkpoints.families import refuse_other_family
 from eqv2_plugin.checkpoints.hashing import file_sha256, state_sha256
-from eqv2_plugin.checkpoints.native import as_checkpoint, read_native
-from eqv2_plugin.checkpoints.reading import V1_CLASSES, inference_classes, read_checkpoint
+from eqv2_plugin.checkpoints.inference_checkpoint import plain_checkpoint
+from eqv2_plugin.checkpoints.native import SUFFIX, as_checkpoint, read_native
+from eqv2_plugin.checkpoints.reading import read_checkpoint
 from eqv2_plugin.checkpoints.v1_file import take_apart
 
 
@@ -31,35 +31,34 @@ def describe_file(path: Path, unsafe: bool = False) -> dict[str, Any]:
         FileNotFoundError: there is no such file.
         ValueError: no checkpoint, a damaged one, or one of another model.
     """
-    if path.suffix == ".safetensors":
-        checkpoint = as_checkpoint(read_native(path))
+    content = as_checkpoint(read_native(path)) if path.suffix == SUFFIX else None
+    if content is None:
+        content = read_checkpoint(path, unsafe)
+        if isinstance(content, MLIPInferenceCheckpoint):
+            content = plain_checkpoint(content, path, unsafe)
+    if isinstance(content, MLIPInferenceCheckpoint):
+        described = _describe_inference(content)
     else:
-        checkpoint = read_checkpoint(path, unsafe, [*V1_CLASSES, *inference_classes()])
-    if type(checkpoint).__name__ == "MLIPInferenceCheckpoint":
-        described = _describe_inference(checkpoint)
-    else:
-        described = _describe_v1(checkpoint, path)
+        described = _describe_v1(content, path)
     return {"file": path.name, "file_sha256": file_sha256(path), **described}
 
 
-def _describe_inference(checkpoint: Any) -> dict[str, Any]:
-    model = _plain(checkpoint.model_config)
+def _describe_inference(checkpoint: MLIPInferenceCheckpoint) -> dict[str, Any]:
+    model = checkpoint.model_config
     backbone = dict(model["backbone"])
     state = {
         key.removeprefix("module."): value
         for key, value in checkpoint.ema_state_dict.items()
         if key != "n_averaged"
     }
-    name = str(backbone.pop("model"))
-    if not name.startswith("eqv2_plugin."):
-        refuse_other_family(name, state)
+    backbone.pop("model")
     facts = ModelFacts.from_mapping(model.get("facts") or {})
     return {
         "form": "inference checkpoint of fairchem 2",
         "architecture": {"backbone": backbone, "heads": model["heads"]},
         "parameters": _count(state),
         "weights_sha256": state_sha256(state),
-        "tasks": [describe_task(task, facts.units) for task in _plain(checkpoint.tasks_config)],
+        "tasks": [describe_task(task, facts.units) for task in checkpoint.tasks_config],
         "energy_kind": energy_kind_of(facts).value,
         "facts": facts.to_dict(),
         "notes": [],
@@ -117,11 +116,6 @@ def _references(config: Mapping[str, Any] | None) -> Any:
     if values is None:
         return {key: value for key, value in config.items() if not key.startswith("_")}
     return {str(z): value for z, value in enumerate(values) if z > 0 and value != 0.0}
-
-
-def _plain(config: Any) -> Any:
-    """Plain data; interpolations stay as they are written."""
-    return OmegaConf.to_container(config) if OmegaConf.is_config(config) else config
 
 
 def _count(state: Mapping[str, Any]) -> int:

@@ -1,7 +1,7 @@
 """The native form of a model: weights as safetensors, all else as JSON in the same file.
 
-Reading it unpickles nothing. `write_native` and `read_native` are each other's inverse;
-`load_native` makes fairchem's predict unit of a file.
+Reading it unpickles nothing. `write_native` and `read_native` are each other's inverse; the
+`door` makes fairchem's predict unit of a file.
 """
 
 from __future__ import annotations
@@ -10,21 +10,22 @@ from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import hydra
 import torch
 from fairchem.core.units.mlip_unit.api.inference import (
     InferenceSettings,
     MLIPInferenceCheckpoint,
-    guess_inference_settings,
 )
-from fairchem.core.units.mlip_unit.predict import MLIPPredictUnit
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from eqv2_plugin.checkpoints.native_header import NativeHeader, TaskRecord
+from eqv2_plugin.checkpoints.whitelist import MODELS, class_of
 from eqv2_plugin.files import whole_file
+
+if TYPE_CHECKING:
+    from fairchem.core.units.mlip_unit.predict import MLIPPredictUnit
 
 SUFFIX = ".safetensors"
 _HEADER = "eqv2_plugin"  # key of the description in the file's metadata
@@ -103,7 +104,7 @@ def read_native(path: Path) -> NativeModel:
         left = sorted(set(tensors) - {_WEIGHT + n for n in weights})
         _same_names(left, [_REFERENCES + t.name for t in header.tasks if t.has_references])
         _check_references(references)
-        _check_weights(weights, header.model)
+        check_weights(weights, header.model)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
     return NativeModel(header, weights, references)
@@ -114,34 +115,10 @@ def load_native(
     device: Literal["cpu", "cuda"] | None = None,
     inference_settings: InferenceSettings | str = "default",
 ) -> MLIPPredictUnit:
-    """fairchem's predict unit of a native file, for ``FAIRChemCalculator(unit)``.
+    """`eqv2_plugin.checkpoints.door.open_model`, under its name from when it read native files."""
+    from eqv2_plugin.checkpoints.door import open_model
 
-    Args:
-        path: written by ``eqv2 export``.
-        device: by default a GPU if there is one.
-        inference_settings: as for fairchem's ``load_predict_unit``.
-
-    Raises:
-        ValueError: see `read_native`.
-    """
-    if device is None:
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    settings = guess_inference_settings(inference_settings)
-    return NativePredictUnit(str(path), device=device, inference_settings=settings)
-
-
-class NativePredictUnit(MLIPPredictUnit):
-    """fairchem's predict unit, but it reads a native file where fairchem unpickles."""
-
-    def _load_model(self) -> None:
-        # fairchem's method of this name, without Nitro (UMA only) and the tasks that some
-        # backbones add by themselves (ours adds none).
-        self.inference_settings.nitro = False
-        self._load_hydra_model(as_checkpoint(read_native(Path(self._inference_model_path))))
-        asked = self._create_untrained_tasks(self.inference_settings, self.model.module.tasks)
-        if asked:
-            self.model.module.add_tasks(asked)
-        self.model.eval()
+    return open_model(path, device, inference_settings)
 
 
 def as_checkpoint(content: NativeModel) -> MLIPInferenceCheckpoint:
@@ -196,13 +173,35 @@ def _check_references(references: Mapping[str, torch.Tensor]) -> None:
             )
 
 
-def _check_weights(weights: Mapping[str, torch.Tensor], model_config: dict[str, Any]) -> None:
-    with torch.device("meta"):
-        expected = hydra.utils.instantiate(model_config).state_dict()
+def check_weights(
+    weights: Mapping[str, torch.Tensor], model_config: dict[str, Any], exact_types: bool = True
+) -> None:
+    """Weights must be those of the model: names, shapes and types; nothing is allocated.
+
+    Args:
+        weights: by the model's own names.
+        model_config: checked, see `check_model_config`.
+        exact_types: refuse another precision, too.
+
+    Raises:
+        ValueError: what does not fit, or options that contradict each other.
+    """
+    layers = model_config["backbone"].get("num_layers", 0)
+    if layers > len(weights):
+        raise ValueError(f"num_layers={layers} with {len(weights)} weights in the file")
+    options = {key: value for key, value in model_config.items() if key != "_target_"}
+    try:
+        with torch.device("meta"):
+            expected = class_of(MODELS[0])(**options).state_dict()
+    except (TypeError, RuntimeError) as error:
+        raise ValueError(f"no model can be made of its configuration: {error}") from error
     _same_names(sorted(weights), list(expected))
     for name, value in expected.items():
         found = weights[name]
-        if found.shape != value.shape or found.dtype != value.dtype:
+        fits = found.dtype == value.dtype or (
+            not exact_types and found.is_floating_point() == value.is_floating_point()
+        )
+        if found.shape != value.shape or not fits:
             raise ValueError(
                 f"the weight {name} has shape {tuple(found.shape)} and type {found.dtype}, but "
                 f"the configuration says {tuple(value.shape)} and {value.dtype}"

@@ -44,13 +44,21 @@ def inference_classes() -> list[Any]:
     return [MLIPInferenceCheckpoint, *config, *scalars, nodes.BooleanNode, *plain]
 
 
+# What a refusal says last; one sentence, whoever opens the file.
+UNSAFE_HINT = (
+    "If you trust the file as you would trust a program, `--unsafe` (in a config: unsafe=true) "
+    "reads it all the same"
+)
+
+
 def read_checkpoint(path: Path, unsafe: bool = False, classes: list[Any] | None = None) -> Any:
     """Load a ``.pt`` file on the CPU; tensors stay in the file until they are used.
 
     Args:
         path: the file.
         unsafe: full unpickling, which lets the file import any module and run any code.
-        classes: admitted beside tensors and containers; by default those of v1's files.
+        classes: admitted beside tensors and containers; by default those of fairchem's
+            checkpoints of either generation.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -61,7 +69,8 @@ def read_checkpoint(path: Path, unsafe: bool = False, classes: list[Any] | None 
     try:
         if unsafe:
             return torch.load(path, weights_only=False, **options)
-        with torch.serialization.safe_globals(V1_CLASSES if classes is None else classes):
+        admitted = [*V1_CLASSES, *inference_classes()] if classes is None else classes
+        with torch.serialization.safe_globals(admitted):
             return torch.load(path, weights_only=True, **options)
     except ModuleNotFoundError as error:
         raise ValueError(
@@ -70,15 +79,17 @@ def read_checkpoint(path: Path, unsafe: bool = False, classes: list[Any] | None 
     except pickle.UnpicklingError as error:
         named = re.search(r"GLOBAL ([\w.]+)", str(error))
         if named is None:
-            raise ValueError(f"{path} is damaged: {str(error).splitlines()[0]}") from error
+            raise ValueError(f"{path} is damaged: {_first_line(error)}") from error
         raise ValueError(
             f"{path} asks for {named.group(1)}, which no checkpoint of EquiformerV2 needs and "
-            "which could run code; it is refused. If you trust the file, `eqv2 convert --unsafe` "
-            "reads it"
+            f"which could run code; it is refused. {UNSAFE_HINT}"
         ) from None
-    except (RuntimeError, EOFError, OSError, zipfile.BadZipFile) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(f"{path} is damaged or truncated: {reason}") from error
+    except Exception as error:  # a damaged pickle can raise nearly anything
+        raise ValueError(f"{path} is damaged or truncated: {_first_line(error)}") from error
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0][:200] if str(error) else type(error).__name__
 
 
 def _check_form(path: Path) -> bool:
@@ -86,6 +97,7 @@ def _check_form(path: Path) -> bool:
     if not path.is_file():
         raise FileNotFoundError(f"no such file: {path}")
     if zipfile.is_zipfile(path):
+        _check_archive(path)
         return True
     with path.open("rb") as file:
         start = file.read(4)
@@ -97,3 +109,22 @@ def _check_form(path: Path) -> bool:
     if start[:1] != b"\x80":
         raise ValueError(f"{path} is no checkpoint: it starts with {start!r}, not as torch's files")
     return False
+
+
+def _check_archive(path: Path) -> None:
+    """Compare the archive with its checksums, which torch writes but does not read."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            for entry in archive.infolist():
+                if entry.compress_type != zipfile.ZIP_STORED:
+                    raise ValueError(
+                        f"{path}: {entry.filename} is compressed, as torch never writes it, and "
+                        f"would grow to {entry.file_size:,} bytes; it is refused"
+                    )
+            damaged = archive.testzip()
+    except (zipfile.BadZipFile, EOFError, OSError, NotImplementedError, RuntimeError) as error:
+        raise ValueError(f"{path} is damaged or truncated: {_first_line(error)}") from error
+    if damaged is not None:
+        raise ValueError(
+            f"{path} is damaged: the checksum of {damaged} is wrong. Download or copy it again"
+        )

@@ -7,14 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from eqv2_plugin.checkpoints.energy_kind import ENERGY_REFERENCES, EnergyKind, energy_kind_of
+from eqv2_plugin.commands.unsafe import add_unsafe
 
 if TYPE_CHECKING:
     from eqv2_plugin.checkpoints.convert import Conversion
 
-UNSAFE_HELP = (
-    "read OLD with full unpickling, which lets it import any module and run any code: only for "
-    "files that you trust as you would trust a program"
-)
 REFERENCE_HELP = "what the energies are, where OLD does not tell: " + "; ".join(
     f"{key} = {words}" for key, words in ENERGY_REFERENCES.items()
 )
@@ -55,7 +52,7 @@ def add_v1_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="KEY",
         help=REFERENCE_HELP,
     )
-    parser.add_argument("--unsafe", action="store_true", help=UNSAFE_HELP)
+    add_unsafe(parser)
 
 
 def run(options: argparse.Namespace) -> int:

@@ -6,6 +6,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from eqv2_plugin.commands.unsafe import add_unsafe
+
 
 def add_parsers(commands: argparse._SubParsersAction) -> None:
     """Add the command to the parser of ``eqv2``."""
@@ -26,6 +28,7 @@ def add_parsers(commands: argparse._SubParsersAction) -> None:
     )
     doctor.add_argument("--json", type=Path, metavar="OUT", help="write the numbers there")
     doctor.add_argument("--plot", type=Path, metavar="OUT.png", help="write curves there")
+    add_unsafe(doctor)
     doctor.set_defaults(run=run_doctor)
 
 
@@ -59,7 +62,7 @@ def run_doctor(options: argparse.Namespace) -> int:
         raise ValueError(f"--plot writes .png files, but got {options.plot}")
     logging.getLogger().setLevel(logging.ERROR)  # fairchem warns of every setting
     device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    opened = open_subject(options.file, device, options.task, options.structures)
+    opened = open_subject(options.file, device, options.task, options.structures, options.unsafe)
     kind = "direct forces" if opened.subject.direct else "forces as gradient"
     threads = f", {torch.get_num_threads()} threads" if device == "cpu" else ""
     print(f"{options.file.name}: task {opened.task_name}, {kind}; on {device}{threads}")

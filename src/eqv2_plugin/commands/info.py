@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from eqv2_plugin.commands.unsafe import add_unsafe
+
 
 def add_parsers(commands: argparse._SubParsersAction) -> None:
     """Add the command."""
@@ -24,11 +26,7 @@ def add_parsers(commands: argparse._SubParsersAction) -> None:
         "--config", metavar="YML", help="a file of configs/, instead of a checkpoint"
     )
     parser.add_argument("--json", action="store_true", help="a checkpoint's facts as JSON")
-    parser.add_argument(
-        "--unsafe",
-        action="store_true",
-        help="read FILE with full unpickling, which lets it run any code: only for trusted files",
-    )
+    add_unsafe(parser)
     parser.add_argument(
         "arguments",
         nargs="*",

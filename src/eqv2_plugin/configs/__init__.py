@@ -2,8 +2,8 @@
 
 Importing this package, as Hydra does before it composes a config, registers resolvers:
 ``${eqv2_device:}``, ``${eqv2_default:value,default}``, and for fine-tuning
-``${eqv2_start_normalizer:source,checkpoint,label,key}`` and
-``${eqv2_start_references:source,checkpoint}`` (see `eqv2_plugin.training.start_values`).
+``${eqv2_start_normalizer:source,checkpoint,label,key,unsafe}`` and
+``${eqv2_start_references:source,checkpoint,unsafe}`` (see `eqv2_plugin.training.start_values`).
 """
 
 import torch
@@ -20,19 +20,21 @@ def value_or_default(value: str | None, default: str) -> str:
     return default if value is None else value
 
 
-def start_normalizer(source: str, checkpoint: str, label: str, key: str) -> float:
+def start_normalizer(
+    source: str, checkpoint: str, label: str, key: str, unsafe: bool = False
+) -> float:
     """See `eqv2_plugin.training.start_values.start_normalizer`."""
     # Other configs do without these imports.
     from eqv2_plugin.training import start_values
 
-    return start_values.start_normalizer(source, checkpoint, label, key)
+    return start_values.start_normalizer(source, checkpoint, label, key, unsafe)
 
 
-def start_references(source: str, checkpoint: str) -> DictConfig | None:
+def start_references(source: str, checkpoint: str, unsafe: bool = False) -> DictConfig | None:
     """See `eqv2_plugin.training.start_values.start_references`."""
     from eqv2_plugin.training import start_values
 
-    config = start_values.start_references(source, checkpoint)
+    config = start_values.start_references(source, checkpoint, unsafe)
     return None if config is None else OmegaConf.create(config)
 
 

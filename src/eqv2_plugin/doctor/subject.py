@@ -39,7 +39,13 @@ class Opened:
     task_name: str
 
 
-def open_subject(path: Path, device: Device, task: str | None, structures: Path | None) -> Opened:
+def open_subject(
+    path: Path,
+    device: Device,
+    task: str | None,
+    structures: Path | None,
+    unsafe: bool = False,
+) -> Opened:
     """Load a model in float32 and float64, and its structures.
 
     Raises:
@@ -47,13 +53,13 @@ def open_subject(path: Path, device: Device, task: str | None, structures: Path 
     """
     if device == "cuda" and not torch.cuda.is_available():
         raise ValueError("there is no GPU that torch can use; leave out --device cuda")
-    unit = open_unit(path, device, torch.float32)
+    unit = open_unit(path, device, torch.float32, unsafe)
     task_name = choose_task(unit, task)
     cutoff = unit.model.module.backbone.config.cutoff
     chosen = choose_structures(structures, task_name, known_elements(unit, task_name), cutoff)
     subject = Subject(
         predict=UnitPredictor(unit, task_name),
-        predict_double=_double(path, device, task_name),
+        predict_double=_double(path, device, task_name, unsafe),
         calculator=FAIRChemCalculator(unit, task_name=task_name),
         direct=is_direct(unit),
         device=device,
@@ -61,8 +67,8 @@ def open_subject(path: Path, device: Device, task: str | None, structures: Path 
     return Opened(subject, chosen.structures, chosen.origin, task_name)
 
 
-def _double(path: Path, device: Device, task_name: str) -> Predict | str:
+def _double(path: Path, device: Device, task_name: str, unsafe: bool) -> Predict | str:
     try:
-        return UnitPredictor(open_unit(path, device, torch.float64), task_name)
+        return UnitPredictor(open_unit(path, device, torch.float64, unsafe), task_name)
     except torch.OutOfMemoryError as error:
         return f"the model does not fit into memory in float64: {error}"

@@ -12,12 +12,10 @@ import torch
 from ase import Atoms
 from fairchem.core.calculate.ase_calculator import AllZeroUnitCellError
 from fairchem.core.datasets.atomic_data import AtomicData, atomicdata_list_to_batch
-from fairchem.core.units.mlip_unit import load_predict_unit
 from fairchem.core.units.mlip_unit.api.inference import InferenceSettings
 from fairchem.core.units.mlip_unit.predict import MLIPPredictUnit
 
-from eqv2_plugin.checkpoints.native import SUFFIX, load_native
-from eqv2_plugin.checkpoints.native_export import as_native, read_inference_checkpoint
+from eqv2_plugin.checkpoints.door import open_model
 
 Device = Literal["cpu", "cuda"]
 
@@ -38,25 +36,16 @@ class Prediction:
 Predict = Callable[[Sequence[Atoms]], Sequence[Prediction]]
 
 
-def open_unit(path: Path, device: Device, precision: torch.dtype) -> MLIPPredictUnit:
+def open_unit(
+    path: Path, device: Device, precision: torch.dtype, unsafe: bool = False
+) -> MLIPPredictUnit:
     """The predict unit of a checkpoint or native file, as fairchem loads it, not compiled.
 
-    fairchem unpickles a ``.pt`` without restraint. So it is read first with fairchem's own
-    classes allowed only, and refused if it holds more.
-
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: neither kind of file, or not of an EquiformerV2 of ours.
+        FileNotFoundError, ValueError: see `eqv2_plugin.checkpoints.door.open_model`.
     """
     settings = InferenceSettings(activation_checkpointing=False, base_precision_dtype=precision)
-    if path.suffix == SUFFIX:
-        return load_native(path, device, settings)
-    checkpoint = read_inference_checkpoint(path)
-    try:
-        as_native(checkpoint)
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
-    return load_predict_unit(path, inference_settings=settings, device=device)
+    return open_model(path, device, settings, unsafe=unsafe)
 
 
 class BatchPredictor:

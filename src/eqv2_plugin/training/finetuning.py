@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
 import hydra
 import torch
 from fairchem.core.common.registry import registry
-from fairchem.core.units.mlip_unit.mlip_unit import initialize_finetuning_model
+from fairchem.core.units.mlip_unit.api.inference import MLIPInferenceCheckpoint
+from fairchem.core.units.mlip_unit.utils import load_inference_model
 from omegaconf import OmegaConf
 
 from eqv2_plugin.checkpoints.facts import ModelFacts
@@ -51,6 +53,7 @@ def starting_model(
     from_scratch: bool = False,
     supports_single_atoms: bool = True,
     facts: Mapping[str, Any] | None = None,
+    unsafe: bool = False,
 ) -> EquiformerV2:
     """The model to fine-tune, from the averaged (EMA) weights of a checkpoint.
 
@@ -65,34 +68,33 @@ def starting_model(
             checkpoint is worth.
         supports_single_atoms: fairchem's flag of the model.
         facts: about the energies of the new data (`ModelFacts`), in place of the checkpoint's.
+        unsafe: unpickle and believe whatever is in the checkpoint.
 
     Raises:
         FileNotFoundError: no such checkpoint.
         ValueError: the checkpoint cannot be read, lacks a head, or does not fit the options.
     """
-    start = read_start(checkpoint)
+    start = read_start(checkpoint, unsafe)
     wanted = {name: _plain(config) for name, config in heads.items()}
     plan = plan_heads(start.model["heads"], wanted, list(new_heads), str(checkpoint))
     changes = backbone_changes(start.model["backbone"], _plain(backbone), str(checkpoint))
     if from_scratch and freeze_backbone:
         raise ValueError("from_scratch=true with freeze_backbone=true would freeze random weights")
-    model = initialize_finetuning_model(
-        str(start.path),
-        overrides={
-            "_target_": "eqv2_plugin.model.EquiformerV2",
-            "backbone": changes,
-            "supports_single_atoms": supports_single_atoms,
-        },
-        heads={name: dict(head.config) for name, head in plan.items()},
-        strict=False,  # checked below, with the heads that stay
+    averaged = averaged_weights(start.path, unsafe)
+    overrides = {
+        "_target_": "eqv2_plugin.model.EquiformerV2",
+        "backbone": changes,
+        "supports_single_atoms": supports_single_atoms,
+    }
+    model, config = model_with_heads(
+        start.model, averaged, overrides, {name: head.config for name, head in plan.items()}
     )
-    config = dict(model.finetune_model_full_config)
     origin = "trained from scratch" if from_scratch else f"fine-tuned from {start.path.name}"
     config["facts"] = {**(_plain(facts) or {}), "basis": origin}
     if from_scratch:
         model = hydra.utils.instantiate(config)
     else:
-        fresh = load_averaged(model, averaged_weights(start.path), plan, str(checkpoint))
+        fresh = load_averaged(model, averaged, plan, str(checkpoint))
         if freeze_backbone:
             for name, parameter in model.backbone.named_parameters():
                 parameter.requires_grad_(f"backbone.{name}" in fresh)
@@ -100,6 +102,39 @@ def starting_model(
     # fairchem writes it into the checkpoints of the run.
     model.finetune_model_full_config = config
     return model
+
+
+def model_with_heads(
+    saved: Mapping[str, Any],
+    weights: Mapping[str, torch.Tensor],
+    overrides: Mapping[str, Any],
+    heads: Mapping[str, Mapping[str, Any]],
+) -> tuple[EquiformerV2, dict[str, Any]]:
+    """What fairchem's ``initialize_finetuning_model`` makes, of what was read and checked.
+
+    That function unpickles the file by itself. As there, the saved model is made first and its
+    heads are exchanged, so that equal seeds give new heads equal weights.
+
+    Args:
+        saved: configuration of the checkpoint's model.
+        weights: of the checkpoint, by the model's names.
+        overrides: options in which the model differs.
+        heads: {name: {"module": ...}} of the new model.
+
+    Returns:
+        The model, its weights not yet checked, and its configuration.
+    """
+    content = MLIPInferenceCheckpoint(deepcopy(dict(saved)), dict(weights), {}, [])
+    model, content = load_inference_model(
+        "", dict(overrides), strict=False, preloaded_checkpoint=content
+    )
+    made = {}
+    for name in sorted(heads):
+        options = {key: value for key, value in heads[name].items() if key != "module"}
+        made[name] = registry.get_model_class(heads[name]["module"])(model.backbone, **options)
+    model.output_heads = torch.nn.ModuleDict(made)
+    kept = {name: deepcopy(dict(config)) for name, config in heads.items()}
+    return model, {**content.model_config, "heads": kept}
 
 
 def plan_heads(

@@ -8,12 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from fairchem.core.common.registry import registry
 from fairchem.core.units.mlip_unit.api.inference import MLIPInferenceCheckpoint
-from omegaconf import OmegaConf
 
-from eqv2_plugin.backbone import EquiformerV2Backbone
-from eqv2_plugin.checkpoints.reading import inference_classes, read_checkpoint
+from eqv2_plugin.checkpoints.inference_checkpoint import read_inference_checkpoint
+from eqv2_plugin.checkpoints.whitelist import with_full_names
 
 _MEND = (
     "give checkpoint=FILE: what `eqv2 convert` writes, or results/inference_ckpt.pt of a run. The "
@@ -40,66 +38,49 @@ class StartCheckpoint:
         return next((task for task in self.tasks if task["property"] == label), None)
 
 
-def read_start(path: str | Path) -> StartCheckpoint:
+def read_start(path: str | Path, unsafe: bool = False) -> StartCheckpoint:
     """Read the configs of a checkpoint; the file is read once as long as it does not change.
+
+    Args:
+        path: the ``.pt`` file.
+        unsafe: unpickle and believe whatever is in it.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is damaged, holds classes that could run code, or is no inference
-            checkpoint of EquiformerV2.
+        ValueError: it is damaged, holds what could run code, or is no inference checkpoint of
+            EquiformerV2.
     """
     path = Path(path).expanduser()
     if not path.is_file():
         raise FileNotFoundError(f"no checkpoint to start from: {path} is no file; {_MEND}")
     status = path.stat()
-    return _read_configs(path, status.st_mtime_ns, status.st_size)
+    return _read_configs(path, status.st_mtime_ns, status.st_size, unsafe)
 
 
-def averaged_weights(path: str | Path) -> dict[str, torch.Tensor]:
+def averaged_weights(path: str | Path, unsafe: bool = False) -> dict[str, torch.Tensor]:
     """The averaged (EMA) weights, which fairchem predicts with, by the model's own names.
 
     Raises:
         ValueError: as `read_start`, or there are none.
     """
-    averaged = _read(Path(path).expanduser()).ema_state_dict
+    averaged = _read(Path(path).expanduser(), unsafe).ema_state_dict
     if not averaged:
         raise ValueError(f"{path} has no averaged (EMA) weights to start from")
     return {
-        name.removeprefix("module."): torch.as_tensor(value)
+        name.removeprefix("module."): value
         for name, value in averaged.items()
         if name != "n_averaged"
     }
 
 
 @lru_cache(maxsize=4)
-def _read_configs(path: Path, changed: int, size: int) -> StartCheckpoint:
-    checkpoint = _read(path)
-    model, tasks = _plain(checkpoint.model_config), _plain(checkpoint.tasks_config)
-    backbone = model.get("backbone", {}).get("model")
-    found = registry.get_model_class(backbone) if backbone else None
-    if found is None or not issubclass(found, EquiformerV2Backbone):
-        raise ValueError(
-            f"{path} holds a model with the backbone {backbone!r}, not EquiformerV2: {_MEND}"
-        )
-    return StartCheckpoint(path, model, tasks)
+def _read_configs(path: Path, changed: int, size: int, unsafe: bool) -> StartCheckpoint:
+    checkpoint = _read(path, unsafe)
+    return StartCheckpoint(path, with_full_names(checkpoint.model_config), checkpoint.tasks_config)
 
 
-def _read(path: Path) -> MLIPInferenceCheckpoint:
-    # Before fairchem unpickles the file: nothing that could run code is in it.
-    checkpoint = read_checkpoint(path, classes=inference_classes())
-    if not isinstance(checkpoint, MLIPInferenceCheckpoint):
-        raise ValueError(
-            f"{path} is no inference checkpoint of fairchem 2. Those of fairchem-core 1 are "
-            f"converted with `eqv2 convert OLD.pt NEW.pt`; else {_MEND}"
-        )
-    return checkpoint
-
-
-def _plain(config: Any) -> Any:
-    if OmegaConf.is_config(config):
-        return OmegaConf.to_container(config, resolve=True)
-    if isinstance(config, dict):
-        return {key: _plain(value) for key, value in config.items()}
-    if isinstance(config, (list, tuple)):
-        return [_plain(value) for value in config]
-    return config
+def _read(path: Path, unsafe: bool) -> MLIPInferenceCheckpoint:
+    try:
+        return read_inference_checkpoint(path, unsafe)
+    except ValueError as error:
+        raise ValueError(f"{error}; {_MEND}") from error

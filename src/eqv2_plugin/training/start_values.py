@@ -20,7 +20,9 @@ from eqv2_plugin.training.start_checkpoint import read_start
 FROM_CHECKPOINT, NONE = "checkpoint", "none"
 
 
-def start_normalizer(source: str, checkpoint: str, label: str, key: str) -> float:
+def start_normalizer(
+    source: str, checkpoint: str, label: str, key: str, unsafe: bool = False
+) -> float:
     """``mean`` or ``rmsd`` of a label's normaliser.
 
     Args:
@@ -28,12 +30,13 @@ def start_normalizer(source: str, checkpoint: str, label: str, key: str) -> floa
         checkpoint: to start from.
         label: "energy", "forces" or "stress".
         key: "mean" or "rmsd".
+        unsafe: see `read_start`.
 
     Raises:
         FileNotFoundError, ValueError: no such file, or no such normaliser in it.
     """
     if source == FROM_CHECKPOINT:
-        task = read_start(checkpoint).task(label)
+        task = read_start(checkpoint, unsafe).task(label)
         if task is None:
             raise ValueError(
                 f"{checkpoint} predicts no {label}, so it has no normaliser for it: fit one with "
@@ -55,13 +58,14 @@ def start_normalizer(source: str, checkpoint: str, label: str, key: str) -> floa
         ) from error
 
 
-def start_references(source: str, checkpoint: str) -> dict[str, Any] | None:
+def start_references(source: str, checkpoint: str, unsafe: bool = False) -> dict[str, Any] | None:
     """Config of the energy's element references.
 
     Args:
         source: "checkpoint", "none", a published name, or an ``.npz`` file that
             ``eqv2 data fit-references`` wrote.
         checkpoint: to start from.
+        unsafe: see `read_start`.
 
     Raises:
         ValueError: an unknown name, or a file of another content.
@@ -69,7 +73,7 @@ def start_references(source: str, checkpoint: str) -> dict[str, Any] | None:
     if source == NONE:
         return None
     if source == FROM_CHECKPOINT:
-        task = read_start(checkpoint).task("energy")
+        task = read_start(checkpoint, unsafe).task("energy")
         return task.get("element_references") if task else None
     coefficients = load_coefficients(source)
     values = {chemical_symbols[z]: float(e) for z, e in enumerate(coefficients) if e == e}

@@ -80,7 +80,7 @@ def garbage(folder: Path) -> Path:
 FILES = {
     "none": (lambda folder: None, FileNotFoundError, "give checkpoint=FILE"),
     "not there": (lambda folder: "no.pt", FileNotFoundError, "checkpoint=no.pt: there is no such"),
-    "garbage": (garbage, ValueError, "cannot be loaded as an inference checkpoint"),
+    "garbage": (garbage, ValueError, "is no checkpoint: it starts with"),
     "fairchem-core 1": (lambda folder: V1, ValueError, "eqv2 convert"),
 }
 

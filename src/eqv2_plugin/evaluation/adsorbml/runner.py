@@ -57,6 +57,7 @@ class BatchedAdsorbMLRunner(Runner):
         task_name: data set of a model that knows several.
         precision: "float32" or "float64".
         seed: of the placements.
+        unsafe: see `eqv2_plugin.checkpoints.door.open_model`.
 
     Raises:
         ValueError: no checkpoint, no input, or an option out of range.
@@ -78,6 +79,7 @@ class BatchedAdsorbMLRunner(Runner):
         task_name: str | None = None,
         precision: Precision = "float32",
         seed: int = 0,
+        unsafe: bool = False,
     ) -> None:
         if checkpoint is None:
             raise ValueError("no model: set checkpoint=FILE.pt")
@@ -96,6 +98,7 @@ class BatchedAdsorbMLRunner(Runner):
         self.task_name = task_name
         self.precision = precision
         self.seed = seed
+        self.unsafe = unsafe
 
     def run(self) -> None:
         """Relax the placements of this process's systems, without those finished before.
@@ -111,7 +114,7 @@ class BatchedAdsorbMLRunner(Runner):
         share, shares = job_share(self.job_config)
         systems = read_input(self.input)
         device: Device = "cuda" if self.job_config.device_type == DeviceType.CUDA else "cpu"
-        unit = open_unit(self.checkpoint, device, getattr(torch, self.precision))
+        unit = open_unit(self.checkpoint, device, getattr(torch, self.precision), self.unsafe)
         task = choose_task(unit, self.task_name, "task_name=NAME")
         facts = getattr(unit.model.module, "facts", None)
         note = check_energy_kind(facts, self.adsorption_energy_model)

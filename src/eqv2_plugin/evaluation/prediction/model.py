@@ -1,4 +1,4 @@
-"""The model that predicts: any checkpoint that fairchem loads, or a native file of ours."""
+"""The model that predicts, from the option ``checkpoint=FILE``."""
 
 from __future__ import annotations
 
@@ -7,30 +7,28 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from fairchem.core.units.mlip_unit import load_predict_unit
 from fairchem.core.units.mlip_unit.api.inference import InferenceSettings
 from fairchem.core.units.mlip_unit.predict import MLIPPredictUnit
 
-from eqv2_plugin.checkpoints.native import SUFFIX, load_native
+from eqv2_plugin.checkpoints import door
 from eqv2_plugin.evaluation.prediction.reading import Item
 from eqv2_plugin.evaluation.predictor import BatchPredictor, Device
 
 
 def open_model(
-    checkpoint: str | None, device: Device, settings: InferenceSettings
+    checkpoint: str | None, device: Device, settings: InferenceSettings, unsafe: bool = False
 ) -> MLIPPredictUnit:
     """The predict unit of a checkpoint.
-
-    A ``.pt`` file is unpickled as fairchem does it, without restraint: use files you trust.
 
     Args:
         checkpoint: an inference checkpoint of fairchem 2, or a file of ``eqv2 export``.
         device: where it predicts.
         settings: fairchem's settings of inference.
+        unsafe: let fairchem load whatever is in the file, also a model that is not ours.
 
     Raises:
         FileNotFoundError: none given, or no such file.
-        ValueError: it cannot be loaded.
+        ValueError: see `eqv2_plugin.checkpoints.door.open_model`.
     """
     if checkpoint is None:
         raise FileNotFoundError(
@@ -40,16 +38,7 @@ def open_model(
     path = Path(checkpoint).expanduser()
     if not path.is_file():
         raise FileNotFoundError(f"checkpoint={checkpoint}: there is no such file")
-    if path.suffix == SUFFIX:
-        return load_native(path, device, settings)
-    try:
-        return load_predict_unit(path, inference_settings=settings, device=device)
-    except Exception as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(
-            f"{path} cannot be loaded as an inference checkpoint of fairchem 2: {reason}. `eqv2 "
-            "info` says what it is; `eqv2 convert` converts checkpoints of fairchem-core 1"
-        ) from error
+    return door.open_model(path, device, settings, unsafe=unsafe)
 
 
 def predict_items(

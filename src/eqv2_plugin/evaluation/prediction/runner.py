@@ -48,6 +48,7 @@ class S2EFPredictionRunner(Runner):
         structures_per_part: what a killed process loses at most.
         num_workers: processes that read, per rank.
         facts: copied into ``metrics.json``.
+        unsafe: see `open_model`.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class S2EFPredictionRunner(Runner):
         structures_per_part: int,
         num_workers: int,
         facts: Mapping[str, str | None],
+        unsafe: bool = False,
     ) -> None:
         if dataset not in S2EF_DTYPES:
             raise ValueError(f"dataset must be one of {', '.join(S2EF_DTYPES)}, not {dataset!r}")
@@ -81,6 +83,7 @@ class S2EFPredictionRunner(Runner):
         self.structures_per_part = structures_per_part
         self.num_workers = num_workers
         self.facts = dict(facts)
+        self.unsafe = unsafe
 
     def run(self) -> None:
         """Predict the parts of this process that are not finished.
@@ -97,7 +100,7 @@ class S2EFPredictionRunner(Runner):
             split: open_structures(config, split) for split, config in self.splits.items()
         }
         device = "cuda" if "cuda" in distutils.get_device_for_local_rank() else "cpu"
-        unit = open_model(self.checkpoint, device, self.inference_settings)
+        unit = open_model(self.checkpoint, device, self.inference_settings, self.unsafe)
         task = choose_task(unit, self.task_name, "task_name=NAME")
         predict = BatchPredictor(unit, task)
         model = describe_model(Path(self.checkpoint or "").expanduser(), unit, task)

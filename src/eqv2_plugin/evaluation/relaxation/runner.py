@@ -60,6 +60,7 @@ class BatchedRelaxationRunner(Runner):
         task_name: data set that the model predicts for; may be None if it knows only one.
         precision: "float32" or "float64".
         trajectories: write one ``.traj`` for each structure.
+        unsafe: see `eqv2_plugin.checkpoints.door.open_model`.
     """
 
     def __init__(
@@ -72,6 +73,7 @@ class BatchedRelaxationRunner(Runner):
         task_name: str | None = None,
         precision: Precision = "float32",
         trajectories: bool = False,
+        unsafe: bool = False,
     ) -> None:
         if checkpoint is None:
             raise ValueError("no model: set checkpoint=FILE.pt")
@@ -88,6 +90,7 @@ class BatchedRelaxationRunner(Runner):
         self.task_name = task_name
         self.precision = precision
         self.trajectories = trajectories
+        self.unsafe = unsafe
 
     def run(self) -> None:
         """Relax the structures of this process that are not finished.
@@ -102,7 +105,7 @@ class BatchedRelaxationRunner(Runner):
         share, processes = job_share(self.job_config)
         starts = open_starts(self.splits)
         device: Device = "cuda" if self.job_config.device_type == DeviceType.CUDA else "cpu"
-        unit = open_unit(self.checkpoint, device, getattr(torch, self.precision))
+        unit = open_unit(self.checkpoint, device, getattr(torch, self.precision), self.unsafe)
         task = choose_task(unit, self.task_name, "task_name=NAME")
         predict = BatchPredictor(unit, task)
         description = self._describe(unit.model.module, task, starts)

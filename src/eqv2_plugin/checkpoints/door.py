@@ -1,0 +1,104 @@
+"""The one door for models: every command and every runner opens a file here.
+
+A ``.pt`` file is a pickle, and the configuration in it names classes to be made. So it is
+unpickled with the classes that a checkpoint needs and no others, its whole configuration is
+compared with a list of classes, keys and kinds of values, and fairchem's predict unit is built
+from what was compared. fairchem never sees the file.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from fairchem.core.units.mlip_unit import load_predict_unit
+from fairchem.core.units.mlip_unit.api.inference import (
+    InferenceSettings,
+    guess_inference_settings,
+)
+from fairchem.core.units.mlip_unit.predict import MLIPPredictUnit
+
+from eqv2_plugin.checkpoints.inference_checkpoint import as_native, read_inference_checkpoint
+from eqv2_plugin.checkpoints.native import SUFFIX, NativeModel, as_checkpoint, read_native
+
+
+def read_model(path: str | Path, unsafe: bool = False) -> NativeModel:
+    """What prediction needs of a model file: configuration, tasks, averaged weights, references.
+
+    Args:
+        path: fairchem's inference checkpoint (``.pt``) or a native file (``.safetensors``).
+        unsafe: unpickle and believe whatever is in a ``.pt`` file.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: damaged, of another kind, or with a class, key or value that is not allowed;
+            the file is named.
+    """
+    path = Path(path).expanduser()
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {path}")
+    if path.suffix == SUFFIX:
+        return read_native(path)
+    checkpoint = read_inference_checkpoint(path, unsafe)
+    try:
+        return as_native(checkpoint, unsafe)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def open_model(
+    path: str | Path,
+    device: Literal["cpu", "cuda"] | None = None,
+    inference_settings: InferenceSettings | str = "default",
+    *,
+    unsafe: bool = False,
+    **options: Any,
+) -> MLIPPredictUnit:
+    """fairchem's predict unit of a model file; takes the place of ``load_predict_unit``.
+
+    Args:
+        path: see `read_model`.
+        device: by default a GPU if there is one.
+        inference_settings: fairchem's, or the name of some.
+        unsafe: hand the file to fairchem's ``load_predict_unit``, which unpickles it and makes
+            whatever it names: only for files that are trusted as one would trust a program.
+        **options: ``overrides``, ``seed``, ``atom_refs`` and ``form_elem_refs`` as fairchem has
+            them.
+
+    Raises:
+        FileNotFoundError, ValueError: see `read_model`.
+    """
+    path = Path(path).expanduser()
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {path}")
+    if device is None:
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    settings = guess_inference_settings(inference_settings)
+    if not unsafe or path.suffix == SUFFIX:
+        return CheckedPredictUnit(str(path), device=device, inference_settings=settings, **options)
+    logging.getLogger(__name__).warning(
+        "unsafe: %s is unpickled without restraint, and may run any code", path
+    )
+    try:
+        return load_predict_unit(str(path), inference_settings=settings, device=device, **options)
+    except Exception as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ValueError(
+            f"{path} cannot be loaded as an inference checkpoint of fairchem 2: {reason}"
+        ) from error
+
+
+class CheckedPredictUnit(MLIPPredictUnit):
+    """fairchem's predict unit, but it is built from `read_model` where fairchem unpickles."""
+
+    def _load_model(self) -> None:
+        # fairchem's method of this name, without Nitro (UMA only) and the tasks that some
+        # backbones add by themselves (ours adds none).
+        self.inference_settings.nitro = False
+        self._load_hydra_model(as_checkpoint(read_model(self._inference_model_path)))
+        asked = self._create_untrained_tasks(self.inference_settings, self.model.module.tasks)
+        if asked:
+            self.model.module.add_tasks(asked)
+        self.model.eval()

@@ -1,0 +1,126 @@
+"""fairchem's inference checkpoint (``.pt``) as checked, plain data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from fairchem.core.units.mlip_unit.api.inference import MLIPInferenceCheckpoint
+
+from eqv2_plugin.checkpoints.families import EQUIFORMER_V2, family_of
+from eqv2_plugin.checkpoints.native import NativeModel, check_weights
+from eqv2_plugin.checkpoints.native_header import NativeHeader
+from eqv2_plugin.checkpoints.plain import check_tensor, plain_config
+from eqv2_plugin.checkpoints.reading import UNSAFE_HINT, read_checkpoint
+from eqv2_plugin.checkpoints.task_config import read_task
+from eqv2_plugin.checkpoints.whitelist import check_model_config, with_full_names
+
+
+def read_inference_checkpoint(path: Path, unsafe: bool = False) -> MLIPInferenceCheckpoint:
+    """Unpickle a checkpoint with the classes that it needs, and check its whole configuration.
+
+    Args:
+        path: the ``.pt`` file.
+        unsafe: unpickle and believe whatever is in it.
+
+    Returns:
+        The checkpoint with plain data in place of OmegaConf's objects.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: truncated, no checkpoint of fairchem 2, or with a class, key or value that
+            is not allowed.
+    """
+    content = read_checkpoint(path, unsafe)
+    if not isinstance(content, MLIPInferenceCheckpoint):
+        raise ValueError(
+            f"{path} is no inference checkpoint of fairchem 2. Checkpoints of fairchem-core 1 are "
+            "converted first: `eqv2 convert OLD.pt NEW.pt`"
+        )
+    return plain_checkpoint(content, path, unsafe)
+
+
+def plain_checkpoint(
+    content: MLIPInferenceCheckpoint, path: Path, unsafe: bool = False
+) -> MLIPInferenceCheckpoint:
+    """An unpickled checkpoint as plain data, checked.
+
+    Raises:
+        ValueError: see `read_inference_checkpoint`.
+    """
+    try:
+        model = plain_config(getattr(content, "model_config", None), "model_config", not unsafe)
+        tasks = plain_config(getattr(content, "tasks_config", None), "tasks_config", not unsafe)
+        if not isinstance(model, dict) or not isinstance(tasks, list):
+            raise ValueError("its configuration must be a mapping, and its tasks a list")
+        if not unsafe:
+            _refuse_other_models(model)
+            check_model_config(with_full_names(model))
+            for index, task in enumerate(tasks):
+                read_task(task, f"tasks_config[{index}]")
+        states = [getattr(content, f"{kind}_state_dict", None) for kind in ("model", "ema")]
+        last, averaged = (_state(state) for state in states)
+    except ValueError as error:
+        hint = "" if unsafe else f". {UNSAFE_HINT}"
+        raise ValueError(f"{path}: {error}{hint}") from error
+    return MLIPInferenceCheckpoint(model, last, averaged, tasks)
+
+
+def as_native(checkpoint: MLIPInferenceCheckpoint, unsafe: bool = False) -> NativeModel:
+    """What prediction needs of a checkpoint; the checkpoint stays as it is.
+
+    Raises:
+        ValueError: another model than ours, no averaged weights, weights that do not fit, or a
+            class, key or value that is not allowed.
+    """
+    if not checkpoint.ema_state_dict:
+        raise ValueError(
+            "it has no averaged (EMA) weights, and fairchem predicts with nothing else"
+        )
+    model = with_full_names(plain_config(checkpoint.model_config, "model_config", not unsafe))
+    configs = plain_config(checkpoint.tasks_config, "tasks_config", not unsafe)
+    tasks, references = [], {}
+    for index, config in enumerate(configs if isinstance(configs, list) else [configs]):
+        record, values = read_task(config, f"tasks_config[{index}]", unsafe)
+        tasks.append(record)
+        if values is not None:
+            references[record.name] = values
+    header = NativeHeader(model, tuple(tasks))
+    averaged = _state(checkpoint.ema_state_dict)
+    averaged.pop("n_averaged", None)
+    weights = {_bare(name): value for name, value in averaged.items()}
+    if len(weights) != len(averaged):
+        raise ValueError("two of its weights have the same name")
+    check_weights(weights, header.model, exact_types=False)
+    return NativeModel(header, weights, references)
+
+
+def _state(state: Any) -> dict[str, torch.Tensor]:
+    """A state dict of ordinary tensors."""
+    if state is None:
+        return {}
+    if not isinstance(state, Mapping):
+        raise ValueError(f"its weights are a {type(state).__name__}, no mapping from names")
+    for name, value in state.items():
+        if type(name) is not str or not isinstance(value, torch.Tensor):
+            raise ValueError(f"its weight {str(name)[:80]!r} is no tensor")
+        check_tensor(value, f"its weight {name}")
+    return dict(state)
+
+
+def _refuse_other_models(model: dict[str, Any]) -> None:
+    backbone = model.get("backbone")
+    name = backbone.get("model") if isinstance(backbone, dict) else None
+    if isinstance(name, str) and not name.startswith("eqv2_plugin."):
+        family = family_of(name, ())
+        if family != EQUIFORMER_V2:
+            kind = f"a model of {family}" if family else "another model"
+            raise ValueError(f"it holds {kind} (backbone {name[:200]!r}), not EquiformerV2")
+
+
+def _bare(name: str) -> str:
+    while name.startswith("module."):
+        name = name.removeprefix("module.")
+    return name

@@ -1,0 +1,200 @@
+"""fairchem's config of a task, checked word for word, as what inference needs of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import hydra
+import torch
+from fairchem.core.modules.normalization.element_references import ElementReferences
+from fairchem.core.modules.normalization.normalizer import Normalizer
+
+from eqv2_plugin.checkpoints.native_header import TaskRecord
+from eqv2_plugin.checkpoints.whitelist import allowed, require
+from eqv2_plugin.data.references import element_references, written_out_references
+
+_UNIT = "fairchem.core.units.mlip_unit.mlip_unit"
+TASKS = (f"{_UNIT}.Task",)
+OUTPUT_SPECS = (f"{_UNIT}.OutputSpec",)
+LOSSES = (
+    *(
+        f"fairchem.core.modules.loss.{name}"
+        for name in ("DDPMTLoss", "MAELoss", "MSELoss", "PerAtomMAELoss", "L2NormLoss", "DDPLoss")
+    ),
+    "eqv2_plugin.dens.losses.DenoisingLoss",
+)
+NORMALIZERS = (
+    "eqv2_plugin.data.references.normalizer",
+    "fairchem.core.modules.normalization.normalizer.Normalizer",
+)
+_BY_NAME, _WRITTEN_OUT, _PLAIN = REFERENCES = (
+    "eqv2_plugin.data.references.element_references",
+    "eqv2_plugin.data.references.written_out_references",
+    "fairchem.core.modules.normalization.element_references.ElementReferences",
+)
+_TENSOR = "torch.tensor"  # of numbers that stand in the config
+_REQUIRED = {"_target_", "name", "level", "property", "out_spec", "normalizer", "datasets"}
+_FLAGS = ("train_on_free_atoms", "eval_on_free_atoms", "inference_only")
+_OPTIONAL = {"loss_fn", "element_references", "metrics", "_convert_", *_FLAGS}
+_LOSS_KEYS = {"_target_", "loss_fn", "coefficient", "reduction", "normalization", "loss_name"}
+_MOST_ELEMENTS = 1_000
+
+
+def read_task(
+    config: Any, where: str, unsafe: bool = False
+) -> tuple[TaskRecord, torch.Tensor | None]:
+    """What inference needs of a task, and its element references in eV, if it has some.
+
+    Losses and metrics serve training only. They are checked, too, since fairchem would make
+    objects of them, and left behind.
+
+    Args:
+        config: plain data, see `plain_config`.
+        where: its name in errors.
+        unsafe: make whatever object the config names, and ask nothing about the rest.
+
+    Raises:
+        ValueError: names the class, key or value that is not allowed.
+    """
+    require(isinstance(config, dict), f"{where} must be a mapping with the keys of a task")
+    missing = sorted(_REQUIRED - set(config))
+    require(not missing, f"{where} lacks {', '.join(missing)}")
+    name = config["name"]
+    if not unsafe:
+        _check_task(config, f"task {str(name)[:80]!r}")
+    spec = config["out_spec"]
+    normalizer, references = config["normalizer"], config.get("element_references")
+    if unsafe:
+        made = _in_double(lambda: hydra.utils.instantiate(normalizer))
+        mean, rmsd = _number(made.mean), _number(made.rmsd)
+        values = (
+            _in_double(lambda: hydra.utils.instantiate(references)).element_references
+            if references is not None
+            else None
+        )
+    else:
+        mean, rmsd = _moments(normalizer, name)
+        values = None if references is None else _references(references, name)
+    record = TaskRecord(
+        name=name,
+        level=config["level"],
+        property=config["property"],
+        dim=spec["dim"],
+        dtype=spec["dtype"],
+        datasets=config["datasets"],
+        mean=mean,
+        rmsd=rmsd,
+        has_references=values is not None,
+    )
+    return record, values
+
+
+def _check_task(config: dict[str, Any], where: str) -> None:
+    allowed(config["_target_"], TASKS, where)
+    unknown = sorted(set(config) - _REQUIRED - _OPTIONAL)
+    require(not unknown, f"{where} has unknown keys: {', '.join(unknown)}")
+    spec = config["out_spec"]
+    require(
+        isinstance(spec, dict) and set(spec) - {"_target_"} == {"dim", "dtype"},
+        f"{where}: out_spec must have dim and dtype, and nothing else",
+    )
+    allowed(spec.get("_target_", OUTPUT_SPECS[0]), OUTPUT_SPECS, f"{where}: out_spec")
+    for flag in _FLAGS:
+        require(type(config.get(flag, True)) is bool, f"{where}: {flag} must be true or false")
+    metrics = config.get("metrics") or []
+    require(
+        isinstance(metrics, list) and all(isinstance(metric, str) for metric in metrics),
+        f"{where}: metrics must be a list of names",
+    )
+    if config.get("loss_fn") is not None:
+        _check_loss(config["loss_fn"], f"{where}: loss_fn")
+
+
+def _check_loss(loss: Any, where: str) -> None:
+    require(isinstance(loss, dict), f"{where} must be a mapping with the class of a loss")
+    allowed(loss.get("_target_"), LOSSES, where)
+    unknown = sorted(set(loss) - _LOSS_KEYS)
+    require(not unknown, f"{where} has unknown keys: {', '.join(unknown)}")
+    for key, value in loss.items():
+        if key == "loss_fn":
+            _check_loss(value, f"{where}.loss_fn")
+        else:
+            require(
+                value is None or isinstance(value, (bool, int, float, str)),
+                f"{where}: {key} must be one number or text",
+            )
+
+
+def _moments(config: Any, task: Any) -> tuple[float, float]:
+    _check_maker(config, NORMALIZERS, {"mean", "rmsd"}, Normalizer, task)
+    found = []
+    for key, default in (("mean", 0.0), ("rmsd", 1.0)):
+        value = _values(config.get(key, default), NORMALIZERS, Normalizer, task)
+        found.append(_number(value))
+    return found[0], found[1]
+
+
+def _references(config: Any, task: Any) -> torch.Tensor:
+    keys = {"name", "values", "element_references"}
+    _check_maker(config, REFERENCES, keys, ElementReferences, task)
+    made_with = config["_target_"]
+    if made_with == _BY_NAME:
+        name = config.get("name")
+        require(isinstance(name, str), f"task {task!r}: the name of element references is no text")
+        return element_references(name).element_references
+    if made_with == _WRITTEN_OUT:
+        values = config.get("values")
+        require(isinstance(values, dict), f"task {task!r}: element references must be a mapping")
+        return written_out_references(values).element_references
+    tensor = _values(config.get("element_references"), REFERENCES, ElementReferences, task)
+    require(
+        tensor.ndim == 1 and len(tensor) <= _MOST_ELEMENTS and tensor.is_floating_point(),
+        f"the element references of task {task!r} must be a list of numbers, but have shape "
+        f"{tuple(tensor.shape)} and type {tensor.dtype}",
+    )
+    return tensor
+
+
+def _check_maker(
+    config: Any, classes: tuple[str, ...], keys: set[str], kind: type, task: Any
+) -> None:
+    made_with = config.get("_target_") if isinstance(config, dict) else config
+    if not isinstance(config, dict) or made_with not in classes:
+        raise ValueError(
+            f"task {task!r} makes its {kind.__name__} with {str(made_with)[:200]!r}; allowed are "
+            f"{', '.join(classes)}"
+        )
+    unknown = sorted(set(config) - keys - {"_target_", "_convert_"})
+    require(not unknown, f"task {task!r}: its {kind.__name__} has unknown keys: {unknown}")
+
+
+def _values(value: Any, classes: tuple[str, ...], kind: type, task: Any) -> torch.Tensor:
+    """A number, numbers within ``torch.tensor``, or a tensor."""
+    if isinstance(value, torch.Tensor):
+        return value
+    if isinstance(value, dict):
+        _check_maker(value, (*classes, _TENSOR), {"data"}, kind, task)
+        value = value.get("data")
+    numbers = value if isinstance(value, list) else [value]
+    require(
+        all(type(number) in (int, float) for number in numbers),
+        f"task {task!r}: its {kind.__name__} needs numbers, got {str(value)[:80]!r}",
+    )
+    # The numbers of a config are double; fairchem rounds them to its settings' precision.
+    return torch.tensor(value, dtype=torch.float64)
+
+
+def _number(value: torch.Tensor) -> float:
+    count = value.numel()
+    require(count == 1, f"a normaliser must hold one number, and holds {count}")
+    return float(value)
+
+
+def _in_double(make: Callable[[], Any]) -> Any:
+    precision = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        return make()
+    finally:
+        torch.set_default_dtype(precision)
