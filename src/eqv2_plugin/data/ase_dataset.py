@@ -8,13 +8,13 @@ from ase import Atoms
 from fairchem.core.common.registry import registry
 from fairchem.core.datasets.ase_datasets import (
     AseAtomsDataset,
-    AseDBDataset,
     AseReadDataset,
     AseReadMultiStructureDataset,
 )
 
 from eqv2_plugin.data.fixed_atoms import PARTLY_FIXED, partly_fixed, use_fix_atoms
 from eqv2_plugin.data.labels import READ_FROM, drop_info_labels, read_labels
+from eqv2_plugin.data.travelling_ase_db import TravellingAseDB
 
 # Formats of configs: the names that our readers are registered under.
 _OWN = {name: f"eqv2_{name}" for name in ("ase_db", "ase_read", "ase_read_multi")}
@@ -62,7 +62,7 @@ class CheckedAtoms(AseAtomsDataset):
 
 
 @registry.register_dataset(_OWN["ase_db"])
-class CheckedAseDB(CheckedAtoms, AseDBDataset):
+class CheckedAseDB(CheckedAtoms, TravellingAseDB):
     """The format ``ase_db``."""
 
 
