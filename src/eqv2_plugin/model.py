@@ -11,12 +11,14 @@ from fairchem.core.models.base import HydraModel
 from torch import nn
 
 from eqv2_plugin.checkpoints.facts import ModelFacts, announce_once
+from eqv2_plugin.checkpoints.known_elements import ReferenceCheck, mark_unfitted
 from eqv2_plugin.heads.conservative import ConservativeHead
 from eqv2_plugin.kernels.choice import cpu_kernels_available
 from eqv2_plugin.layers.norms import EquivariantNorm
 from eqv2_plugin.layers.radial import LearnableGaussianBasis
 
 if TYPE_CHECKING:
+    from ase import Atoms
     from fairchem.core.datasets.atomic_data import AtomicData
 
 
@@ -36,12 +38,26 @@ class EquiformerV2(HydraModel):
     def __init__(self, *, facts: Mapping[str, Any] | None = None, **options: Any) -> None:
         super().__init__(**options)
         self.facts = ModelFacts.from_mapping(facts) if facts else None
+        self._check_references: ReferenceCheck | None = None
 
     def setup_tasks(self, tasks_config: Sequence[Any]) -> None:
         """fairchem calls this where a calculator or predict unit is made."""
         super().setup_tasks(list(tasks_config))
+        mark_unfitted(self.tasks.values())
+        most = self.backbone.config.max_num_elements
+        self._check_references = ReferenceCheck(self.dataset_to_tasks, most)
         if self.facts is not None:
             announce_once(self.facts)
+
+    def validate_atoms_data(self, atoms: Atoms, task_name: str) -> None:
+        """Check the elements before anything is computed; calculators and predictors ask it.
+
+        Raises:
+            ValueError: an element that the model does not know, or that has no reference.
+        """
+        super().validate_atoms_data(atoms, task_name)
+        if self._check_references is not None:
+            self._check_references(atoms.numbers, task_name)
 
     def forward(self, data: AtomicData) -> dict[str, dict[str, torch.Tensor]]:
         """Outputs per task: {task: {property: tensor}}.

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from ase.data import atomic_numbers
 from fairchem.core.units.mlip_unit.api.inference import MLIPInferenceCheckpoint
 
 from eqv2_plugin.checkpoints.energy_kind import ENERGY_REFERENCES, energy_kind_of
 from eqv2_plugin.checkpoints.facts import UNITS, ModelFacts
 from eqv2_plugin.checkpoints.hashing import file_sha256, state_sha256
 from eqv2_plugin.checkpoints.inference_checkpoint import plain_checkpoint
+from eqv2_plugin.checkpoints.known_elements import references_or_nan
 from eqv2_plugin.checkpoints.native import SUFFIX, as_checkpoint, read_native
 from eqv2_plugin.checkpoints.reading import read_checkpoint
 from eqv2_plugin.checkpoints.v1_file import take_apart
+from eqv2_plugin.data.references.coefficients import PUBLISHED, load_coefficients
 
 
 def describe_file(path: Path, unsafe: bool = False) -> dict[str, Any]:
@@ -91,7 +95,7 @@ def _describe_v1(checkpoint: Any, path: Path) -> dict[str, Any]:
 
 
 def describe_task(task: Mapping[str, Any], units: Mapping[str, str]) -> dict[str, Any]:
-    """A task's config in short; element references by atomic number, without the zeros."""
+    """A task's config in short; element references by atomic number, of those that have one."""
     name, prop = str(task["name"]), str(task["property"])
     normalizer = task.get("normalizer") or {}
     return {
@@ -106,16 +110,19 @@ def describe_task(task: Mapping[str, Any], units: Mapping[str, str]) -> dict[str
 
 
 def _references(config: Mapping[str, Any] | None) -> Any:
-    """Values if the config holds them, else the config (a name, for example)."""
+    """Values by atomic number if they are known, else the config (the name of a file)."""
     if config is None:
         return None
+    if isinstance(config.get("values"), Mapping):
+        return {str(atomic_numbers[symbol]): e for symbol, e in config["values"].items()}
     held = config.get("element_references")
+    if config.get("name") in PUBLISHED:
+        held = load_coefficients(config["name"])
     values = held.get("data") if isinstance(held, Mapping) else held
-    if isinstance(values, torch.Tensor):
-        values = values.tolist()
     if values is None:
         return {key: value for key, value in config.items() if not key.startswith("_")}
-    return {str(z): value for z, value in enumerate(values) if z > 0 and value != 0.0}
+    numbers = references_or_nan(torch.as_tensor(values, dtype=torch.float64)).tolist()
+    return {str(z): value for z, value in enumerate(numbers) if z > 0 and math.isfinite(value)}
 
 
 def _count(state: Mapping[str, Any]) -> int:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 from eqv2_plugin.checkpoints.door import read_model
 from eqv2_plugin.checkpoints.inference_checkpoint import as_native, read_inference_checkpoint
+from eqv2_plugin.checkpoints.known_elements import references_or_nan
 from eqv2_plugin.checkpoints.native import NativeModel, write_native
 
 __all__ = ["as_native", "export_native", "read_inference_checkpoint"]
@@ -27,5 +29,7 @@ def export_native(checkpoint: Path, out: Path, unsafe: bool = False) -> NativeMo
         FileNotFoundError, ValueError: see `read_model` and `write_native`.
     """
     content = read_model(checkpoint, unsafe)
+    references = {name: references_or_nan(values) for name, values in content.references.items()}
+    content = dataclasses.replace(content, references=references)
     write_native(content, out)
     return content

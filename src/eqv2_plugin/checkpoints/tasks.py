@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from eqv2_plugin.checkpoints.known_elements import references_or_nan
 from eqv2_plugin.checkpoints.v1_heads import Head
 
 _UNIT = "fairchem.core.units.mlip_unit.mlip_unit"
@@ -38,6 +39,8 @@ def read_normalizers(stored: Mapping[str, Any] | None) -> dict[str, tuple[float,
 def read_element_references(stored: Mapping[str, Any] | None) -> dict[str, list[float]]:
     """Element references of a checkpoint: {target: [eV, index = atomic number]}.
 
+    NaN for elements that the fit had no data of, where fairchem-core 1 kept 0.0.
+
     Raises:
         ValueError: no list of numbers.
     """
@@ -46,13 +49,13 @@ def read_element_references(stored: Mapping[str, Any] | None) -> dict[str, list[
         tensor = values.get("element_references") if isinstance(values, Mapping) else None
         if not isinstance(tensor, torch.Tensor) or tensor.ndim != 1:
             raise ValueError(f"element references of {target!r} are no list of numbers")
-        references[target] = [float(value) for value in tensor.double()]
+        references[target] = references_or_nan(tensor.double()).tolist()
     return references
 
 
 def scaled_references(energy_lin_ref: torch.Tensor, rmsd: float) -> list[float]:
     """References in eV of a model that holds them in units of the energy's normaliser."""
-    return [float(value) * rmsd for value in energy_lin_ref.double()]
+    return references_or_nan(energy_lin_ref.double() * rmsd).tolist()
 
 
 def make_tasks(

@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ase.data import chemical_symbols
+
 from eqv2_plugin.commands.unsafe import add_unsafe
 
 
@@ -82,12 +84,23 @@ def print_description(described: Mapping[str, Any]) -> None:
         print(f"{'head ' + name:>18}: {_options(head)}")
     for task in described["tasks"]:
         references = task["element_references"]
-        added = f", element references of {len(references)} elements" if references else ""
+        added = _elements(references)
         scale = f"mean {task['mean']}, rmsd {task['rmsd']}"
         where = f" (task_name {', '.join(task['datasets'])})" if task["datasets"] else ""
         print(f"{'task ' + task['name']:>18}: {task['unit']}, {scale}{added}{where}")
     for note in described["notes"]:
         print(f"{'note':>18}: {note}")
+
+
+def _elements(references: Mapping[str, Any] | None) -> str:
+    """Of a task: how many elements have a reference, and which if they are few."""
+    if references is None:
+        return ""
+    if not all(z.isdecimal() for z in references):
+        return f", element references {_options(references)}"
+    symbols = [chemical_symbols[int(z)] for z in references]
+    named = f" ({', '.join(symbols)})" if 0 < len(symbols) <= 20 else ""
+    return f", element references of {len(references)} elements{named}"
 
 
 def _options(options: Mapping[str, Any]) -> str:

@@ -16,6 +16,7 @@ from fairchem.core.units.mlip_unit.api.inference import InferenceSettings
 from fairchem.core.units.mlip_unit.predict import MLIPPredictUnit
 
 from eqv2_plugin.checkpoints.door import open_model
+from eqv2_plugin.checkpoints.known_elements import elements_with_references
 
 Device = Literal["cpu", "cuda"]
 
@@ -131,12 +132,9 @@ def choose_task(unit: MLIPPredictUnit, wanted: str | None, option: str = "--task
 
 def known_elements(unit: MLIPPredictUnit, task_name: str) -> set[int]:
     """Atomic numbers that the model can predict: embedded, and with an element reference."""
-    known = set(range(1, unit.model.module.backbone.config.max_num_elements))
-    for task in unit.dataset_to_tasks[task_name]:
-        if task.element_references is not None:
-            values = task.element_references.element_references
-            known &= set(torch.isfinite(values).nonzero().flatten().tolist())
-    return known
+    most = unit.model.module.backbone.config.max_num_elements
+    known = elements_with_references(unit.dataset_to_tasks[task_name], most)
+    return set(known.nonzero()[0].tolist())
 
 
 def is_direct(unit: MLIPPredictUnit) -> bool:

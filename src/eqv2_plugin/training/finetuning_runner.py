@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from ase.data import chemical_symbols
 from fairchem.core.datasets.mt_concat_dataset import ConcatDataset
 from fairchem.core.units.mlip_unit.mlip_unit import Task
 from torch import nn
 
+from eqv2_plugin.training.element_checks import check_elements, sid_of
 from eqv2_plugin.training.runner import EquiformerV2TrainRunner
 
 
@@ -63,8 +63,8 @@ def check_frames(datasets: ConcatDataset, tasks: Sequence[Task], max_num_element
     for name, dataset in zip(datasets.dataset_names, datasets.datasets, strict=True):
         for index in range(len(dataset)):
             frame = dataset[index]
-            where = f"{name}, frame {index} ({_sid(frame)})"
-            _check_elements(frame.atomic_numbers, tasks, max_num_elements, where)
+            where = f"{name}, frame {index} ({sid_of(frame)})"
+            check_elements(frame.atomic_numbers.numpy(), tasks, max_num_elements, where)
             for task in tasks:
                 if not task.datasets:
                     continue  # its labels are made by the training unit (DeNS)
@@ -72,36 +72,3 @@ def check_frames(datasets: ConcatDataset, tasks: Sequence[Task], max_num_element
                     raise ValueError(f"{where} has no label {task.name!r}: remove or mend it")
                 if not bool(torch.isfinite(frame[task.name]).all()):
                     raise ValueError(f"{where} has a label {task.name!r} that is not finite")
-
-
-def _check_elements(
-    numbers: torch.Tensor, tasks: Sequence[Task], max_num_elements: int, where: str
-) -> None:
-    beyond = _symbols(numbers[numbers >= max_num_elements])
-    if beyond:
-        raise ValueError(
-            f"{where} holds {beyond}, but the checkpoint knows elements up to "
-            f"{chemical_symbols[max_num_elements - 1]} (max_num_elements={max_num_elements}) "
-            "only: leave these frames out, or start from another checkpoint"
-        )
-    for task in tasks:
-        if task.element_references is None:
-            continue
-        values = task.element_references.element_references
-        known = torch.isfinite(values).to(numbers.device)
-        lacking = numbers[(numbers >= len(known)) | ~known[numbers.clamp(max=len(known) - 1)]]
-        if len(lacking):
-            raise ValueError(
-                f"the element references of task {task.name!r} have no value for "
-                f"{_symbols(lacking)}, which {where} holds: fit them on data with these elements "
-                "(eqv2 data fit-references) and give references=FILE.npz"
-            )
-
-
-def _symbols(numbers: torch.Tensor) -> str:
-    return ", ".join(chemical_symbols[z] for z in sorted(set(numbers.tolist())))
-
-
-def _sid(frame: Any) -> str:
-    sid = frame.sid
-    return str(sid[0] if isinstance(sid, list) else sid)

@@ -15,6 +15,7 @@ from omegaconf import OmegaConf
 from eqv2_plugin.dens.checks import check_denoising_data
 from eqv2_plugin.dens.unit import EquiformerV2DeNSUnit
 from eqv2_plugin.training.checks import check_labels, check_tasks_match_heads
+from eqv2_plugin.training.element_checks import check_frames_elements
 
 RESUME_CONFIG = "resume.yaml"
 
@@ -34,6 +35,9 @@ class EquiformerV2TrainRunner(TrainEvalRunner):
         check_tasks_match_heads(model, unit.tasks)
         check_labels(self.train_dataloader.dataset, unit.tasks)
         check_labels(self.eval_dataloader.dataset, unit.tasks)
+        most = model.backbone.config.max_num_elements
+        check_frames_elements(self.train_dataloader.dataset, unit.tasks, most)
+        check_frames_elements(self.eval_dataloader.dataset, unit.tasks, most)
         if isinstance(unit, EquiformerV2DeNSUnit):
             check_denoising_data(self.train_dataloader.dataset, unit.denoising)
 

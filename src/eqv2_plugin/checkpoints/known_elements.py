@@ -1,0 +1,147 @@
+"""Which elements a model knows: embedded, and with a reference in every task that has some.
+
+An element that the data of a fit of references lacked has no reference. fairchem-core 1 left 0.0
+for it, which gives energies that look like others and lack these atoms' share. Here it is NaN.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from ase.data import chemical_symbols
+
+if TYPE_CHECKING:
+    from fairchem.core.units.mlip_unit.mlip_unit import Task
+
+# eV. Below it a coefficient is what a fit leaves for an element without data.
+_NOTHING = 1e-6
+# Elements that a message names.
+_SHOWN = 20
+
+
+def references_or_nan(values: torch.Tensor) -> torch.Tensor:
+    """References with NaN for the elements that have none.
+
+    0.0 beside references that are not means "not fitted"; where all are 0.0, nothing is to be
+    added, and 0.0 is true.
+
+    Args:
+        values: [elements] eV, index = atomic number.
+
+    Returns:
+        [elements], a copy if anything differs.
+    """
+    unfitted = values.abs() < _NOTHING
+    if not bool((values.abs() >= _NOTHING).any()):
+        return values
+    # There is no element 0.
+    unfitted[:1] = False
+    return values.masked_fill(unfitted, float("nan")) if bool(unfitted.any()) else values
+
+
+def elements_with_references(tasks: Iterable[Task], max_num_elements: int) -> np.ndarray:
+    """The elements that a model can predict.
+
+    Args:
+        tasks: of one data set.
+        max_num_elements: of the model's embedding.
+
+    Returns:
+        [max_num_elements] True where the atomic number is known.
+    """
+    known = np.ones(max_num_elements, bool)
+    known[0] = False
+    for task in tasks:
+        if task.element_references is not None:
+            values = references_or_nan(task.element_references.element_references)
+            finite = torch.isfinite(values).cpu().numpy()[:max_num_elements]
+            known[: len(finite)] &= finite
+            known[len(finite) :] = False
+    return known
+
+
+def without_reference(numbers: np.ndarray, known: np.ndarray) -> str:
+    """Symbols of the embedded elements of a structure that have no reference; "" if all have.
+
+    Args:
+        numbers: [atoms] atomic numbers.
+        known: from `elements_with_references`.
+    """
+    lacking = {int(z) for z in numbers if z < len(known) and not known[z]}
+    return ", ".join(chemical_symbols[z] for z in sorted(lacking))
+
+
+class ReferenceCheck:
+    """Refuses structures with elements that the references of a model's tasks lack.
+
+    Args:
+        tasks: {data set: its tasks}.
+        max_num_elements: of the model's embedding.
+    """
+
+    def __init__(self, tasks: Mapping[str, Sequence[Task]], max_num_elements: int) -> None:
+        self._known = {
+            dataset: elements_with_references(found, max_num_elements)
+            for dataset, found in tasks.items()
+        }
+
+    def __call__(self, numbers: np.ndarray, dataset: str) -> None:
+        """Check one structure.
+
+        Args:
+            numbers: [atoms] atomic numbers, of embedded elements.
+            dataset: whose tasks are predicted.
+
+        Raises:
+            ValueError: an element without reference.
+        """
+        known = self._known.get(dataset)
+        if known is None or known[numbers].all():
+            return
+        raise ValueError(
+            f"the model has no element reference for {without_reference(numbers, known)}, which "
+            "the structure contains: its energy would lack the share of these atoms. References "
+            f"are there for {_listed(known)}"
+        )
+
+
+def mark_unfitted(tasks: Iterable[Task]) -> None:
+    """Put NaN where a task's references hold 0.0 for elements without data, and say so once.
+
+    So that files of before this package wrote NaN predict no energies for such elements,
+    whichever way the model is called.
+    """
+    for task in tasks:
+        if task.element_references is None:
+            continue
+        before = task.element_references.element_references
+        after = references_or_nan(before)
+        if after is before:
+            continue
+        task.element_references.element_references = after
+        known = torch.isfinite(after).cpu().numpy()
+        _say_once(
+            f"the element references of task {task.name!r} hold 0.0 for "
+            f"{int((~known[1:]).sum())} elements, which were not in the data of their fit: "
+            f"energies are predicted for structures of {_listed(known)} alone"
+        )
+
+
+_SAID: set[str] = set()
+
+
+def _say_once(message: str) -> None:
+    if message not in _SAID:
+        _SAID.add(message)
+        logging.getLogger(__name__).warning(message)
+
+
+def _listed(known: np.ndarray) -> str:
+    symbols = [chemical_symbols[z] for z in np.flatnonzero(known[: len(chemical_symbols)]) if z]
+    if len(symbols) > _SHOWN:
+        return f"{len(symbols)} elements (eqv2 info FILE --json lists them)"
+    return ", ".join(symbols) if symbols else "no element"
