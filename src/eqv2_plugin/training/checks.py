@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
+import numpy as np
 from fairchem.core.datasets.mt_concat_dataset import ConcatDataset
 from fairchem.core.units.mlip_unit.mlip_unit import Task
 from torch import nn
+
+from eqv2_plugin.data.inspection.findings import Finding, Verdict
+from eqv2_plugin.data.inspection.frames import frame_of_data
+from eqv2_plugin.data.inspection.stress import StressCheck
+
+# Frames per split that are read before the first step.
+FRAMES_READ = 1000
 
 
 def check_tasks_match_heads(model: nn.Module, tasks: Sequence[Task]) -> None:
@@ -30,10 +39,14 @@ def check_tasks_match_heads(model: nn.Module, tasks: Sequence[Task]) -> None:
 
 
 def check_labels(datasets: ConcatDataset, tasks: Sequence[Task]) -> None:
-    """The first frame of every split must hold the label of every task.
+    """What can be known of the labels before the first step.
+
+    Of each split up to 1000 frames, evenly spaced, are read: the first must hold the label of
+    every task, none may have labels that contradict each other, and stress that is trained
+    must be possible (`StressCheck`).
 
     Raises:
-        ValueError: a label is missing.
+        ValueError: a label is missing, contradicted by another one, or impossible.
     """
     for name, dataset in zip(datasets.dataset_names, datasets.datasets, strict=True):
         frame = dataset[0]
@@ -45,3 +58,19 @@ def check_labels(datasets: ConcatDataset, tasks: Sequence[Task]) -> None:
                     f"{', '.join(t.name for t in tasks if t.datasets)}. For ase_db data write them "
                     "with a SinglePointCalculator, and check key_mapping"
                 )
+        stress = StressCheck()
+        for index in np.linspace(0, len(dataset) - 1, min(len(dataset), FRAMES_READ)).astype(int):
+            frame = dataset[int(index)]  # its reader refuses contradictions
+            if any(task.name == "stress" for task in tasks):
+                stress.add(frame_of_data(frame, int(dataset.indices[index])))
+        if stress.frames:
+            _judge(name, stress.findings())
+
+
+def _judge(name: str, findings: Sequence[Finding]) -> None:
+    for finding in findings:
+        text = f"the data set {name}: {finding.check}: {finding.text}"
+        if finding.verdict is Verdict.BAD:
+            raise ValueError(f"{text}. Mend the labels; `eqv2 data check` looks at every frame")
+        if finding.verdict is Verdict.LOOK:
+            logging.warning("%s", text)

@@ -19,6 +19,7 @@ from eqv2_plugin.data.inspection.neighbours import Nearest, nearest_neighbours
 from eqv2_plugin.data.inspection.plots import plot_force_norms, plot_values
 from eqv2_plugin.data.inspection.scan import sampled_indices, scan
 from eqv2_plugin.data.inspection.sources import FrameDataset
+from eqv2_plugin.data.inspection.stress import StressCheck
 from eqv2_plugin.data.inspection.units import UnitCheck
 
 
@@ -31,6 +32,7 @@ class DatasetChecks:
     labels: LabelCheck = field(default_factory=LabelCheck)
     forces: ForceCheck = field(default_factory=ForceCheck)
     units: UnitCheck = field(default_factory=UnitCheck)
+    stress: StressCheck = field(default_factory=StressCheck)
     constraints: ConstraintCheck = field(default_factory=ConstraintCheck)
     distances: DistanceCheck = field(default_factory=DistanceCheck)
     prints: Fingerprints = field(default_factory=Fingerprints)
@@ -41,6 +43,7 @@ class DatasetChecks:
         self.labels.add(frame)
         self.forces.add(frame)
         self.units.add(frame)
+        self.stress.add(frame)
         self.constraints.add(frame)
         self.prints.add(frame)
         self.distances.add(frame, nearest)
@@ -84,6 +87,7 @@ def check_datasets(
             *seen.labels.findings(),
             *seen.forces.findings(),
             *seen.units.findings(),
+            *seen.stress.findings(),
             *seen.constraints.findings(),
             *seen.distances.findings(),
             *seen.prints.findings(dataset, indices),

@@ -7,6 +7,7 @@ from numbers import Real
 
 import numpy as np
 from ase import Atoms
+from fairchem.core.datasets.atomic_data import AtomicData
 
 from eqv2_plugin.data.fixed_atoms import fixed_mask, partly_fixed
 from eqv2_plugin.data.labels import LABELS, look_at_labels
@@ -94,4 +95,27 @@ def frame_of(atoms: Atoms, index: int = 0) -> Frame:
         partly_fixed=partly_fixed(atoms),
         conflicts=labels.conflicts,
         unread=labels.unread,
+    )
+
+
+def frame_of_data(data: AtomicData, index: int = 0) -> Frame:
+    """A frame from what training reads; labels in float32, sid and fid joined in the sid."""
+
+    def array(name: str, *shape: int) -> np.ndarray | None:
+        return data[name].numpy().astype(np.float64).reshape(shape) if name in data else None
+
+    energy = array("energy", 1)
+    return Frame(
+        index=index,
+        sid=data.sid[0],
+        fid=None,
+        numbers=data.atomic_numbers.numpy(),
+        positions=data.pos.numpy().astype(np.float64),
+        cell=data.cell.numpy().astype(np.float64)[0],
+        pbc=data.pbc.numpy()[0],
+        tags=data.tags.numpy(),
+        fixed=data.fixed.numpy() != 0,
+        forces=array("forces", -1, 3),
+        scalars={} if energy is None else {"energy": float(energy[0])},
+        stress=array("stress", 3, 3),
     )

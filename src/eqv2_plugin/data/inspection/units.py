@@ -66,6 +66,8 @@ class UnitCheck:
     def _compare(self, before: Frame, frame: Frame) -> None:
         if before.forces is None or frame.forces is None:
             return
+        if not np.allclose(before.cell, frame.cell, atol=1e-6):
+            return  # the stress works, too
         step = displacement(before, frame)
         if not np.isfinite(step).all() or np.abs(step).max() > _SMALL_STEP:
             return

@@ -1,0 +1,148 @@
+"""Small data sets in which a rule shows, and configs whose data lie in one of them."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+from collections.abc import Callable, Sequence
+from functools import cache
+from pathlib import Path
+
+import hydra
+import numpy as np
+from ase import Atoms
+from ase.build import add_adsorbate, fcc111
+from ase.calculators.emt import EMT
+from ase.calculators.singlepoint import SinglePointCalculator
+from ase.constraints import FixAtoms, FixCartesian, FixScaled
+from fairchem.core._cli import get_hydra_config_from_yaml
+from fairchem.core.launchers.api import DeviceType, JobConfig, SchedulerConfig, SchedulerType
+from native_checkpoints import write_checkpoint
+from omegaconf import DictConfig, OmegaConf
+from registry import config_path
+
+from eqv2_plugin.cli import main
+from eqv2_plugin.data.sample import write_ase_db
+
+SYSTEMS, FRAMES, ATOMS, HELD = 2, 3, 9, 4
+PARTLY = FixCartesian([8], (True, False, False))
+# The same four atoms held, by one constraint or by several that add up; the last atom is held in
+# one direction besides.
+HOLDS: dict[str, Callable[[list[int]], list]] = {
+    "FixAtoms": lambda held: [FixAtoms(held), PARTLY],
+    "FixCartesian": lambda held: [*map(FixCartesian, held), PARTLY],
+    "FixScaled": lambda held: [FixScaled(held), PARTLY],
+    "in parts": lambda held: [
+        FixCartesian([*held, 8], (True, False, False)),
+        FixCartesian(held, (False, True, True)),
+    ],
+}
+
+
+def frames(hold: str = "FixAtoms") -> list[Atoms]:
+    """Frames of two systems: a copper slab with oxygen, its lower layer held; EMT's labels."""
+    found = []
+    for sid in range(1, SYSTEMS + 1):
+        for fid in range(FRAMES):
+            atoms = fcc111("Cu", (2, 2, 2), a=3.6 + 0.05 * sid, vacuum=6.0, periodic=True)
+            add_adsorbate(atoms, "O", 1.3, "hcp")
+            atoms.rattle(0.02, seed=10 * sid)
+            atoms.positions[HELD:] += 0.02 * fid * np.random.default_rng(sid).normal(size=(5, 3))
+            atoms.info = {"sid": str(sid), "fid": fid}
+            bare = atoms.copy()
+            bare.calc = EMT()
+            atoms.calc = SinglePointCalculator(
+                atoms, energy=bare.get_potential_energy(), forces=bare.get_forces()
+            )
+            atoms.set_constraint(HOLDS[hold](list(range(HELD))))
+            found.append(atoms)
+    return found
+
+
+def with_info(**info: object) -> list[Atoms]:
+    """`frames`, of which the last one has these entries besides."""
+    found = frames()
+    found[-1].info |= info
+    return found
+
+
+def write(folder: Path, atoms: Sequence[Atoms]) -> Path:
+    """A data set as ASE and fairchem write it, by none of our rules."""
+    folder.mkdir(parents=True)
+    write_ase_db(list(atoms), folder)
+    return folder
+
+
+def model(folder: Path) -> Path:
+    """A tiny checkpoint with random weights."""
+    path = folder / "tiny.pt"
+    return path if path.exists() else write_checkpoint(path, "direct")
+
+
+@cache
+def compose(name: str, *overrides: str) -> DictConfig:
+    """What ``fairchem -c`` makes of a config; composed once, as it takes a second."""
+    return get_hydra_config_from_yaml(config_path(name), list(overrides))
+
+
+def training_data(name: str, data: Path) -> list:
+    """The frames that a recipe trains on and evaluates with, every split from one data set."""
+    root = data.parent / f"{Path(name).stem}_{data.name}"
+    root.mkdir()
+    # The recipe of fine-tuning takes references from the checkpoint that it starts with.
+    start = [f"checkpoint={model(data.parent)}"] * ("finetune" in name)
+    config = compose(name, "data_root=ROOT", *start)
+    read = []
+    for loader in (config.runner.train_dataloader, config.runner.eval_dataloader):
+        for split in loader.dataset.splits.values():
+            if not (root / split.src).exists():
+                (root / split.src).symlink_to(data)
+        dataset = hydra.utils.instantiate(loader.dataset, root=str(root))
+        read += [dataset[i] for i in range(len(dataset))]
+    return read
+
+
+def run_job(name: str, data: Path, *overrides: str) -> Path:
+    """Run a prediction or relaxation config, every split from one data set; its results.
+
+    A run that is finished already is not repeated.
+    """
+    root = data.parent / f"{Path(name).stem}_{data.name}"
+    if (root / "runs").exists():
+        return root / "runs" / "run" / "results"
+    group = "is2re_data" if "relax" in name else "test_data"
+    given = [f"checkpoint={model(data.parent)}", f"data_root={root}"]
+    given += [f"{group}.reader.format=ase_db", *overrides]
+    config = compose(name, *given)
+    for split in config.runner.data.splits.values():
+        (root / split.src).parent.mkdir(parents=True, exist_ok=True)
+        if not (root / split.src).exists():
+            (root / split.src).symlink_to(data)
+    runner = hydra.utils.instantiate(config.runner)
+    runner.job_config = OmegaConf.structured(
+        JobConfig(
+            run_name="rule",
+            run_dir=str(root / "runs"),
+            timestamp_id="run",
+            device_type=DeviceType.CPU,
+            scheduler=SchedulerConfig(mode=SchedulerType.SLURM),
+        )
+    )
+    runner.load_state(None)
+    runner.run()
+    return Path(runner.job_config.metadata.results_dir)
+
+
+def call(arguments: list[str]) -> tuple[int, str]:
+    """Status of a command, and what it printed; errors where it failed."""
+    out, errors = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(errors):
+        status = main(arguments)
+    return status, out.getvalue() + (errors.getvalue() if status else "")
+
+
+def scores(results: Path) -> dict:
+    """The numbers of a job, without the names of its files."""
+    return {k: v for k, v in json.loads((results / "metrics.json").read_text()).items()
+            if k != "facts"}  # fmt: skip
