@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -56,10 +58,26 @@ def test_a_surface_is_compared_with_the_slab_of_its_energies(system, own_energie
 
 @pytest.mark.parametrize(
     ("lifted", "by", "anomaly"),
-    [(17, 4.0, "surface_changed"), (-1, 4.0, "adsorbate_desorbed"), (-1, -2.5, "intercalated")],
+    [
+        (17, 4.0, "surface_changed"),
+        (-1, 4.0, "adsorbate_desorbed"),
+        (-1, -2.5, "intercalated"),
+        (-1, 1e5, "atoms_left"),
+    ],
 )
 def test_anomalies_are_found(system, lifted, by, anomaly):
     start = candidate("p").initial
     found = analyse(system, [("p", start)], {"p": relaxed(start, 0.0, lifted, by)}, None, True)
     assert any(anomaly in name for name in found.candidates[0].anomalies)
     assert found.ranked() == []
+
+
+def test_overlapping_atoms_are_an_anomaly_and_failures_have_none(system):
+    start = candidate("p").initial
+    odd = relaxed(start, -9.0)
+    odd.atoms.positions[-1] = odd.atoms.positions[17] + [0, 0, 0.05]
+    found = analyse(system, [("p", start)], {"p": odd}, None, True)
+    assert "atoms_too_near" in found.candidates[0].anomalies
+    assert found.ranked() == []
+    failed = replace(odd, error="the prediction is not finite")
+    assert analyse(system, [("p", start)], {"p": failed}, None, True).candidates[0].anomalies == ()

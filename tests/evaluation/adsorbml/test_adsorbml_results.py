@@ -6,6 +6,7 @@ import base64
 import csv
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ from eqv2_plugin.cli import main
 from eqv2_plugin.evaluation.adsorbml.duplicates import distinct
 from eqv2_plugin.evaluation.adsorbml.folder import ResultsFolder
 from eqv2_plugin.evaluation.adsorbml.metrics import DftResult, score
-from eqv2_plugin.evaluation.adsorbml.report import write_adsorbml_report
+from eqv2_plugin.evaluation.adsorbml.report import warning, write_adsorbml_report
 from eqv2_plugin.evaluation.adsorbml.system_result import load_results
 from eqv2_plugin.evaluation.adsorbml.tables import read_references, read_single_points
 
@@ -62,6 +63,8 @@ def test_anomalies_are_counted_by_kind(folder):
         "adsorbate_desorbed": 1,
         "surface_changed": 1,
         "adsorbate_intercalated": 0,
+        "atoms_too_near": 0,
+        "atoms_left": 0,
     }
     assert found.failed() == 1
 
@@ -257,3 +260,16 @@ def test_the_report_shows_a_failed_system(tmp_path):
     assert "Failed: no place on &lt;this&gt; slab." in page
     assert "failure; best single point - reference: no energy to compare" in page
     assert "what the energies are" in page
+
+
+def test_a_run_in_which_nothing_converged_or_is_valid_says_so_first(tmp_path):
+    moving, odd = (candidate(name, converged=False) for name in "ab")
+    odd = replace(odd, anomalies=("atoms_too_near",))
+    for found, said in (
+        ([result("x", moving, odd)], "NOTHING CONVERGED: all 1 valid structures ran out of steps"),
+        ([result("x", odd)], "NOTHING IS VALID: all 1 structures failed or have anomalies"),
+    ):
+        write_adsorbml_report(tmp_path / "r.html", found, note="what the energies are")
+        page = (tmp_path / "r.html").read_text()
+        assert page.index(said) < page.index("what the energies are")
+    assert warning([result("x", moving, candidate("c"))]) == ""

@@ -11,8 +11,8 @@ import torch
 from ase import Atoms
 from prediction_inputs import frames, job_config, options, predict, write_data, write_model
 
-from eqv2_plugin.evaluation.prediction import model as model_module
 from eqv2_plugin.evaluation.prediction.runner import S2EFPredictionRunner
+from eqv2_plugin.evaluation.predictor import BatchPredictor
 
 V1 = Path(__file__).parents[2] / "fixtures" / "ckpt_ocp1_noprefix_modeldict" / "checkpoint.pt"
 SPLITS = {"id": {"src": "id"}}
@@ -193,7 +193,7 @@ def test_a_batch_beyond_the_memory_says_what_to_lower(tmp_path, model, monkeypat
     def too_much(self, structures):
         raise torch.cuda.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(model_module.BatchPredictor, "__call__", too_much)
+    monkeypatch.setattr(BatchPredictor, "__call__", too_much)
     with pytest.raises(MemoryError, match=r"batch of \d+ atoms: lower atoms_per_batch"):
         predict(tmp_path, job(tmp_path, model))
 

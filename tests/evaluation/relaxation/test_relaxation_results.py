@@ -19,9 +19,10 @@ from eqv2_plugin.checkpoints.energy_kind import EnergyKind
 from eqv2_plugin.evaluation.html import _PNG
 from eqv2_plugin.evaluation.relaxation import report
 from eqv2_plugin.evaluation.relaxation.inputs import open_starts
-from eqv2_plugin.evaluation.relaxation.joining import ResultOptions, Written, write_results
+from eqv2_plugin.evaluation.relaxation.joining import ResultOptions, write_results
 from eqv2_plugin.evaluation.relaxation.relaxed import Relaxed
 from eqv2_plugin.evaluation.relaxation.store import RelaxationStore
+from eqv2_plugin.evaluation.submission.joined import Written
 from eqv2_plugin.files import read_npz
 
 MADE_WITH = {

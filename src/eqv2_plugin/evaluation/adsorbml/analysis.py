@@ -11,6 +11,7 @@ from eqv2_plugin.evaluation.adsorbml.adsorbates import adsorbate_name
 from eqv2_plugin.evaluation.adsorbml.energy_kind import gas_energy
 from eqv2_plugin.evaluation.adsorbml.input import System
 from eqv2_plugin.evaluation.adsorbml.system_result import Candidate, SystemResult
+from eqv2_plugin.evaluation.relaxation.anomalies import find_anomalies
 from eqv2_plugin.evaluation.relaxation.relaxed import Relaxed
 
 
@@ -65,13 +66,19 @@ def failed_system(system: System, error: str) -> SystemResult:
 def _candidate(name: str, initial: Atoms, done: Relaxed, clean: Atoms, offset: float) -> Candidate:
     from fairchem.core.components.calculate.recipes.adsorbml import detect_anomaly
 
+    found: tuple[str, ...] = ()
+    if not done.failed:
+        found = (
+            *detect_anomaly(initial, done.atoms, clean),
+            *find_anomalies(initial, done.atoms),
+        )
     return Candidate(
         id=name,
         energy=None if done.failed else done.energy - offset,
         steps=done.steps,
         converged=done.converged,
         fmax=None if done.failed else float(done.fmax[-1]),
-        anomalies=() if done.failed else tuple(detect_anomaly(initial, done.atoms, clean)),
+        anomalies=found,
         error=done.error,
         initial=initial,
         relaxed=done.atoms,

@@ -86,6 +86,20 @@ def _times(value: float | None) -> str:
     return "-" if value is None else f"{value:.2f}"
 
 
+def warning(results: Sequence[SystemResult]) -> str:
+    """What must not be overlooked: no structure at all is valid, or converged; else empty."""
+    every = [candidate for result in results for candidate in result.candidates]
+    valid = [candidate for candidate in every if candidate.valid]
+    if not valid:
+        return f"NOTHING IS VALID: all {len(every):,} structures failed or have anomalies."
+    if not any(candidate.converged for candidate in valid):
+        return (
+            f"NOTHING CONVERGED: all {len(valid):,} valid structures ran out of steps; their "
+            "energies are of no minimum."
+        )
+    return ""
+
+
 def _overview(results: Sequence[SystemResult], note: str) -> Section:
     header = ["system", "placements", "valid", *(a.replace("_", " ") for a in ANOMALIES)]
     header += ["failed", "not converged", "lowest energy, eV"]
@@ -102,7 +116,7 @@ def _overview(results: Sequence[SystemResult], note: str) -> Section:
         "is not ranked; one may have several anomalies. Not converged: of the valid ones, those "
         "that ran out of steps."
     )
-    return Section("Systems", "\n".join(filter(None, (note, text))), header, rows)
+    return Section("Systems", "\n".join(filter(None, (warning(results), note, text))), header, rows)
 
 
 def _success(score: Score) -> Section:

@@ -22,7 +22,7 @@ from eqv2_plugin.evaluation.adsorbml.folder import ResultsFolder
 from eqv2_plugin.evaluation.adsorbml.input import System, read_input
 from eqv2_plugin.evaluation.adsorbml.placements import check_numbers
 from eqv2_plugin.evaluation.adsorbml.relaxing import SystemRelaxer
-from eqv2_plugin.evaluation.adsorbml.report import write_adsorbml_report
+from eqv2_plugin.evaluation.adsorbml.report import warning, write_adsorbml_report
 from eqv2_plugin.evaluation.adsorbml.system_result import SystemResult, load_results
 from eqv2_plugin.evaluation.predictor import BatchPredictor, Device, choose_task, open_unit
 from eqv2_plugin.evaluation.processes import job_share
@@ -38,7 +38,8 @@ REPORT = "report.html"
 class BatchedAdsorbMLRunner(Runner):
     """Does what fairchem's ``AdsorbMLRunner`` does with relaxations in batches, and resumably.
 
-    Placements, anomalies and ranking are fairchem's, so that equal placements give equal results.
+    Placements, anomalies and ranking are fairchem's, so that equal placements give equal results;
+    overlapping and lost atoms (`find_anomalies`), which fairchem passes, are anomalies, too.
     Besides fairchem's table (``adsorbml_<jobs>-<job>.json.gz``), the results folder holds every
     relaxed placement (``systems/``) and, when all systems are done, ``report.html``. Array jobs
     and ranks share the systems. The same command again goes on where a killed one ended.
@@ -148,8 +149,9 @@ class BatchedAdsorbMLRunner(Runner):
         write_table(folder.path / f"adsorbml_{shares}-{share}.json.gz", self._lines(folder, mine))
         if all(folder.is_finished(system.id) for system in systems):
             report = folder.path / REPORT
-            write_adsorbml_report(report, load_results(folder.path), title=self.title, note=note)
-            print(f"written: {report}", flush=True)
+            results = load_results(folder.path)
+            write_adsorbml_report(report, results, title=self.title, note=note)
+            print("\n".join(filter(None, (warning(results), f"written: {report}"))), flush=True)
 
     def save_state(self, checkpoint_location: str, is_preemption: bool = False) -> bool:
         """Nothing is left to save: finished relaxations are on disk already."""

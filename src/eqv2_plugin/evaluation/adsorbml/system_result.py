@@ -12,13 +12,16 @@ from typing import Any
 from ase import Atoms
 from ase.io.jsonio import decode, encode
 
+from eqv2_plugin.evaluation.relaxation import anomalies
 from eqv2_plugin.files import whole_file
 
+# fairchem-data-oc's, and those of any relaxation.
 ANOMALIES = (
     "adsorbate_dissociated",
     "adsorbate_desorbed",
     "surface_changed",
     "adsorbate_intercalated",
+    *anomalies.ANOMALIES,
 )
 # Below a results folder, and of each file there.
 SYSTEMS = "systems"

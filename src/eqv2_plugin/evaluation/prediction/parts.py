@@ -7,6 +7,7 @@ killed and started again, leave the same files.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,6 +42,7 @@ class Predicted:
         forces: [free atoms, 3] eV/Å of all structures in a row.
         free: [n] numbers of free atoms.
         metrics: {name: (sum, number of terms)} of fairchem's evaluator; empty without labels.
+        failed: (id, why there is no prediction) of the structures that are not among the n.
     """
 
     ids: np.ndarray
@@ -48,6 +50,7 @@ class Predicted:
     forces: np.ndarray
     free: np.ndarray
     metrics: dict[str, tuple[float, float]]
+    failed: Sequence[tuple[str, str]] = ()
 
 
 def cut(split: str, structures: int, size: int) -> list[Part]:
@@ -94,6 +97,7 @@ class PartFolder:
             "forces": predicted.forces,
             "free": np.asarray(predicted.free, np.int64),
             "metrics": np.asarray(names, dtype=str),
+            "failed": np.asarray(predicted.failed, dtype=str).reshape(-1, 2),
             "sums": np.array([predicted.metrics[name] for name in names], np.float64),
         }
         save_npz(self._file(part), arrays, compressed=False)
@@ -108,7 +112,10 @@ class PartFolder:
         file = self._file(part)
         try:
             arrays = read_npz(file)
-            whole = len(arrays["ids"]) == len(arrays["energy"]) == len(arrays["free"]) == len(part)
+            # Parts of earlier versions have no failures.
+            failed = [(str(one), str(why)) for one, why in arrays.get("failed", ())]
+            good = len(part) - len(failed)
+            whole = len(arrays["ids"]) == len(arrays["energy"]) == len(arrays["free"]) == good
             if not whole or len(arrays["forces"]) != arrays["free"].sum():
                 raise ValueError(f"it does not hold {len(part)} structures")
             sums = arrays["sums"].reshape(-1, 2).tolist()
@@ -120,7 +127,9 @@ class PartFolder:
             raise ValueError(
                 f"{file} is damaged ({error}): delete it and run the same command again"
             ) from error
-        return Predicted(arrays["ids"], arrays["energy"], arrays["forces"], arrays["free"], metrics)
+        return Predicted(
+            arrays["ids"], arrays["energy"], arrays["forces"], arrays["free"], metrics, failed
+        )
 
     def _file(self, part: Part) -> Path:
         return self.path / f"{part.number:05d}.npz"

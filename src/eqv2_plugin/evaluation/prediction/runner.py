@@ -16,13 +16,14 @@ from eqv2_plugin.data.datasets import EMBEDDED
 from eqv2_plugin.evaluation.prediction.description import begin, describe_data, describe_model
 from eqv2_plugin.evaluation.prediction.joining import join
 from eqv2_plugin.evaluation.prediction.metrics import Sums, added, batch_metrics
-from eqv2_plugin.evaluation.prediction.model import open_model, predict_items
+from eqv2_plugin.evaluation.prediction.model import open_model
 from eqv2_plugin.evaluation.prediction.parts import PARTS, Part, PartFolder, Predicted, cut
+from eqv2_plugin.evaluation.prediction.predicting import predict_items
 from eqv2_plugin.evaluation.prediction.reading import Item, read_batches, read_item
 from eqv2_plugin.evaluation.predictor import BatchPredictor, choose_task
 from eqv2_plugin.evaluation.processes import job_share, say
 from eqv2_plugin.evaluation.structures import Structures, open_structures
-from eqv2_plugin.evaluation.submission.layout import S2EF_DTYPES, refuse_unwritable
+from eqv2_plugin.evaluation.submission.layout import S2EF_DTYPES
 
 LABELS = ("energy", "forces")
 
@@ -89,8 +90,9 @@ class S2EFPredictionRunner(Runner):
         """Predict the parts of this process that are not finished.
 
         Raises:
-            FileNotFoundError, ValueError: model or data are missing, unfit or damaged, or the
-                results folder belongs to other predictions.
+            FileNotFoundError, ValueError: model or data are missing, unfit or damaged, the
+                results folder belongs to other predictions, or there are structures without
+                prediction: all others are written before.
             OSError: results cannot be written.
         """
         # Not where Hydra would wrap the error.
@@ -138,7 +140,10 @@ class S2EFPredictionRunner(Runner):
             )
             return
         results = Path(self.job_config.metadata.results_dir)
-        print(join(results, list(self.splits), self.facts), flush=True)
+        written = join(results, list(self.splits), self.facts)
+        print(written.text, flush=True)
+        if written.error:
+            raise ValueError(written.error)
 
     @property
     def _parts(self) -> Path:
@@ -178,24 +183,31 @@ class S2EFPredictionRunner(Runner):
         energies: list[np.ndarray] = []
         forces: list[np.ndarray] = []
         sums: list[Sums] = []
-        while len(items) < len(part):
+        failed: dict[int, tuple[str, str]] = {}
+        while len(items) + len(failed) < len(part):
             batch = next(batches)
-            energy, force = predict_items(predict, batch)
-            refuse_unwritable([item.id for item in batch], energy, force, self.dtype)
+            found = predict_items(predict, batch, self.dtype)
             if labelled:
-                _refuse_unlabelled(part.split, batch)
-                sums.append(batch_metrics(batch, energy, force))
-            items += batch
-            energies.append(energy)
-            forces += force
+                _refuse_unlabelled(part.split, found.items)
+                sums.append(batch_metrics(found.items, found.energy, found.forces))
+            items += found.items
+            energies.append(found.energy)
+            forces += found.forces
+            failed |= found.failed
             bar.update(len(batch))
+            for name, reason in found.failed.values():
+                tqdm.write(f"{name} failed: {reason}")
+        reasons = [failed[index] for index in sorted(failed)]
+        if not items and len(part) == self.structures_per_part > 1:
+            _refuse_all(part, reasons)
         order = np.argsort([item.index for item in items])
         return Predicted(
             ids=np.array([items[i].id for i in order]),
             energy=np.concatenate(energies)[order],
-            forces=np.concatenate([forces[i] for i in order]),
-            free=np.array([len(forces[i]) for i in order]),
+            forces=np.concatenate([forces[i] for i in order]) if items else np.zeros((0, 3)),
+            free=np.array([len(forces[i]) for i in order], np.int64),
             metrics=added(sums),
+            failed=reasons,
         )
 
     def save_state(self, checkpoint_location: str, is_preemption: bool = False) -> bool:
@@ -223,6 +235,15 @@ def split_configs(data: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         str(split): {**data["reader"], **options, "src": place + str(options["src"])}
         for split, options in data["splits"].items()
     }
+
+
+def _refuse_all(part: Part, failed: Sequence[tuple[str, str]]) -> None:
+    """Where a whole part fails, the model is at fault: going on would waste days."""
+    listed = ", ".join(name for name, _ in failed[:5])
+    raise ValueError(
+        f"no structure of part {part.number} of {part.split} can be predicted: {failed[0][1]} "
+        f"(structures {listed}, ...). Mend the model, or leave these structures out"
+    )
 
 
 def _refuse_unlabelled(split: str, batch: Sequence[Item]) -> None:

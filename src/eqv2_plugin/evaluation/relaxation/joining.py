@@ -23,7 +23,12 @@ from eqv2_plugin.evaluation.relaxation.results import (
     write_split,
 )
 from eqv2_plugin.evaluation.relaxation.store import PATTERN, read_description
-from eqv2_plugin.evaluation.submission.joined import CheckedFile, join_splits, missing_splits
+from eqv2_plugin.evaluation.submission.joined import (
+    CheckedFile,
+    Written,
+    join_splits,
+    missing_splits,
+)
 from eqv2_plugin.files import save_text
 
 METRICS, REPORT = "metrics.json", "report.html"
@@ -53,19 +58,6 @@ class ResultOptions:
         if self.pictures < 0:
             raise ValueError(f"pictures must be a number from 0, got {self.pictures}")
         check_choice(self.failed)
-
-
-@dataclass(frozen=True)
-class Written:
-    """What there is to say when the results are written.
-
-    Attributes:
-        text: for the user.
-        error: why the job has failed nevertheless; empty if it has not.
-    """
-
-    text: str
-    error: str = ""
 
 
 def write_results(

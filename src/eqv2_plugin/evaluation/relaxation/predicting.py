@@ -14,6 +14,31 @@ from eqv2_plugin.evaluation.predictor import Predict, Prediction
 STRUCTURE_FAULTS = (ValueError, ArithmeticError, AssertionError, torch.linalg.LinAlgError)
 
 
+def predict_each(predict: Predict, structures: Sequence[Atoms]) -> list[Prediction | str]:
+    """Predict a batch; where the model refuses it, find the structures at fault by halves.
+
+    Returns:
+        Predictions; in place of one that the model refused alone, its reason.
+
+    Raises:
+        RuntimeError: the model returned another number of predictions, or whatever else is no
+            fault of a structure (see `STRUCTURE_FAULTS`).
+    """
+    try:
+        found: list[Prediction | str] = [*predict(structures)]
+    except STRUCTURE_FAULTS as error:
+        if len(structures) == 1:
+            return [str(error) or type(error).__name__]
+    else:
+        if len(found) != len(structures):
+            raise RuntimeError(
+                f"the model returned {len(found)} predictions for {len(structures)} structures"
+            )
+        return found
+    middle = len(structures) // 2
+    return predict_each(predict, structures[:middle]) + predict_each(predict, structures[middle:])
+
+
 class SafePredictor:
     """Predicts batches; a structure that the model refuses does not stop the others.
 
@@ -45,21 +70,12 @@ class SafePredictor:
 
     def _chunk(self, structures: Sequence[Atoms]) -> list[Prediction | str]:
         try:
-            found: list[Prediction | str] = [*self._predict(structures)]
-        except STRUCTURE_FAULTS as error:
-            if len(structures) == 1:
-                return [str(error) or type(error).__name__]
+            return predict_each(self._predict, structures)
         except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
             if len(structures) == 1 or not is_out_of_memory(error):
                 raise
             self._most = len(structures) // 2
-        else:
-            if len(found) != len(structures):
-                raise RuntimeError(
-                    f"the model returned {len(found)} predictions for {len(structures)} structures"
-                )
-            return found
-        if self._most is not None and torch.cuda.is_available():
+        if torch.cuda.is_available():
             torch.cuda.empty_cache()
         middle = len(structures) // 2
         return self._chunk(structures[:middle]) + self._chunk(structures[middle:])

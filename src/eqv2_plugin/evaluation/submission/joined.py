@@ -36,6 +36,19 @@ class CheckedFile:
         return [f"NOT FIT FOR EVALAI: {self.path}: {self.verdict}"] if self.faults else []
 
 
+@dataclass(frozen=True)
+class Written:
+    """What there is to say when the results of a job are written.
+
+    Attributes:
+        text: for the user.
+        error: why the job has failed nevertheless; empty if it has not.
+    """
+
+    text: str
+    error: str = ""
+
+
 def checked(path: Path, dataset: str, task: str) -> CheckedFile:
     """Run a file through the check that ``eqv2 submission check`` makes.
 

@@ -123,17 +123,29 @@ def refuse_unwritable(
     Raises:
         ValueError: one does not; the ids are named.
     """
+    bad = unwritable(energies, vectors, dtype)
+    if bad.any():
+        found = [ids[int(i)] for i in np.flatnonzero(bad)]
+        raise ValueError(
+            f"{len(found)} structure(s) have predictions that are {beyond(dtype)}: {_listed(found)}"
+        )
+
+
+def unwritable(energies: ArrayLike, vectors: Sequence[np.ndarray], dtype: DTypeLike) -> np.ndarray:
+    """[n] True where an energy, or a component of a vector, is not finite in ``dtype``."""
     largest = np.finfo(np.dtype(dtype)).max
     # NaN compares false, so that it is found as well.
     bad = ~(np.abs(np.asarray(energies, np.float64)) <= largest)
     for i, vector in enumerate(vectors):
         bad[i] |= not bool((np.abs(vector) <= largest).all())
-    if bad.any():
-        found = [ids[int(i)] for i in np.flatnonzero(bad)]
-        raise ValueError(
-            f"{len(found)} structure(s) have predictions that are NaN, infinite or beyond "
-            f"{largest:g}, the largest {np.dtype(dtype)}: {_listed(found)}"
-        )
+    return bad
+
+
+def beyond(dtype: DTypeLike) -> str:
+    """What is wrong with such numbers, in words."""
+    return (
+        f"NaN, infinite or beyond {np.finfo(np.dtype(dtype)).max:g}, the largest {np.dtype(dtype)}"
+    )
 
 
 def _order(ids: Sequence[str]) -> np.ndarray:
