@@ -47,6 +47,7 @@ SAME = {
     "energy, in an array": np.array([-58.123456]),
     "forces": FORCES,
     "forces, in a list": FORCES.tolist(),
+    "forces, in six decimals": FORCES.round(6),
     "forces, as float32": FORCES.astype(np.float32),
     "stress": FULL,
     "stress, six numbers": STRESS,
@@ -65,7 +66,7 @@ def test_equal_numbers_in_info_are_doubles(name):
 
 OTHER = {
     "energy": -0.45,
-    "energy, one in 100,000": -58.123456 * (1 + 1e-5),
+    "energy, one in a million": -58.123456 * (1 + 1e-6),
     "energy, not a number": float("nan"),
     "energy, in words": "adsorption",
     "forces": 2 * FORCES,

@@ -19,8 +19,9 @@ from ase.stress import voigt_6_to_full_3x3_stress
 LABELS = ("energy", "forces", "stress")
 READ_FROM = "labels are the results energy, forces and stress of the calculator"
 
-# Of the largest number: what float32 or eight printed digits leave of a copy, and more.
-_SAME = 1e-6
+# What float32 leaves of a copy, of the largest number; and what six or eight decimals leave of it.
+_FLOAT32 = 1e-7
+_DECIMALS = {"energy": 1e-6, "forces": 1e-6, "stress": 1e-8}
 _WHAT = r"(energy|forces?|stress|virials?)"
 _WHOSE = r"(dft|vasp|qm|target|label|true|total|potential|corrected)"
 # MACE's REF_energy is a label, OC20's ref_energy what was subtracted from one.
@@ -93,7 +94,7 @@ def look_at_labels(atoms: Atoms, where: str) -> Labels:
         except ValueError as error:
             conflicts.append(f"{there}, but {error}: rename or remove it")
             continue
-        if _same(labels[name], in_info):
+        if _same(labels[name], in_info, _DECIMALS[name]):
             doubles.append(name)
         else:
             conflicts.append(f"{there} {_difference(in_info, labels[name])}")
@@ -140,12 +141,12 @@ def _label(name: str, results: Mapping[str, Any], count: int) -> Any:
     raise ValueError(f"its {name} has the shape {array.shape}, not {wanted[name]}")
 
 
-def _same(label: Any, other: Any) -> bool:
+def _same(label: Any, other: Any, decimals: float) -> bool:
     if label is None or other is None:
         return False
     a, b = np.asarray(label), np.asarray(other)
     scale = np.nanmax(np.abs(a), initial=0.0)
-    return bool(np.allclose(a, b, rtol=0.0, atol=_SAME * scale + 1e-8, equal_nan=True))
+    return bool(np.allclose(a, b, rtol=0.0, atol=_FLOAT32 * scale + decimals, equal_nan=True))
 
 
 def _difference(in_info: Any, label: Any) -> str:

@@ -17,6 +17,7 @@ from fairchem.core.units.mlip_unit.predict import MLIPPredictUnit
 
 from eqv2_plugin.checkpoints.door import open_model
 from eqv2_plugin.checkpoints.known_elements import elements_with_references
+from eqv2_plugin.data.labels import drop_info_labels
 
 Device = Literal["cpu", "cuda"]
 
@@ -86,10 +87,12 @@ class BatchPredictor:
         return [Prediction(float(e), f) for e, f in zip(energies, parts, strict=True)]
 
     def data(self, atoms: Atoms) -> AtomicData:
-        """fairchem's form of one structure; errors of the model name its sid."""
+        """fairchem's form of one structure, without labels; errors of the model name its sid."""
         sid = atoms.info.get("sid")
+        bare = atoms.copy()
+        drop_info_labels(bare.info)
         return AtomicData.from_ase(
-            atoms,
+            bare,
             sid=None if sid is None else str(sid),
             task_name=self.task_name,
             target_dtype=self.dtype,
