@@ -45,6 +45,8 @@ def test_a_killed_run_resumes_and_ends_with_the_same_bits(finished, cache, tmp_p
     expected, found = weights(whole), weights(tmp_path / "sample")
     assert expected.keys() == found.keys()
     assert all(torch.equal(expected[key], found[key]) for key in expected)
+    # Means of training losses and of denoising since the last validation, too.
+    assert history(tmp_path / "sample") == history(whole)
 
 
 def test_two_ranks_train_to_the_end(cache, tmp_path):

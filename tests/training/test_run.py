@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 import torch
 from training_runs import command, environment, history, numbers, run, run_and_kill, weights
+
+from eqv2_plugin.locks import folder_lock
 
 
 @pytest.fixture(scope="module")
@@ -63,8 +66,37 @@ def test_a_killed_run_resumes_and_ends_with_the_same_bits(finished, cache, tmp_p
     expected, found = weights(whole), weights(tmp_path / "sample")
     assert expected.keys() == found.keys()
     assert all(torch.equal(expected[key], found[key]) for key in expected)
-    recorded = [(r["step"], r["splits"]) for r in history(tmp_path / "sample")]
-    assert recorded == [(r["step"], r["splits"]) for r in history(whole)]
+    # Means of training losses since the last validation, too.
+    assert history(tmp_path / "sample") == history(whole)
+
+
+def test_a_run_that_lost_its_results_writes_them_again_without_training(finished, cache, tmp_path):
+    whole, _ = finished
+    shutil.copytree(whole.parent, tmp_path, dirs_exist_ok=True)
+    folder = tmp_path / "sample"
+    # As kills and full disks left them.
+    (folder / "results" / "finished.json").unlink()
+    (folder / "results" / "metrics.json").write_text("")
+    (folder / "checkpoints" / "final" / "inference_ckpt.pt").write_bytes(b"")
+    with folder_lock(folder):
+        refused = subprocess.run(
+            command(tmp_path), env=environment(cache), capture_output=True, text=True, timeout=300
+        )
+    assert refused.returncode != 0
+    assert "another run is writing to" in refused.stderr
+    out = run(tmp_path, cache)
+    assert "is trained: its results are written now" in out
+    expected, found = weights(whole), weights(folder)
+    assert all(torch.equal(expected[key], found[key]) for key in expected)
+    assert history(folder) == history(whole)
+    reports = [json.loads((f / "results" / "metrics.json").read_text()) for f in (whole, folder)]
+    for report in reports:
+        report["facts"].pop("run folder")
+    assert reports[0] == reports[1]
+    for name in ("learning_curve", "parity_energy", "parity_forces"):
+        pictures = [(f / "results" / f"{name}.png").read_bytes() for f in (whole, folder)]
+        assert pictures[0] == pictures[1]
+    assert (folder / "results" / "finished.json").exists()
 
 
 def test_another_model_in_the_same_folder_is_refused(cache, tmp_path):

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import torch
 from fairchem.core.common import distutils
+from fairchem.core.common.distutils import get_device_for_local_rank
 from fairchem.core.datasets.atomic_data import AtomicData
 from fairchem.core.units.mlip_unit.mlip_unit import Task
 
 from eqv2_plugin.dens.batch import NOISE_TARGET
 from eqv2_plugin.dens.corruption import Corruption
+from eqv2_plugin.training.averages import own_part
 
 # Names of the sums, each with the name of its count.
 _FIGURES = {
@@ -27,9 +29,10 @@ class DenoisingMonitor:
     """Sums over training steps; means on request."""
 
     def __init__(self) -> None:
-        self.sums: dict[str, torch.Tensor] = {}
+        # Numbers where they come from a checkpoint.
+        self.sums: dict[str, torch.Tensor | float] = {}
         # Since the progress line was last written.
-        self.recent: dict[str, torch.Tensor] = {}
+        self.recent: dict[str, torch.Tensor | float] = {}
 
     @torch.no_grad()
     def update(
@@ -79,13 +82,27 @@ class DenoisingMonitor:
         for name, value in values.items():
             total = torch.as_tensor(value, dtype=torch.float64, device=energy.device)
             for sums in (self.sums, self.recent):
-                sums[name] = sums.get(name, torch.zeros_like(total)) + total
+                sums[name] = sums.get(name, 0.0) + total
 
     def mean_and_reset(self) -> dict[str, float]:
         """Figures since the last call, over all ranks; those without data are left out."""
-        totals = {n: float(distutils.all_reduce(v.clone())) for n, v in self.sums.items()}
+        device = get_device_for_local_rank()
+        totals = {
+            name: float(
+                distutils.all_reduce(torch.tensor(float(value), dtype=torch.float64, device=device))
+            )
+            for name, value in self.sums.items()
+        }
         self.sums = {}
         return _means(totals)
+
+    def state(self) -> dict[str, float]:
+        """The sums so far."""
+        return {name: float(value) for name, value in self.sums.items()}
+
+    def restore(self, ranks: list[dict[str, float]], rank: int, count: int) -> None:
+        """Go on from the `state` of every rank, as the ``rank``-th of ``count``."""
+        self.sums = dict(own_part(ranks, rank, count, divisor=count))
 
     def recent_line(self) -> str:
         """Figures of this rank since the last call, in one line for the progress bar."""

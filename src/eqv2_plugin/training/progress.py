@@ -7,11 +7,16 @@ import time
 
 import torch
 from fairchem.core.common import distutils
+from fairchem.core.common.distutils import get_device_for_local_rank
 from torchtnt.framework.callback import Callback
 from torchtnt.framework.state import State
 from torchtnt.framework.unit import TEvalUnit, TTrainUnit
 from tqdm import tqdm
 
+from eqv2_plugin.training.averages import own_part
+
+# Beside the names of tasks.
+_STEPS = "number of steps"
 # Where lines are kept (a log), no bar.
 _LINE = "{percentage:3.0f}% {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_fmt}{postfix}]"
 
@@ -25,7 +30,8 @@ class TaskLosses:
 
     def __init__(self, unit: TTrainUnit) -> None:
         self.last: dict[str, torch.Tensor] = {}
-        self.sums: dict[str, torch.Tensor] = {}
+        # Numbers where they come from a checkpoint.
+        self.sums: dict[str, torch.Tensor | float] = {}
         self.steps = 0
         for task in unit.tasks:
             task.loss_fn.register_forward_hook(self._recorder(task.name))
@@ -41,16 +47,31 @@ class TaskLosses:
         """Take the losses of the step that has just ended into the mean."""
         self.steps += 1
         for name, value in self.last.items():
-            self.sums[name] = self.sums.get(name, torch.zeros_like(value)) + value
+            self.sums[name] = self.sums.get(name, 0.0) + value
 
     def mean_and_reset(self) -> dict[str, float]:
         """Mean losses since the last call, over all ranks (call it on each of them)."""
+        device = get_device_for_local_rank()
         means = {
-            name: float(distutils.all_reduce(value / max(self.steps, 1), average=True))
+            name: float(
+                distutils.all_reduce(
+                    torch.as_tensor(value, device=device) / max(self.steps, 1), average=True
+                )
+            )
             for name, value in self.sums.items()
         }
         self.sums, self.steps = {}, 0
         return means
+
+    def state(self) -> dict[str, float]:
+        """The sums so far, and ``steps``, which no task is called."""
+        return {name: float(value) for name, value in self.sums.items()} | {_STEPS: self.steps}
+
+    def restore(self, ranks: list[dict[str, float]], rank: int, count: int) -> None:
+        """Go on from the `state` of every rank, as the ``rank``-th of ``count``."""
+        # Ranks average these, so each may go on from the mean.
+        self.sums = dict(own_part(ranks, rank, count, divisor=len(ranks)))
+        self.steps = int(self.sums.pop(_STEPS))
 
 
 class ProgressBar(Callback):

@@ -8,29 +8,40 @@ from pathlib import Path
 from typing import Any
 
 from fairchem.core.common import distutils
+from fairchem.core.units.mlip_unit.mlip_unit import (
+    convert_train_checkpoint_to_inference_checkpoint,
+)
 from torchtnt.framework.callback import Callback
 from torchtnt.framework.state import State
 from torchtnt.framework.unit import TEvalUnit, TTrainUnit
 from tqdm import tqdm
 
+from eqv2_plugin.files import save_text, whole_file
+from eqv2_plugin.training.averages import Sums, load_averages, save_averages
 from eqv2_plugin.training.baselines import baselines
-from eqv2_plugin.training.evaluation import STRESS_MAE, evaluated_metrics, predict_splits
+from eqv2_plugin.training.checkpoints import FINAL
+from eqv2_plugin.training.evaluation import evaluated_metrics, predict_splits
+from eqv2_plugin.training.history import History
 from eqv2_plugin.training.plots import plot_learning_curve, plot_parity
 from eqv2_plugin.training.progress import TaskLosses
-
-_INFERENCE_CHECKPOINT = "inference_ckpt.pt"
-_COMPARED = (
-    ("forces_mae_meV_per_A", "force", "meV/Å"),
-    ("energy_mae_meV", "energy", "meV"),
-    (STRESS_MAE, "stress", "meV/Å^3"),
+from eqv2_plugin.training.results import (
+    INFERENCE_CHECKPOINT,
+    LEARNING_CURVE,
+    METRICS,
+    mark_finished,
+    unmark,
 )
+from eqv2_plugin.training.summary import errors_line, improvements, summary
+
+__all__ = ["RunReport", "improvements"]
 
 
 class RunReport(Callback):
     """Validates, keeps a history, and writes ``results/`` at the end of a run.
 
     Files: ``inference_ckpt.pt``, ``metrics.json``, ``history.jsonl``,
-    ``learning_curve.png``, ``parity_energy.png``, ``parity_forces.png``.
+    ``learning_curve.png``, ``parity_energy.png``, ``parity_forces.png``, and last
+    ``finished.json``, which says that all are there.
 
     fairchem's unit evaluates the EMA weights at the end of each epoch (and every
     ``evaluate_every_n_steps``); the history takes its metrics from there.
@@ -61,6 +72,9 @@ class RunReport(Callback):
         self.final_dataloader = final_dataloader
         self.losses: TaskLosses | None = None
         self.checkpoint_dir: Path | None = None
+        # Set by the runner: the checkpoint that the run goes on from.
+        self.resumed_from: Path | None = None
+        self.started_at: int | None = None
 
     def set_runner_callbacks(self, save_callback, load_callback, checkpoint_dir: str) -> None:
         """fairchem's hook that tells callbacks the run folder."""
@@ -72,16 +86,31 @@ class RunReport(Callback):
 
     def on_train_start(self, state: State, unit: TTrainUnit) -> None:
         self.losses = TaskLosses(unit)
-        step = unit.train_progress.num_steps_completed
+        step = self.started_at = unit.train_progress.num_steps_completed
         if distutils.is_master():
             self.results.mkdir(parents=True, exist_ok=True)
+            unmark(self.results)
             # Records after the checkpoint that is resumed from will be written again.
-            kept = [record for record in self._history() if record["step"] <= step]
-            lines = "".join(json.dumps(record) + "\n" for record in (kept if step else []))
-            (self.results / "history.jsonl").write_text(lines)
+            self._history.restart(step)
+        if self.resumed_from is not None:
+            load_averages(self.resumed_from, self._sums(unit))
         if step == 0:
             splits = predict_splits(unit, self._loaders(state)[1])
             self._record(unit, {name: split.metrics() for name, split in splits.items()})
+
+    def save_averages(self, checkpoint: Path, unit: TTrainUnit) -> None:
+        """Keep the sums since the last validation with a checkpoint; call it on all ranks.
+
+        Raises:
+            OSError: they cannot be written.
+        """
+        if self.losses is not None:
+            save_averages(checkpoint, self._sums(unit))
+
+    def _sums(self, unit: TTrainUnit) -> dict[str, Sums]:
+        assert self.losses is not None
+        monitor: Sums | None = getattr(unit, "monitor", None)
+        return {"losses": self.losses} | ({} if monitor is None else {"denoising": monitor})
 
     def on_train_step_end(self, state: State, unit: TTrainUnit) -> None:
         self.losses.count_step()
@@ -100,7 +129,7 @@ class RunReport(Callback):
         if self.with_baselines:
             train, validation = self._loaders(state)
             compared = baselines(train.dataset, validation.dataset)
-        history = self._history()
+        history = self._history.read()
         report = {
             "facts": {**self.facts, "parameters": unit.num_params},
             "steps": unit.train_progress.num_steps_completed,
@@ -110,15 +139,16 @@ class RunReport(Callback):
         }
         if history and "denoising" in history[-1]:
             report["denoising"] = history[-1]["denoising"]
-        (self.results / "metrics.json").write_text(json.dumps(report, indent=2) + "\n")
+        save_text(self.results / METRICS, json.dumps(report, indent=2) + "\n")
         zero = {name: b["zero_forces_mae_meV_per_A"] for name, b in compared.items()}
-        plot_learning_curve(history, zero, self.results / "learning_curve.png")
+        plot_learning_curve(history, zero, self.results / LEARNING_CURVE)
         for kind in ("energy", "forces"):
             if not all(getattr(split, kind) for split in splits.values()):
                 continue  # no such task
             plot_parity(splits, kind, metrics, self.results / f"parity_{kind}.png")
-        self._copy_checkpoint()
-        print(self._summary(report), flush=True)
+        self._copy_checkpoint(report["steps"])
+        print(summary(report, self.results, self.compare_with_start, self.closing_note), flush=True)
+        mark_finished(self.results, report["steps"])
 
     @staticmethod
     def _loaders(state: State) -> tuple[Any, Any]:
@@ -135,93 +165,46 @@ class RunReport(Callback):
             record["denoising"] = monitor.mean_and_reset()
         if not distutils.is_master():
             return
-        with (self.results / "history.jsonl").open("a") as file:
-            file.write(json.dumps(record) + "\n")
-        shown = "  ".join(f"{name}: {_errors(m)}" for name, m in record["splits"].items())
+        self._history.append(record)
+        shown = "  ".join(f"{name}: {errors_line(m)}" for name, m in record["splits"].items())
         tqdm.write(f"step {step:>7}  {shown}")
         if "denoising" in record:
             figures = ", ".join(f"{k} {v:.3g}" for k, v in sorted(record["denoising"].items()))
             tqdm.write(f"{'':>12}  denoising: {figures}")
 
-    def _history(self) -> list[dict[str, Any]]:
-        path = self.results / "history.jsonl"
-        if not path.exists():
-            return []
-        return [json.loads(line) for line in path.read_text().splitlines()]
+    @property
+    def _history(self) -> History:
+        return History(self.results)
 
-    def _copy_checkpoint(self) -> None:
-        source = self.checkpoint_dir / "final" / _INFERENCE_CHECKPOINT
+    def _copy_checkpoint(self, step: int) -> None:
+        final = self.checkpoint_dir / FINAL
+        source = final / INFERENCE_CHECKPOINT
+        resumed = self.resumed_from
+        if resumed and resumed.resolve() == final.resolve() and self.started_at == step:
+            # The run ended while, or before, fairchem made it.
+            write_inference_checkpoint(final, source)
         if not source.exists():
             raise FileNotFoundError(
                 f"{source} was not written: the checkpoint callback must come before RunReport, "
                 "with save_inference_ckpt: true"
             )
-        shutil.copyfile(source, self.results / _INFERENCE_CHECKPOINT)
-
-    def _summary(self, report: dict[str, Any]) -> str:
-        """The table and the lines that close a run."""
-        head = f"{'split':<10} {'what':<28} {'forces meV/Å':>13} {'energy meV':>11}"
-        lines = ["", head, "-" * len(head)]
-
-        def row(split: str, what: str, forces: float | None, energy: float | None) -> None:
-            f = "-" if forces is None else f"{forces:.1f}"
-            e = "-" if energy is None else f"{energy:.0f}"
-            lines.append(f"{split:<10} {what:<28} {f:>13} {e:>11}")
-
-        for name, m in report["splits"].items():
-            row(name, "model", m.get("forces_mae_meV_per_A"), m["energy_mae_meV"])
-            start = (report["at_start"] or {}).get(name)
-            if start:
-                forces = start.get("forces_mae_meV_per_A")
-                row(name, "model at start", forces, start["energy_mae_meV"])
-            b = report["baselines"].get(name)
-            if b:
-                row(name, "zero forces", b["zero_forces_mae_meV_per_A"], None)
-                near = b["nearest_frame_forces_mae_meV_per_A"]
-                row(name, "nearest training frame", near, b["nearest_frame_energy_mae_meV"])
-                below = 100 * (1 - m["forces_mae_meV_per_A"] / b["zero_forces_mae_meV_per_A"])
-                side = "below" if below >= 0 else "above"
-                lines.append(f"{name:<10} force MAE is {abs(below):.0f} % {side} zero forces")
-        if self.compare_with_start and report["at_start"]:
-            lines += ["", *improvements(report["at_start"], report["splits"])]
-        checkpoint = self.results / _INFERENCE_CHECKPOINT
-        lines += ["", f"Results (metrics, plots, checkpoint): {self.results}"]
-        lines.append(
-            f'Use it: FAIRChemCalculator.from_model_checkpoint("{checkpoint}", '
-            'inference_settings="batch")'
-        )
-        if self.closing_note:
-            lines += ["", self.closing_note]
-        return "\n".join(lines)
+        with whole_file(self.results / INFERENCE_CHECKPOINT) as building:
+            shutil.copyfile(source, building)
 
 
-def improvements(
-    before: dict[str, dict[str, float]], after: dict[str, dict[str, float]]
-) -> list[str]:
-    """Lines such as "val: force MAE 210.0 -> 95.0 meV/Å: 2.2 times lower".
+def write_inference_checkpoint(checkpoint: Path, target: Path) -> None:
+    """fairchem's inference checkpoint from one of training.
 
     Args:
-        before, after: metrics per split.
+        checkpoint: folder of the training checkpoint.
+        target: file to write.
+
+    Raises:
+        OSError: it cannot be written.
     """
-    lines = []
-    for split, end in after.items():
-        for key, what, unit in _COMPARED:
-            if key not in end or key not in before.get(split, {}):
-                continue
-            old, new = before[split][key], end[key]
-            ratio = old / new if new <= old else new / old
-            side = "lower" if new <= old else "higher"
-            lines.append(
-                f"{split}: {what} MAE {old:.1f} -> {new:.1f} {unit}: {ratio:.2f} times {side}"
-            )
-    return lines
-
-
-def _errors(metrics: dict[str, float]) -> str:
-    """Validation errors in one line."""
-    shown = f"energy {metrics['energy_mae_meV']:.0f} meV"
-    if "forces_mae_meV_per_A" in metrics:
-        shown += f", forces {metrics['forces_mae_meV_per_A']:.1f} meV/Å"
-    if STRESS_MAE in metrics:
-        shown += f", stress {metrics[STRESS_MAE]:.2f} meV/Å^3"
-    return shown
+    with whole_file(target) as building:
+        try:
+            convert_train_checkpoint_to_inference_checkpoint(str(checkpoint), str(building))
+        except RuntimeError as error:
+            # torch's word for a full disk.
+            raise OSError(str(error)) from error

@@ -1,35 +1,61 @@
-"""fairchem's training runner, with words for finished and interrupted runs."""
+"""fairchem's training runner: one run in a folder, resumed or reported where it ended."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from fairchem.core.common import distutils
-from fairchem.core.components.train.train_runner import (
-    TrainEvalRunner,
-    get_most_recent_viable_checkpoint_path,
-)
+from fairchem.core.components.train.train_runner import TrainEvalRunner
 from omegaconf import OmegaConf
+from torch.distributed.checkpoint import CheckpointException
 
 from eqv2_plugin.dens.checks import check_denoising_data
 from eqv2_plugin.dens.unit import EquiformerV2DeNSUnit
+from eqv2_plugin.files import save_text
+from eqv2_plugin.locks import FileLock, folder_lock
+from eqv2_plugin.orphans import end_with_parent
+from eqv2_plugin.training.checkpoints import FINAL, METADATA, last_whole, remove_unfinished
 from eqv2_plugin.training.checks import check_labels, check_tasks_match_heads
 from eqv2_plugin.training.element_checks import check_frames_elements
+from eqv2_plugin.training.report import RunReport
+from eqv2_plugin.training.results import are_complete
 
 RESUME_CONFIG = "resume.yaml"
 
 
-class EquiformerV2TrainRunner(TrainEvalRunner):
-    """Adds to `TrainEvalRunner` the checks before the first step and three messages.
+@dataclass(frozen=True)
+class _Begin:
+    """How a run begins, the same on every rank.
 
-    A run lives in ``run_dir/timestamp_id``. The same command again resumes it from its
-    last checkpoint, or says that it is finished.
+    Attributes:
+        finished: there is nothing to do.
+        checkpoint: to go on from; None to start.
+    """
+
+    finished: bool
+    checkpoint: Path | None
+
+
+class EquiformerV2TrainRunner(TrainEvalRunner):
+    """Adds to `TrainEvalRunner` checks before the first step, a lock, and runs that end whole.
+
+    A run lives in ``run_dir/timestamp_id``, one at a time. The same command again resumes it
+    from its last whole checkpoint, writes the results if only they are missing, or says that it
+    is finished.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
+        end_with_parent()
         super().__init__(*args, **kwargs)
         self.finished = False
+        self._lock: FileLock | None = None
+        self._config = ""  # of this run, as the launcher wrote it
+        self._resumed_from: Path | None = None
+        reports = [c for c in self.callbacks if isinstance(c, RunReport)]
+        self._report = reports[0] if reports else None
         unit = self.train_eval_unit
         model = getattr(unit.model, "module", unit.model)
         check_tasks_match_heads(model, unit.tasks)
@@ -42,16 +68,59 @@ class EquiformerV2TrainRunner(TrainEvalRunner):
             check_denoising_data(self.train_dataloader.dataset, unit.denoising)
 
     def load_state(self, checkpoint_location: str | None) -> None:
-        """Resume from ``checkpoint_location``, or from the run folder's last checkpoint."""
-        folder = Path(self.job_config.metadata.checkpoint_dir)
-        if checkpoint_location is None and (folder / "final" / ".metadata").exists():
-            self.finished = True
+        """Resume from ``checkpoint_location``, or from the run folder's last whole checkpoint.
+
+        Raises:
+            InUseError: another process is training in this folder.
+            FileNotFoundError: there is no checkpoint at ``checkpoint_location``.
+            ValueError: the checkpoint belongs to another model.
+        """
+        begin = _decided_by_master(lambda: self._begin(checkpoint_location))
+        self.finished = begin.finished
+        if begin.finished or begin.checkpoint is None:
             return
-        found = checkpoint_location or get_most_recent_viable_checkpoint_path(str(folder))
-        if found:
-            check_same_model(Path(found), self._model_options())
-            _say(f"Resuming the run {folder.parent} from {Path(found).resolve().name}.")
-        super().load_state(checkpoint_location)
+        check_same_model(begin.checkpoint, self._model_options())
+        if begin.checkpoint.name == FINAL:
+            _say(f"The run {self._folder} is trained: its results are written now.")
+        else:
+            _say(f"Resuming the run {self._folder} from {begin.checkpoint.name}.")
+        self._resumed_from = begin.checkpoint
+        if self._report is not None:
+            self._report.resumed_from = begin.checkpoint
+        super().load_state(str(begin.checkpoint))
+
+    @property
+    def _folder(self) -> Path:
+        return Path(self.job_config.metadata.checkpoint_dir).parent
+
+    def _begin(self, given: str | None) -> _Begin:
+        self._lock = folder_lock(self._folder)
+        try:
+            begin = self._found(given)
+        except BaseException:
+            self._lock.release()
+            raise
+        if begin.finished:
+            self._lock.release()
+        return begin
+
+    def _found(self, given: str | None) -> _Begin:
+        self._config = Path(self.job_config.metadata.config_path).read_text()
+        checkpoints = Path(self.job_config.metadata.checkpoint_dir)
+        if given is not None:
+            checkpoint = Path(given).resolve()
+            if not (checkpoint / METADATA).exists():
+                raise FileNotFoundError(
+                    f"there is no whole checkpoint {given}: leave out job.runner_state_path to go "
+                    "on from the last one of the run"
+                )
+            return _Begin(False, checkpoint)
+        last = last_whole(checkpoints)
+        if are_complete(self._folder / "results") and (last is None or last.name == FINAL):
+            return _Begin(True, None)
+        if removed := remove_unfinished(checkpoints):
+            _say(f"Not complete, and removed: {', '.join(removed)} in {checkpoints}.")
+        return _Begin(False, last)
 
     def _model_options(self) -> Any:
         """Of the model that is configured now; a fine-tuned one knows its own."""
@@ -61,23 +130,87 @@ class EquiformerV2TrainRunner(TrainEvalRunner):
         return _saved_options(Path(self.job_config.metadata.config_path))
 
     def save_state(self, checkpoint_location: str, is_preemption: bool = False) -> bool:
-        """As fairchem's; on SIGTERM or Ctrl-C it would stumble over the folder it has just made."""
+        """As fairchem's, with what a resumed run needs to write the same history.
+
+        Raises:
+            OSError: the checkpoint could not be written.
+        """
         location = Path(checkpoint_location)
-        if is_preemption and location.is_dir() and not location.is_symlink():
+        if is_preemption:
+            return self._save_for_preemption(location)
+        if self._is_unchanged(location):
+            return True
+        try:
+            self._prepare(location)
+            return super().save_state(checkpoint_location)
+        except (OSError, RuntimeError, CheckpointException) as error:
+            raise OSError(
+                f"the checkpoint {location} was not written: {error}. If the disk is full make "
+                "room; the same command goes on from the last whole checkpoint"
+            ) from error
+
+    def _save_for_preemption(self, location: Path) -> bool:
+        """On SIGTERM or Ctrl-C: a link to the last checkpoint, made by one rank."""
+        if not distutils.is_master():
+            return False
+        # fairchem has just made a folder there, over which it would stumble.
+        if location.is_dir() and not location.is_symlink():
             if any(location.iterdir()):
                 return False
             location.rmdir()
-        return super().save_state(checkpoint_location, is_preemption)
+        return super().save_state(str(location), is_preemption=True)
+
+    def _is_unchanged(self, location: Path) -> bool:
+        """Whether this is the checkpoint that the run has begun from, before the first step."""
+        return (
+            self._report is not None
+            and self._resumed_from is not None
+            and location.resolve() == self._resumed_from.resolve()
+            and self.train_eval_unit.train_progress.num_steps_completed == self._report.started_at
+        )
+
+    def _prepare(self, location: Path) -> None:
+        if distutils.is_master():
+            location.mkdir(parents=True, exist_ok=True)
+            # Of an old one: it must not count as whole while its files are overwritten.
+            (location / METADATA).unlink(missing_ok=True)
+            config = Path(self.job_config.metadata.config_path)
+            # A command that was refused has left its own, which would go into the checkpoint.
+            if not config.is_file() or config.read_text() != self._config:
+                save_text(config, self._config)
+        distutils.synchronize()
+        if self._report is not None:
+            self._report.save_averages(location, self.train_eval_unit)
 
     def run(self) -> None:
+        """Train, or write the results, or say that there is nothing to do."""
         if self.finished:
-            folder = Path(self.job_config.metadata.checkpoint_dir).parent
             _say(
-                f"This run is finished: {folder}. Its results are in {folder / 'results'}. "
-                f"For a new run give it another name (run_name=NAME), or delete that folder."
+                f"This run is finished: {self._folder}. Its results are in "
+                f"{self._folder / 'results'}. For a new run give it another name "
+                "(run_name=NAME), or delete that folder."
             )
             return
-        super().run()
+        try:
+            super().run()
+        finally:
+            if self._lock is not None:
+                self._lock.release()
+
+
+def _decided_by_master(decide: Callable[[], _Begin]) -> _Begin:
+    """What the first rank decides; its errors are raised on all ranks."""
+    decided: list[_Begin | Exception | None] = [None]
+    if distutils.is_master():
+        try:
+            decided = [decide()]
+        except (OSError, ValueError, RuntimeError) as error:
+            decided = [error]
+    distutils.broadcast_object_list(decided, src=0)
+    if isinstance(decided[0], Exception):
+        raise decided[0]
+    assert decided[0] is not None
+    return decided[0]
 
 
 def check_same_model(checkpoint: Path, options: Any) -> None:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import threading
-import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -13,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from eqv2_plugin.data.conversion.shard import Shard, write_shard
+from eqv2_plugin.orphans import end_with_parent
 
 _POLL_SECONDS = 0.3
 
@@ -76,14 +74,7 @@ def write_shards(
 def _begin_worker(shared: _Shared) -> None:
     global _shared
     _shared = shared
-    threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
-
-
-def _end_with_parent(parent: int) -> None:
-    """End this process once its parent is gone: a pool's workers outlive a killed command."""
-    while os.getppid() == parent:
-        time.sleep(_POLL_SECONDS)
-    os._exit(1)
+    end_with_parent()
 
 
 def _write(shard: Shard, folder: Path) -> None:

@@ -31,6 +31,7 @@ from eqv2_plugin.evaluation.relaxation.memory import find_limit
 from eqv2_plugin.evaluation.relaxation.runner import Precision
 from eqv2_plugin.evaluation.relaxation.settings import RelaxationSettings
 from eqv2_plugin.files import whole_file
+from eqv2_plugin.orphans import end_with_parent
 
 REPORT = "report.html"
 
@@ -82,6 +83,7 @@ class BatchedAdsorbMLRunner(Runner):
         seed: int = 0,
         unsafe: bool = False,
     ) -> None:
+        end_with_parent()
         if checkpoint is None:
             raise ValueError("no model: set checkpoint=FILE.pt")
         if input_data_path is None:

@@ -24,6 +24,7 @@ from eqv2_plugin.evaluation.predictor import BatchPredictor, choose_task
 from eqv2_plugin.evaluation.processes import job_share, say
 from eqv2_plugin.evaluation.structures import Structures, open_structures
 from eqv2_plugin.evaluation.submission.layout import S2EF_DTYPES
+from eqv2_plugin.orphans import end_with_parent
 
 LABELS = ("energy", "forces")
 
@@ -65,6 +66,7 @@ class S2EFPredictionRunner(Runner):
         facts: Mapping[str, str | None],
         unsafe: bool = False,
     ) -> None:
+        end_with_parent()
         if dataset not in S2EF_DTYPES:
             raise ValueError(f"dataset must be one of {', '.join(S2EF_DTYPES)}, not {dataset!r}")
         for name, value in {

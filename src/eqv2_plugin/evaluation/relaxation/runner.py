@@ -34,6 +34,7 @@ from eqv2_plugin.evaluation.relaxation.store import (
     store_path,
 )
 from eqv2_plugin.evaluation.submission.ids import system_id
+from eqv2_plugin.orphans import end_with_parent
 
 TRAJECTORIES = "trajectories"
 Precision = Literal["float32", "float64"]
@@ -75,6 +76,7 @@ class BatchedRelaxationRunner(Runner):
         trajectories: bool = False,
         unsafe: bool = False,
     ) -> None:
+        end_with_parent()
         if checkpoint is None:
             raise ValueError("no model: set checkpoint=FILE.pt")
         if precision not in ("float32", "float64"):

@@ -1,0 +1,27 @@
+"""Processes that end when the one that started them has ended, however it did."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import threading
+import time
+
+_POLL_SECONDS = 0.3
+
+
+def end_with_parent() -> None:
+    """End this process once its parent is gone, if it is a child of `multiprocessing`.
+
+    Without this, ranks (and a pool's workers) go on for minutes when their launcher is killed,
+    and write where the next run writes, too. Elsewhere, nothing happens.
+    """
+    parent = multiprocessing.parent_process()
+    if parent is not None and parent.pid is not None:
+        threading.Thread(target=_watch, args=(parent.pid,), daemon=True).start()
+
+
+def _watch(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(_POLL_SECONDS)
+    os._exit(1)

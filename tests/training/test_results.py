@@ -1,0 +1,66 @@
+"""When the results of a run count as complete."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from eqv2_plugin.training.results import are_complete, mark_finished, unmark
+
+FILES = ("metrics.json", "inference_ckpt.pt", "learning_curve.png", "history.jsonl")
+PNG = b"\x89PNG picture IEND\xaeB`\x82"
+
+
+@pytest.fixture
+def results(tmp_path) -> Path:
+    """As a version without marker left them."""
+    (tmp_path / "metrics.json").write_text(json.dumps({"steps": 6, "splits": {}}))
+    with zipfile.ZipFile(tmp_path / "inference_ckpt.pt", "w") as file:
+        file.writestr("weights", "numbers")
+    (tmp_path / "learning_curve.png").write_bytes(PNG)
+    (tmp_path / "history.jsonl").write_text('{"step": 0}\n')
+    return tmp_path
+
+
+def test_results_with_a_marker_are_complete(results):
+    mark_finished(results, 6)
+    assert are_complete(results)
+    marker = json.loads((results / "finished.json").read_text())
+    assert marker["steps"] == 6
+    assert set(marker["files"]) == set(FILES)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_file_that_is_gone_or_cut_off_makes_them_incomplete(results, name):
+    mark_finished(results, 6)
+    content = (results / name).read_bytes()
+    (results / name).write_bytes(content[:-1])
+    assert not are_complete(results)
+    (results / name).unlink()
+    assert not are_complete(results)
+
+
+def test_whole_results_of_older_versions_are_complete(results):
+    assert are_complete(results)
+
+
+@pytest.mark.parametrize("name", FILES[:3])
+@pytest.mark.parametrize("left", [0, 10])
+def test_half_written_results_of_older_versions_are_not(results, name, left):
+    (results / name).write_bytes((results / name).read_bytes()[:left])
+    assert not are_complete(results)
+
+
+def test_a_run_that_goes_on_is_no_longer_finished(results):
+    mark_finished(results, 6)
+    unmark(results)
+    assert not are_complete(results)
+    unmark(results)
+
+
+def test_a_damaged_marker_counts_for_nothing(results):
+    (results / "finished.json").write_text("")
+    assert not are_complete(results)
