@@ -10,6 +10,7 @@ from fairchem.core.datasets.mt_concat_dataset import ConcatDataset, create_conca
 from omegaconf import OmegaConf
 
 from eqv2_plugin.data.ase_dataset import own_format
+from eqv2_plugin.data.labels import LabelError
 from eqv2_plugin.data.lmdb.shards import open_lmdb
 from eqv2_plugin.data.sample import SAMPLES, sample_directory
 
@@ -38,7 +39,7 @@ def create_datasets(
 
     Raises:
         FileNotFoundError: no root given, or a path that does not exist.
-        ValueError: a file that cannot be read.
+        ValueError: a file that cannot be read, or labels that contradict each other.
     """
     located = {}
     for split, options in splits.items():
@@ -64,6 +65,8 @@ def create_datasets(
             OmegaConf.create({name: config}), {"sampling": {"type": "explicit", "ratios": ratios}}
         )
         _check_readable(datasets)
+    except LabelError:
+        raise
     except Exception as error:
         raise ValueError(
             f"cannot read the data set {name} below {root}: {error}. If a file is damaged, "

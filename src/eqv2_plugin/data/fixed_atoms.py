@@ -27,6 +27,8 @@ def fixed_mask(atoms: Atoms) -> np.ndarray:
 
 def partly_fixed(atoms: Atoms) -> int:
     """Number of atoms that are held in one or two directions; they count as free."""
+    if all(isinstance(constraint, FixAtoms) for constraint in atoms.constraints):
+        return 0
     held = _held_directions(atoms)
     return int(((held > 0) & (held < 3)).sum())
 

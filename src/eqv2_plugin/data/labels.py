@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,10 @@ _WHOSE = r"(dft|vasp|qm|target|label|true|total|potential|corrected)"
 _LABEL_LIKE = re.compile(
     rf"REF_?{_WHAT}|(?i:{_WHOSE}[_-]?{_WHAT}|{_WHAT}[_-]?{_WHOSE}|force|virials?|virial_stress)"
 )
+
+
+class LabelError(ValueError):
+    """Labels of a structure that contradict each other, or have a wrong shape."""
 
 
 @dataclass(frozen=True)
@@ -64,12 +69,12 @@ def read_labels(atoms: Atoms, where: str) -> Labels:
         where: names the structure in errors.
 
     Raises:
-        ValueError: a label of a wrong shape, or one that ``atoms.info`` holds with other
+        LabelError: a label of a wrong shape, or one that ``atoms.info`` holds with other
             numbers or that stands there only.
     """
     found = look_at_labels(atoms, where)
     if found.conflicts:
-        raise ValueError(f"{where}: {found.conflicts[0]}")
+        raise LabelError(f"{where}: {found.conflicts[0]}")
     return found
 
 
@@ -77,13 +82,13 @@ def look_at_labels(atoms: Atoms, where: str) -> Labels:
     """As `read_labels`, but conflicts are listed and raise nothing.
 
     Raises:
-        ValueError: a label of a wrong shape.
+        LabelError: a label of a wrong shape.
     """
     results = {} if atoms.calc is None else atoms.calc.results
     try:
         labels = {name: _label(name, results, len(atoms)) for name in LABELS}
     except ValueError as error:
-        raise ValueError(f"{where}: {error}") from error
+        raise LabelError(f"{where}: {error}") from error
     doubles, conflicts = [], []
     for name in LABELS:
         if atoms.info.get(name) is None:
@@ -116,6 +121,7 @@ def drop_info_labels(info: dict[str, Any]) -> None:
         info.pop(name, None)
 
 
+@cache
 def looks_like_label(name: str) -> bool:
     """Whether a stored name suggests a label under another name than the ones that are read."""
     return _LABEL_LIKE.fullmatch(name) is not None

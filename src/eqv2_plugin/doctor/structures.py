@@ -12,7 +12,7 @@ from ase import Atoms
 from ase.data import chemical_symbols
 from ase.neighborlist import neighbor_list
 
-from eqv2_plugin.data.fixed_atoms import fixed_mask
+from eqv2_plugin.data.fixed_atoms import PARTLY_FIXED, fixed_mask, partly_fixed
 from eqv2_plugin.data.labels import drop_info_labels
 from eqv2_plugin.data.sample import load_sample
 
@@ -55,9 +55,11 @@ def choose_structures(
         for index, atoms in enumerate(frames):
             _check(atoms, f"{path}, structure {index}", elements, cutoff)
         picked = np.linspace(0, len(frames) - 1, min(MOST, len(frames))).round().astype(int)
-        chosen = Chosen(
-            [frames[i] for i in picked], f"{len(picked)} of {len(frames)} in {path.name}"
-        )
+        structures = [frames[i] for i in picked]
+        origin = f"{len(picked)} of {len(frames)} in {path.name}"
+        if partly := sum(map(partly_fixed, structures)):
+            origin += f" ({partly} {PARTLY_FIXED})"
+        chosen = Chosen(structures, origin)
     for index, atoms in enumerate(chosen.structures):
         atoms.calc = None
         drop_info_labels(atoms.info)  # the model is examined, no label is read

@@ -8,7 +8,7 @@ import numpy as np
 from ase import Atoms
 from ase.constraints import FixAtoms
 
-from eqv2_plugin.data.fixed_atoms import fixed_mask, use_fix_atoms
+from eqv2_plugin.data.fixed_atoms import PARTLY_FIXED, fixed_mask, partly_fixed, use_fix_atoms
 from eqv2_plugin.evaluation.adsorbml.exposure import reachable_from_above
 
 MIN_WIDTH = 8.0  # Å along a and b; fairchem-data-oc asserts it
@@ -77,6 +77,8 @@ def prepare_slab(given: Atoms, name: str, bulk: Atoms | None = None) -> Prepared
     if len(atoms) > before:
         notes.append(f"tiled to {len(atoms)} atoms, to be {MIN_WIDTH:g} Å wide")
     use_fix_atoms(atoms)
+    if partly := partly_fixed(atoms):
+        notes.append(f"{partly} {PARTLY_FIXED}")
     if not fixed_mask(atoms).any():
         below = atoms.get_tags() == 0
         atoms.set_constraint([*atoms.constraints, FixAtoms(mask=below)])
