@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from ase import Atoms
-from ase.build import bulk, molecule
+from ase.build import bulk, fcc111, molecule
 from ase.data import covalent_radii
 from relaxation_inputs import surface
 
@@ -71,6 +71,16 @@ def test_the_farthest_atom_is_named_and_the_others_are_counted():
     atoms.positions[[0, 2]] += np.array([[0, 0, 1e5], [0, 0, 200.0]])
     text = find_anomalies(start, atoms)[LEFT]
     assert text.startswith("Cu (atom 0) moved by 1e+05 Å, and 1 other atom(s) too: farther than")
+
+
+def test_an_atom_may_leave_a_slab_without_third_vector():
+    start = fcc111("Cu", (2, 2, 2))
+    assert start.cell.rank == 2
+    atoms = start.copy()
+    atoms.positions[4, 2] += 9.0  # the vectors in the plane have a diagonal of 8.8 Å
+    assert find_anomalies(start, atoms) == {}
+    atoms.positions[4, 2] += 9.0
+    assert list(find_anomalies(start, atoms)) == [LEFT]
 
 
 def test_without_a_cell_the_box_around_the_atoms_is_the_measure():

@@ -14,7 +14,7 @@ ANOMALIES = (TOO_NEAR, LEFT)
 # In units of the sum of the covalent radii. The nearest neighbours of 20,000 OC20, OC22 and
 # inorganic frames are at 0.46 and more, but for crystals at the highest pressures.
 NEAR = 0.5
-# Å. What has no cell is taken to be at least that large.
+# Å. What has no cell vector in a direction is taken to be at least that large.
 _SMALLEST = 10.0
 
 
@@ -28,7 +28,7 @@ def find_anomalies(initial: Atoms, relaxed: Atoms) -> dict[str, str]:
     Returns:
         {kind: sentence}; kinds are `TOO_NEAR`: two atoms, periodic images included, nearer than
         half the sum of their covalent radii; `LEFT`: an atom that moved by more than the
-        diagonal of the cell (of what surrounds the atoms where there is no cell).
+        diagonal of the cell (where a vector is missing, of the box around the atoms, or 10 Å).
     """
     found = {TOO_NEAR: _too_near(relaxed), LEFT: _left(initial, relaxed)}
     return {kind: text for kind, text in found.items() if text}
@@ -66,9 +66,9 @@ def _left(initial: Atoms, relaxed: Atoms) -> str:
 
 
 def _diagonal(atoms: Atoms) -> float:
-    """Å, the longest of the cell; without a cell, of the box around the atoms."""
-    cell = np.array(atoms.cell)
-    if not cell.any():
-        return max(float(np.linalg.norm(np.ptp(atoms.positions, axis=0))), _SMALLEST)
+    """Å, the longest of the cell; where a vector is missing, of the box around the atoms, too."""
     signs = np.array(list(product((1, -1), repeat=3)))
-    return float(np.linalg.norm(signs @ cell, axis=1).max())
+    longest = float(np.linalg.norm(signs @ np.array(atoms.cell), axis=1).max())
+    if atoms.cell.rank == 3:
+        return longest
+    return max(longest, float(np.linalg.norm(np.ptp(atoms.positions, axis=0))), _SMALLEST)

@@ -10,7 +10,7 @@ from pathlib import Path
 from fairchem.core.scripts.make_submission_file import SPLITS
 
 from eqv2_plugin.checkpoints.energy_kind import EnergyKind
-from eqv2_plugin.evaluation.relaxation.failed import REFUSE, check_choice
+from eqv2_plugin.evaluation.relaxation.failed import CHOICES, REFUSE, check_choice
 from eqv2_plugin.evaluation.relaxation.inputs import Starts
 from eqv2_plugin.evaluation.relaxation.notes import nothing_relaxed, refusal, result_notes
 from eqv2_plugin.evaluation.relaxation.report import write_relaxation_report
@@ -110,10 +110,8 @@ def write_results(
         "files": {str(file.path.relative_to(results)): file.verdict for file in files},
     }
     save_text(results / METRICS, json.dumps(report, indent=2, ensure_ascii=False) + "\n")
-    write_relaxation_report(
-        results / REPORT, {**options.facts, "failed": options.failed}, made_with, splits,
-        options.pictures, said,
-    )  # fmt: skip
+    facts = {**options.facts, "failed": f"{options.failed}: {CHOICES[options.failed]}"}
+    write_relaxation_report(results / REPORT, facts, made_with, splits, options.pictures, said)
     lines = [*(f"NOTE: {one}" for one in said), *_table(splits)]
     lines += [f"EvalAI: {file.path}" for file in joined if not file.faults]
     lines += [refused] if refused else []
