@@ -31,9 +31,9 @@ from eqv2_plugin.geometry.wigner import (
 from eqv2_plugin.kernels import choice
 from eqv2_plugin.kernels.reduction import weigh_rotate_sum
 from eqv2_plugin.kernels.rotation import pack_wigner, rotate_and_scale
+from eqv2_plugin.kernels.segments import sum_over_neighbours
+from eqv2_plugin.kernels.sphere import sampled_silu
 from eqv2_plugin.layers.edges import sort_by_target
-from eqv2_plugin.layers.neighbours import sum_over_neighbours
-from eqv2_plugin.layers.so2_linear import SO2Linear
 from eqv2_plugin.layers.sphere_grid import SphereGrid
 
 NEIGHBOURS = 20
@@ -51,6 +51,20 @@ class Case:
     leaves: Tensors
     kernel: Callable[..., torch.Tensor]
     twin: Callable[..., Tensors]
+
+
+def kernels_of(device: torch.device) -> tuple[Callable[..., torch.Tensor], ...]:
+    """The three operations as compiled for a device."""
+    if device.type == "cpu":
+        return rotate_and_scale, sampled_silu, weigh_rotate_sum
+    from eqv2_plugin.kernels.triton_reduction import WeighRotateSum
+    from eqv2_plugin.kernels.triton_rotation import RotateAndScale
+    from eqv2_plugin.kernels.triton_sphere import SampledSiLU
+
+    def rotate(nodes, source, target, packed, radial, layout):
+        return RotateAndScale.apply(nodes, radial, source, target, packed, layout)
+
+    return rotate, SampledSiLU.apply, WeighRotateSum.apply
 
 
 def make_cases(
@@ -73,7 +87,8 @@ def make_cases(
     packed = pack_wigner(blocks)
     orders = [layout.num_degrees(order) for order in range(layout.mmax + 1)]
     rows = [orders[0], *(2 * count for count in orders[1:])]
-    size = SO2Linear(2 * CHANNELS, 1, layout).radial_size
+    size = layout.radial_size(2 * CHANNELS, shared=False)
+    rotate_kernel, silu_kernel, sum_kernel = kernels_of(device)
     _, longitudes = grid_shape(layout.lmax, layout.mmax, RESOLUTION)
     matrices = edge_grid_matrices(layout, RESOLUTION)
     grid = SphereGrid(matrices, [order for _, order in layout.rows], longitudes).to(device)
@@ -98,20 +113,20 @@ def make_cases(
             "rotation to edge frames",
             (random(atoms, num_coefficients(layout.lmax), CHANNELS, kind=torch.float32),
              random(edges, size)),
-            lambda nodes, radial: rotate_and_scale(nodes, source, target, packed, radial, layout),
+            lambda nodes, radial: rotate_kernel(nodes, source, target, packed, radial, layout),
             rotate,
         ),
         Case(
             "S2 activation",
             (random(edges, layout.size, HIDDEN),),
-            lambda features: grid.silu(features, first_row=1, compiled=True),
+            lambda features: silu_kernel(features, grid.factors, 1),
             lambda features: (grid.silu(features, first_row=1),),
         ),
         Case(
             "rotation back and sum",
             (random(edges, layout.size, HEADS * PER_HEAD),
              random(edges, HEADS, kind=torch.float32)),
-            lambda values, attention: weigh_rotate_sum(values, attention, packed, offsets, layout),
+            lambda values, attention: sum_kernel(values, attention, packed, offsets, layout),
             reduce,
         ),
     ]  # fmt: skip

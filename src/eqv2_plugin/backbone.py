@@ -18,12 +18,11 @@ from eqv2_plugin.geometry.edge_frames import edge_frames
 from eqv2_plugin.geometry.irreps import EdgeLayout, num_coefficients
 from eqv2_plugin.geometry.wigner import stretched_coupling, wigner_rows
 from eqv2_plugin.graph import Graph, build_graph
-from eqv2_plugin.kernels.choice import may_compile
-from eqv2_plugin.kernels.rotation import pack_wigner
+from eqv2_plugin.kernels.choice import choose_kernels
 from eqv2_plugin.layers.block import TransformerBlock
 from eqv2_plugin.layers.constants import ExactConstants
 from eqv2_plugin.layers.edge_degree import EdgeDegreeEmbedding
-from eqv2_plugin.layers.edges import EdgeBatch
+from eqv2_plugin.layers.edges import EdgeBatch, chunk_size
 from eqv2_plugin.layers.force_embedding import ForceEmbedding
 from eqv2_plugin.layers.norms import make_norm
 from eqv2_plugin.layers.radial import AtomPairEmbedding, GaussianBasis, LearnableGaussianBasis
@@ -102,7 +101,7 @@ class EquiformerV2Backbone(nn.Module, BackboneInterface):
 
         Returns:
             ``node_embedding`` [N, (lmax+1)^2, C], ``edges`` (`EdgeBatch`), ``edge_vectors``
-            [E, 3] in Å, ``shared_pairs`` and ``batch``, for the heads.
+            [E, 3] in Å and ``batch``, for the heads.
         """
         refuse_graph_parallel()
         # fairchem's element references look these up under graph-parallel names.
@@ -175,14 +174,13 @@ class EquiformerV2Backbone(nn.Module, BackboneInterface):
             if encoded is None:
                 encoded = graph.vectors.new_zeros(len(scalars), 3), scalars.new_zeros(len(scalars))
             nodes = nodes + self.force_embedding(*encoded)
-        nodes = nodes + self.edge_degree_embedding(edges, self.shared_pairs)
+        nodes = nodes + self.edge_degree_embedding(edges)
         for block in self.blocks:
-            nodes = block(nodes, edges, self.shared_pairs, structure_of_atom, num_structures)
+            nodes = block(nodes, edges, structure_of_atom, num_structures)
         return {
             "node_embedding": self.norm(nodes),
             "edges": edges,
             "edge_vectors": graph.vectors,
-            "shared_pairs": self.shared_pairs,
             "batch": structure_of_atom,
         }
 
@@ -196,16 +194,24 @@ class EquiformerV2Backbone(nn.Module, BackboneInterface):
                 frames = edge_frames(graph.vectors)
             distances = torch.linalg.vector_norm(graph.vectors, dim=1)
             wigner = wigner_rows(frames, self.layout, self.wigner_constants.couplings())
-            return EdgeBatch(
-                source=source,
-                target=target,
-                elements=(atomic_numbers[source], atomic_numbers[target]),
-                basis=self.distance_basis(distances),
-                wigner=wigner,
-                offsets=graph.offsets,
-                layout=self.layout,
-                packed=pack_wigner(wigner) if may_compile(wigner[-1]) else None,
-            )
+            basis = self.distance_basis(distances)
+        channels = self.config.sphere_channels
+        features = len(atomic_numbers) * num_coefficients(self.config.lmax) * channels
+        kernels = choose_kernels(wigner[-1], features, channels)
+        edges = EdgeBatch(
+            source=source,
+            target=target,
+            elements=(atomic_numbers[source], atomic_numbers[target]),
+            basis=basis,
+            wigner=wigner,
+            offsets=graph.offsets,
+            layout=self.layout,
+            kernels=kernels,
+            packed=kernels.pack(wigner),
+            shared_pairs=self.shared_pairs,
+        )
+        recompute = self.config.activation_checkpointing and torch.is_grad_enabled()
+        return edges.cut(chunk_size(self.config.edge_chunk_size, basis, recompute))
 
     @property
     def num_params(self) -> int:

@@ -9,7 +9,7 @@ import torch
 from eqv2_plugin.geometry.edge_frames import edge_frames
 from eqv2_plugin.geometry.irreps import EdgeLayout, num_coefficients
 from eqv2_plugin.geometry.wigner import stretched_coupling, wigner_rows
-from eqv2_plugin.layers.neighbours import segment_offsets
+from eqv2_plugin.kernels.segments import segment_offsets
 
 
 @dataclass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import sys
 
@@ -11,6 +12,8 @@ from helpers import batch_of, conservative_model, flatten, relative_error, slab,
 
 import eqv2_plugin.kernels
 from eqv2_plugin.kernels import choice, compilation, reduction, rotation, sphere
+from eqv2_plugin.kernels.fused import NumbaKernels, TritonKernels
+from eqv2_plugin.kernels.reference import REFERENCE
 
 CHANNELS = {
     "sphere_channels": 16,
@@ -46,6 +49,10 @@ def calls(monkeypatch):
 
         monkeypatch.setattr(module, name, Counted)
     return seen
+
+
+def chosen(dtype, features=2**20, channels=16):
+    return choice.choose_kernels(torch.zeros(1, dtype=dtype), features, channels)
 
 
 def outputs_and_gradients(model, dtype):
@@ -88,9 +95,8 @@ def test_chunks_change_nothing(any_size, calls):
     batch = batch_of(slab(), dtype=torch.float32)
     with torch.no_grad():
         whole = flatten(model(batch.clone()))
-        for module in model.modules():
-            if hasattr(module, "edge_chunk_size"):
-                module.edge_chunk_size = 7
+        config = model.backbone.config
+        model.backbone.config = dataclasses.replace(config, edge_chunk_size=7)
         count = len(calls)
         pieces = flatten(model(batch.clone()))
     assert len(calls) > 2 * count
@@ -170,9 +176,9 @@ def test_kernels_can_be_switched_off_for_a_while_or_for_good(any_size, calls):
     with torch.no_grad():
         with choice.use_compiled_kernels(False):
             with choice.use_compiled_kernels(True):
-                assert choice.may_compile(torch.zeros(1))
+                assert isinstance(chosen(torch.float32), NumbaKernels)
             model(batch.clone())
-            assert not choice.may_compile(torch.zeros(1))
+            assert chosen(torch.float32) is REFERENCE
         assert not calls
         model(batch.clone())
         count = len(calls)
@@ -193,13 +199,19 @@ def test_each_device_has_its_compiler():
 def test_triton_takes_small_tensors_of_float32_and_bfloat16_under_autocast(monkeypatch):
     monkeypatch.setattr(choice, "compiler_of", lambda device: "triton")
     monkeypatch.setattr(choice, "triton_works", lambda device: True)
-    wide, short = torch.zeros(2, 3), torch.zeros(2, 3, dtype=torch.bfloat16)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert choice.can_compile(wide, short)
-    assert not choice.can_compile(wide, torch.zeros(2, 3, dtype=torch.float64))
-    assert not choice.can_compile(wide, torch.zeros(2, 3, dtype=torch.float16))
+    assert isinstance(chosen(torch.float32, features=1, channels=3), TritonKernels)
+    # Without a GPU torch ignores its autocast.
+    monkeypatch.setattr(torch, "is_autocast_enabled", lambda device: device == "cuda")
+    monkeypatch.setattr(torch, "get_autocast_dtype", lambda device: torch.bfloat16)
+    assert isinstance(chosen(torch.float32), TritonKernels)
+    monkeypatch.setattr(torch, "get_autocast_dtype", lambda device: torch.float16)
+    assert chosen(torch.float32) is REFERENCE
+    monkeypatch.undo()
+    monkeypatch.setattr(choice, "compiler_of", lambda device: "triton")
+    monkeypatch.setattr(choice, "triton_works", lambda device: True)
+    assert chosen(torch.float64) is REFERENCE
     monkeypatch.setattr(choice, "triton_works", lambda device: False)
-    assert not choice.can_compile(wide, short)
+    assert chosen(torch.float32) is REFERENCE
 
 
 def test_without_triton_torch_does_the_job(monkeypatch, caplog):
@@ -211,8 +223,8 @@ def test_without_triton_torch_does_the_job(monkeypatch, caplog):
     choice.triton_works.cache_clear()
     try:
         with caplog.at_level(logging.INFO):
-            assert not choice.can_compile(torch.zeros(2, 3))
-            assert not choice.can_compile(torch.zeros(2, 3))
+            assert chosen(torch.float32) is REFERENCE
+            assert chosen(torch.float32) is REFERENCE
     finally:
         choice.triton_works.cache_clear()
     assert caplog.text.count("attention kernels on the GPU: torch operators (Triton fails: ") == 1

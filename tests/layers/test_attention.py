@@ -18,9 +18,9 @@ from helpers import (
     tiny_config,
 )
 
+from eqv2_plugin.kernels.segments import sum_over_neighbours
 from eqv2_plugin.layers.attention import EquivariantGraphAttention
 from eqv2_plugin.layers.edges import chunk_size
-from eqv2_plugin.layers.neighbours import sum_over_neighbours
 
 OUT = 7
 graphs = pytest.mark.parametrize("counts", [EVERY_ATOM, SOME_ISOLATED], ids=["all", "isolated"])
@@ -37,13 +37,15 @@ def nodes_for(config, counts: list[int], seed: int = 2) -> torch.Tensor:
     return randn(seed, len(counts), (config.lmax + 1) ** 2, config.sphere_channels)
 
 
-def outputs_and_gradients(layer, nodes, edges) -> list[torch.Tensor]:
+def outputs_and_gradients(layer, nodes, edges, chunk: int | None = None) -> list[torch.Tensor]:
     """Output, and gradients of nodes, edge geometry and every parameter that is not frozen."""
     nodes = nodes.clone().requires_grad_(True)
     basis = edges.basis.clone().requires_grad_(True)
     wigner = [block.clone().requires_grad_(True) for block in edges.wigner[1:]]
     edges = dataclasses.replace(edges, basis=basis, wigner=[edges.wigner[0], *wigner])
-    output = layer(nodes, edges, None)
+    edges = edges.cut(chunk)
+    assert (chunk is None) == (len(edges.chunks) == 1)
+    output = layer(nodes, edges)
     inputs = [nodes, basis, *wigner, *(p for p in layer.parameters() if p.requires_grad)]
     total = (output * randn(3, *output.shape)).sum()
     return [output, *torch.autograd.grad(total, inputs, materialize_grads=True)]
@@ -74,19 +76,16 @@ def test_attention_weights_of_the_neighbours_of_an_atom_sum_to_one(counts):
 @pytest.mark.parametrize("out_degree", [None, 1])
 def test_chunks_of_edges_give_the_same_outputs_and_gradients(counts, size, out_degree):
     config = tiny_config(mmax=1)
-    whole = make(config, out_degree=out_degree)
-    chunked = make(tiny_config(mmax=1, edge_chunk_size=size), out_degree=out_degree)
-    chunked.load_state_dict(whole.state_dict())
+    layer = make(config, out_degree=out_degree)
     edges, nodes = edge_batch(config, counts), nodes_for(config, counts)
-    assert len(edges.chunks(size)) > 1
-    wanted = outputs_and_gradients(whole, nodes, edges)
-    assert_same(outputs_and_gradients(chunked, nodes, edges), wanted)
+    wanted = outputs_and_gradients(layer, nodes, edges)
+    assert_same(outputs_and_gradients(layer, nodes, edges, size), wanted)
 
 
 @pytest.mark.parametrize("size", [1, 4, None])
 @pytest.mark.parametrize("alpha_drop", [0.0, 0.4])
 def test_recomputation_gives_the_same_gradients_also_with_dropout(size, alpha_drop):
-    config = tiny_config(mmax=1, edge_chunk_size=size)
+    config = tiny_config(mmax=1)
     kept = make(config, alpha_drop).train()
     recomputed = make(dataclasses.replace(config, activation_checkpointing=True), alpha_drop)
     recomputed.load_state_dict(kept.state_dict())
@@ -95,7 +94,7 @@ def test_recomputation_gives_the_same_gradients_also_with_dropout(size, alpha_dr
     results = []
     for layer in (kept, recomputed):
         torch.manual_seed(11)
-        results.append(outputs_and_gradients(layer, nodes, edges))
+        results.append(outputs_and_gradients(layer, nodes, edges, size))
     assert_same(results[1], results[0])
 
 
@@ -116,21 +115,22 @@ def test_more_edges_than_a_chunk_give_the_same_result_without_gradients():
     counts = [140, 180, 1, 220, 120]
     layer, edges, nodes = make(config), edge_batch(config, counts), nodes_for(config, counts)
     with torch.no_grad():
-        assert len(edges.chunks(chunk_size(None, nodes))) > 1
-        chunked = layer(nodes, edges, None)
-    assert largest(chunked - layer(nodes, edges, None)) < 1e-13
+        pieces = edges.cut(chunk_size(None, nodes))
+        assert len(pieces.chunks) > 1
+        chunked = layer(nodes, pieces)
+    assert largest(chunked - layer(nodes, edges)) < 1e-13
 
 
 def test_dropout_acts_in_training_only():
     config = tiny_config()
     edges, nodes = edge_batch(config, EVERY_ATOM), nodes_for(config, EVERY_ATOM)
     without, layer = make(config, 0.0), make(config, 0.5)
-    assert torch.equal(layer(nodes, edges, None), without(nodes, edges, None))
+    assert torch.equal(layer(nodes, edges), without(nodes, edges))
     layer.train()
     torch.manual_seed(0)
-    first, second = layer(nodes, edges, None), layer(nodes, edges, None)
+    first, second = layer(nodes, edges), layer(nodes, edges)
     assert largest(first - second) > 1e-3
-    assert torch.equal(without.train()(nodes, edges, None), without.eval()(nodes, edges, None))
+    assert torch.equal(without.train()(nodes, edges), without.eval()(nodes, edges))
 
 
 @activations
@@ -140,8 +140,8 @@ def test_one_degree_alone_equals_its_rows_of_the_full_output(options, degree):
     full, part = make(config), make(config, out_degree=degree)
     part.load_state_dict(full.state_dict())
     edges, nodes = edge_batch(config, EVERY_ATOM), nodes_for(config, EVERY_ATOM)
-    wanted = full(nodes, edges, None)[:, degree * degree : (degree + 1) ** 2]
-    assert largest(part(nodes, edges, None) - wanted) < 1e-13
+    wanted = full(nodes, edges)[:, degree * degree : (degree + 1) ** 2]
+    assert largest(part(nodes, edges) - wanted) < 1e-13
 
 
 @pytest.mark.parametrize("degree", [0, 1, 2])
@@ -151,7 +151,7 @@ def test_parameters_are_frozen_exactly_if_they_cannot_reach_the_wanted_degree(de
     frozen = {name for name, p in layer.named_parameters() if not p.requires_grad}
     edges, nodes = edge_batch(config, EVERY_ATOM), nodes_for(config, EVERY_ATOM)
     layer.requires_grad_(True)
-    layer(nodes, edges, None).square().sum().backward()
+    layer(nodes, edges).square().sum().backward()
     dead = {n for n, p in layer.named_parameters() if p.grad is None or not p.grad.any()}
     assert dead == frozen
 
@@ -163,15 +163,15 @@ def test_a_rotation_passes_through_attention_with_gate_activation(m_share, mmax)
     layer, nodes = make(config), nodes_for(config, EVERY_ATOM)
     rotation = random_rotation(5)
     turn = node_wigner(rotation, 3)
-    output = layer(nodes, edge_batch(config, EVERY_ATOM), None)
-    turned = layer(turn @ nodes, edge_batch(config, EVERY_ATOM, rotation=rotation), None)
+    output = layer(nodes, edge_batch(config, EVERY_ATOM))
+    turned = layer(turn @ nodes, edge_batch(config, EVERY_ATOM, rotation=rotation))
     assert largest(turned - turn @ output) < 1e-11 * largest(output)
 
 
 def test_an_atom_without_neighbours_receives_only_the_bias():
     config = tiny_config()
     layer, nodes = make(config), nodes_for(config, SOME_ISOLATED)
-    output = layer(nodes, edge_batch(config, SOME_ISOLATED), None)
+    output = layer(nodes, edge_batch(config, SOME_ISOLATED))
     alone = [i for i, count in enumerate(SOME_ISOLATED) if count == 0]
     assert torch.equal(output[alone, 0], layer.projection.bias.expand(len(alone), -1))
     assert not output[alone, 1:].any()

@@ -19,7 +19,7 @@ graphs = pytest.mark.parametrize("counts", [EVERY_ATOM, SOME_ISOLATED], ids=["al
 @pytest.mark.parametrize("size", [1, 3, 7, 20, 1000, None])
 def test_chunks_cover_edges_and_atoms_once_without_splitting_an_atom(counts, size):
     edges = edge_batch(tiny_config(), counts)
-    chunks = edges.chunks(size)
+    chunks = edges.cut(size).chunks
     assert torch.equal(torch.cat([chunk.source for chunk in chunks]), edges.source)
     assert torch.equal(torch.cat([chunk.target for chunk in chunks]), edges.target)
     assert torch.equal(torch.cat([chunk.basis for chunk in chunks]), edges.basis)
@@ -65,13 +65,13 @@ def test_edge_degree_embedding_sums_order_zero_of_every_edge_turned_back(counts,
             polar = block[block.shape[0] // 2, row - degree * degree]
             value = truncation_scale(degree, mmax) * polar * weights[edge, degree]
             wanted[atom, row] += value / config.avg_degree
-    assert largest(layer(edges, None) - wanted) < 1e-13
+    assert largest(layer(edges) - wanted) < 1e-13
 
 
 @pytest.mark.parametrize("mmax", [0, 2, 3])
 def test_a_rotation_of_the_edges_turns_the_edge_degree_embedding(mmax):
     layer, config = embedding(mmax)
     rotation = random_rotation(4)
-    output = layer(edge_batch(config, EVERY_ATOM), None)
-    turned = layer(edge_batch(config, EVERY_ATOM, rotation=rotation), None)
+    output = layer(edge_batch(config, EVERY_ATOM))
+    turned = layer(edge_batch(config, EVERY_ATOM, rotation=rotation))
     assert largest(turned - node_wigner(rotation, 3) @ output) < 1e-12

@@ -7,6 +7,8 @@ import torch
 from helpers import largest, node_wigner, randn, randomise
 
 from eqv2_plugin.geometry.irreps import EdgeLayout
+from eqv2_plugin.kernels.interface import RadialWeights
+from eqv2_plugin.kernels.reference import blocks_of_orders
 from eqv2_plugin.layers import so2_linear as module
 from eqv2_plugin.layers.so2_linear import SO2Linear
 
@@ -34,13 +36,24 @@ def make(lmax: int, mmax: int, extra: int = EXTRA) -> SO2Linear:
 
 def inputs(layer: SO2Linear, radial_kind: str, num_edges: int = 6):
     features = randn(2, num_edges, layer.layout.size, layer.in_channels)
-    sizes = {
-        "none": None,
-        "per_order": layer.radial_size,
-        "shared": (layer.layout.lmax + 1) * layer.in_channels,
-    }
-    size = sizes[radial_kind]
-    return features, None if size is None else randn(3, num_edges, size)
+    if radial_kind == "none":
+        return features, None
+    shared = radial_kind == "shared"
+    numbers = randn(3, num_edges, layer.layout.radial_size(layer.in_channels, shared))
+    return features, RadialWeights(
+        lambda columns: numbers[:, columns], layer.layout, layer.in_channels, shared
+    )
+
+
+def apply(layer: SO2Linear, features: torch.Tensor, radial: RadialWeights | None, degree=None):
+    """The layer after radial weights, as the attention has it."""
+    blocks = blocks_of_orders(features, layer.layout)
+    if radial is not None:
+        blocks = (
+            tuple(part * radial.of_order(order) for part in block)
+            for order, block in enumerate(blocks)
+        )
+    return layer.from_blocks(blocks, degree)
 
 
 def about_polar_axis(angle: float, layout: EdgeLayout) -> torch.Tensor:
@@ -53,7 +66,7 @@ def about_polar_axis(angle: float, layout: EdgeLayout) -> torch.Tensor:
     return node_wigner(rotation, layout.lmax)[index][:, index]
 
 
-def loop_twin(layer: SO2Linear, features: torch.Tensor, radial: torch.Tensor | None):
+def loop_twin(layer: SO2Linear, features: torch.Tensor, radial: RadialWeights | None):
     """Edge by edge and pair by pair; orders +m and -m as one complex number."""
     layout, c_in, c_out = layer.layout, layer.in_channels, layer.out_channels
     row = layout.row_index
@@ -64,10 +77,10 @@ def loop_twin(layer: SO2Linear, features: torch.Tensor, radial: torch.Tensor | N
         if radial is None:
             return 1.0
         before = 0
-        if radial.shape[1] == layer.radial_size:
+        if not radial.shared:
             before = sum(layout.num_degrees(m) for m in range(order)) - order
         start = (before + degree) * c_in
-        return radial[edge, start : start + c_in]
+        return radial.whole()[edge, start : start + c_in]
 
     weight, bias = layer.linear_m0.weight, layer.linear_m0.bias
     for edge in range(len(features)):
@@ -101,7 +114,7 @@ def test_layer_equals_a_loop_over_edges_orders_and_degrees(lmax, mmax, radial_ki
     layer = make(lmax, mmax)
     features, radial = inputs(layer, radial_kind, num_edges=2)
     with torch.set_grad_enabled(derivative):
-        output, extra = layer(features, radial)
+        output, extra = apply(layer, features, radial)
     assert output.requires_grad == derivative
     with torch.no_grad():
         slow_output, slow_extra = loop_twin(layer, features, radial)
@@ -116,8 +129,8 @@ def test_a_rotation_about_the_polar_axis_passes_through_the_layer(lmax, mmax, ra
     layer = make(lmax, mmax)
     features, radial = inputs(layer, radial_kind)
     turn = about_polar_axis(angle, layer.layout)
-    output, extra = layer(features, radial)
-    turned_output, turned_extra = layer(turn @ features, radial)
+    output, extra = apply(layer, features, radial)
+    turned_output, turned_extra = apply(layer, turn @ features, radial)
     assert largest(turned_output - turn @ output) < 1e-12
     assert largest(turned_extra - extra) < 1e-12
 
@@ -128,10 +141,10 @@ def test_a_rotation_about_the_polar_axis_passes_through_the_layer(lmax, mmax, ra
 def test_one_degree_alone_equals_its_rows_of_the_full_output(lmax, mmax, radial_kind, extra):
     layer = make(lmax, mmax, extra)
     features, radial = inputs(layer, radial_kind)
-    output, scalars = layer(features, radial)
+    output, scalars = apply(layer, features, radial)
     assert scalars.shape == (len(features), extra)
     for degree in range(lmax + 1):
-        rows, same_scalars = layer(features, radial, degree=degree)
+        rows, same_scalars = apply(layer, features, radial, degree)
         wanted = output[:, layer.layout.rows_within_degree(degree)]
         assert rows.shape == wanted.shape
         assert largest(rows - wanted) < 1e-13
@@ -152,3 +165,11 @@ def test_orders_do_not_mix(lmax, mmax):
         others[part] = False
         assert float(moved[part].min()) > 1e-3
         assert not moved[others].any()
+
+
+@layouts
+def test_features_without_radial_weights_are_cut_into_orders(lmax, mmax):
+    layer = make(lmax, mmax)
+    features, _ = inputs(layer, "none")
+    for ours, wanted in zip(layer(features), apply(layer, features, None), strict=True):
+        assert torch.equal(ours, wanted)

@@ -88,3 +88,20 @@ class EdgeLayout:
         """Edge-layout rows of one degree, orders ascending ``-k..k``, ``k = min(l, mmax)``."""
         kept = min(degree, self.mmax)
         return [self.row_index[degree, order] for order in range(-kept, kept + 1)]
+
+    def radial_columns(self, order: int, channels: int, shared: bool) -> slice:
+        """Where the radial weights of an order ``m >= 0`` lie, degrees ascending.
+
+        Args:
+            order: m.
+            channels: weights per (order, degree).
+            shared: all orders of a degree share theirs (``use_m_share_rad``).
+        """
+        sizes = [self.num_degrees(m) * channels for m in range(order + 1)]
+        if shared:
+            return slice(sizes[0] - sizes[order], sizes[0])
+        return slice(sum(sizes[:order]), sum(sizes))
+
+    def radial_size(self, channels: int, shared: bool) -> int:
+        """Number of radial weights per edge, see `radial_columns`."""
+        return self.radial_columns(0 if shared else self.mmax, channels, shared).stop

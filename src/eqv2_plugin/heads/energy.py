@@ -10,8 +10,8 @@ from fairchem.core.models.base import HeadInterface
 from torch import nn
 
 from eqv2_plugin.heads.backbone_check import config_of
+from eqv2_plugin.kernels.segments import segment_offsets, sum_over_neighbours
 from eqv2_plugin.layers.feed_forward import FeedForward
-from eqv2_plugin.layers.neighbours import segment_offsets, sum_over_neighbours
 
 if TYPE_CHECKING:
     from fairchem.core.datasets.atomic_data import AtomicData

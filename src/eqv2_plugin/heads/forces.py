@@ -42,7 +42,7 @@ class VectorHead(nn.Module, HeadInterface):
 
     def vectors(self, emb: dict[str, Any]) -> torch.Tensor:
         """[N, 3] from the backbone's output."""
-        vectors = self.vector_block(emb["node_embedding"], emb["edges"], emb["shared_pairs"])
+        vectors = self.vector_block(emb["node_embedding"], emb["edges"])
         return vectors.squeeze(2).to(self.vector_block.alpha_dot.dtype)
 
 

@@ -12,7 +12,7 @@ from torch import nn
 
 from eqv2_plugin.heads.backbone_check import config_of
 from eqv2_plugin.heads.energy import sum_over_atoms
-from eqv2_plugin.layers.neighbours import sum_over_neighbours
+from eqv2_plugin.kernels.segments import sum_over_neighbours
 from eqv2_plugin.layers.norms import make_norm
 
 if TYPE_CHECKING:

@@ -10,10 +10,15 @@ from typing import Literal
 
 import torch
 
+from eqv2_plugin.kernels.interface import Kernels
+from eqv2_plugin.kernels.reference import REFERENCE
+
 # Below this many numbers in the node features, starting a kernel (and compiling it once for this
 # number of channels) costs more than it gains on a CPU. On a GPU one launch replaces many.
 _SMALL = 2**15
 _TRITON_DTYPES = (torch.float32, torch.bfloat16)
+ODD_CHANNELS = "channels that are no multiple of 16"
+ODD_GRID = "S2 grid: an odd number of longitudes"
 
 _enabled = True
 
@@ -43,44 +48,44 @@ def compiler_of(device: torch.device) -> Literal["numba", "triton"] | None:
     return "triton" if device.type == "cuda" else None
 
 
-def may_compile(wigner: torch.Tensor) -> bool:
-    """Whether kernels could use these Wigner matrices; they pass no gradient to positions."""
-    return (
-        _enabled
-        and compiler_of(wigner.device) is not None
-        and wigner.dtype == torch.float32
-        and not wigner.requires_grad
-        and not torch.compiler.is_compiling()
-    )
-
-
-def can_compile(*tensors: torch.Tensor) -> bool:
-    """Whether these tensors can go to compiled kernels, by Numba on a CPU or Triton on a GPU.
+def choose_kernels(wigner: torch.Tensor, num_features: int, channels: int) -> Kernels:
+    """The kernels of one forward pass: fused ones where they can run and pay, else torch operators.
 
     Args:
-        tensors: features whose last dimension is the channels, on one device; on a CPU the first
-            one's size decides.
+        wigner: Wigner matrices of the edges; fused kernels pass no gradient to them.
+        num_features: numbers in the node features.
+        channels: of the node features.
     """
-    if torch.compiler.is_compiling():
-        return False
-    device = tensors[0].device
-    compiler = compiler_of(device)
-    if compiler is None:
-        return False
+    compiler = compiler_of(wigner.device)
+    if compiler is None or torch.compiler.is_compiling() or wigner.requires_grad:
+        return REFERENCE
+    from eqv2_plugin.kernels.fused import NumbaKernels, TritonKernels
+
     name = "CPU" if compiler == "numba" else "GPU"
+    reason = _reason_against(compiler, wigner.dtype, num_features, channels)
+    if reason is not None:
+        decline(name, reason)
+    elif compiler == "triton" and triton_works(wigner.device):
+        return TritonKernels()
+    elif compiler == "numba" and numba_works():
+        return NumbaKernels()
+    return REFERENCE
+
+
+def _reason_against(
+    compiler: str, dtype: torch.dtype, num_features: int, channels: int
+) -> str | None:
     if not _enabled:
-        return decline(name, "switched off")
+        return "switched off"
     if compiler == "triton":
-        if not all(t.dtype in _TRITON_DTYPES for t in tensors):
-            return decline(name, "neither float32 nor bfloat16")
-        return triton_works(device)
-    if tensors[0].numel() < _SMALL:
-        return decline(name, "a small system")
-    if torch.is_autocast_enabled("cpu") or any(t.dtype != torch.float32 for t in tensors):
-        return decline(name, "not float32")
-    if any(t.shape[-1] % 16 for t in tensors):
-        return decline(name, "channels that are no multiple of 16")
-    return numba_works()
+        autocast = torch.is_autocast_enabled("cuda") and torch.get_autocast_dtype("cuda")
+        wide = dtype == torch.float32 and autocast in (False, *_TRITON_DTYPES)
+        return None if wide else "neither float32 nor bfloat16"
+    if num_features < _SMALL:
+        return "a small system"
+    if dtype != torch.float32 or torch.is_autocast_enabled("cpu"):
+        return "not float32"
+    return ODD_CHANNELS if channels % 16 else None
 
 
 @cache

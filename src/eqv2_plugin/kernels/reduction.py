@@ -6,7 +6,6 @@ import torch
 from torch.autograd.function import once_differentiable
 
 from eqv2_plugin.geometry.irreps import EdgeLayout, num_coefficients
-from eqv2_plugin.kernels import choice
 from eqv2_plugin.kernels.tables import edge_tables
 from eqv2_plugin.kernels.threads import in_parts
 
@@ -21,12 +20,10 @@ def weigh_rotate_sum(
     offsets: torch.Tensor,
     layout: EdgeLayout,
 ) -> torch.Tensor:
-    """Attention-weighted values in the global frame, summed at their targets.
-
-    By Numba on a CPU, by Triton on a GPU.
+    """Attention-weighted values in the global frame, summed at their targets, by Numba on a CPU.
 
     Args:
-        values: [E, layout.size, C], order-major, edges sorted by target; float32 on a CPU.
+        values: [E, layout.size, C], order-major, edges sorted by target; float32.
         attention: [E, H]; head h weighs the channels h C/H to (h+1) C/H.
         wigner: [E, P] from `pack_wigner`; no gradient flows into it.
         offsets: [targets + 1] first edge of every target.
@@ -36,10 +33,6 @@ def weigh_rotate_sum(
         [targets, (lmax+1)^2, C], of the dtype of ``values``; zero without edges; differentiable
         once.
     """
-    if choice.compiler_of(values.device) == "triton":
-        from eqv2_plugin.kernels.triton_reduction import WeighRotateSum
-
-        return WeighRotateSum.apply(values, attention, wigner, offsets, layout)
     return _WeighRotateSum.apply(values, attention, wigner, offsets, layout)
 
 

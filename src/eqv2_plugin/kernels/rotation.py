@@ -9,7 +9,6 @@ import torch
 from torch.autograd.function import once_differentiable
 
 from eqv2_plugin.geometry.irreps import EdgeLayout
-from eqv2_plugin.kernels import choice
 from eqv2_plugin.kernels.tables import EdgeTables, edge_tables, order_tables, radial_blocks
 from eqv2_plugin.kernels.threads import in_parts
 
@@ -25,12 +24,10 @@ def rotate_and_scale(
     radial: torch.Tensor,
     layout: EdgeLayout,
 ) -> torch.Tensor:
-    """`rotate_to_edge_frame` of sources and targets, times radial weights.
-
-    By Numba on a CPU, by Triton on a GPU; see `choice.can_compile` for what either takes.
+    """`rotate_to_edge_frame` of sources and targets, times radial weights, by Numba on a CPU.
 
     Args:
-        nodes: [N, (lmax+1)^2, C]; float32, C a multiple of 16 on a CPU.
+        nodes: [N, (lmax+1)^2, C]; float32, C a multiple of 16.
         source, target: [E].
         wigner: [E, P] from `pack_wigner`; no gradient flows into it.
         radial: [E, n 2C] for n blocks: one per (order m >= 0, degree), or one per degree.
@@ -43,10 +40,6 @@ def rotate_and_scale(
     Raises:
         ValueError: the radial weights fit neither way of sharing.
     """
-    if choice.compiler_of(nodes.device) == "triton":
-        from eqv2_plugin.kernels.triton_rotation import RotateAndScale
-
-        return RotateAndScale.apply(nodes, radial, source, target, wigner, layout)
     blocks = radial_blocks(layout, radial.shape[1], nodes.shape[2])
     rows = _Rows.of(edge_tables(layout), layout.size, blocks)
     return _RotateAndScale.apply(nodes, radial, source, target, wigner, rows)

@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from torch.autograd.function import once_differentiable
 
-from eqv2_plugin.kernels import choice
 from eqv2_plugin.kernels.threads import in_parts
 
 # Rows of features that are worth a thread.
@@ -73,20 +72,16 @@ def factorise(
 
 
 def sampled_silu(features: torch.Tensor, factors: GridFactors, first_row: int) -> torch.Tensor:
-    """``from_grid[first_row:] @ silu(to_grid @ x)``, by Numba on a CPU, by Triton on a GPU.
+    """``from_grid[first_row:] @ silu(to_grid @ x)``, by Numba on a CPU.
 
     Args:
-        features: [N, K, C]; float32, C a multiple of 16 on a CPU.
+        features: [N, K, C]; float32, C a multiple of 16.
         factors: of the two matrices.
         first_row: rows before it are left out.
 
     Returns:
         [N, K - first_row, C], of the dtype of ``features``; differentiable once.
     """
-    if choice.compiler_of(features.device) == "triton":
-        from eqv2_plugin.kernels.triton_sphere import SampledSiLU
-
-        return SampledSiLU.apply(features, factors, first_row)
     return _SampledSiLU.apply(features, factors, first_row)
 
 

@@ -7,6 +7,8 @@ from typing import Literal
 import torch
 from torch import nn
 
+from eqv2_plugin.kernels.interface import Kernels
+from eqv2_plugin.kernels.reference import REFERENCE
 from eqv2_plugin.layers.sphere_grid import SphereGrid
 
 ActivationType = Literal["gate", "s2", "sep_s2"]
@@ -41,7 +43,8 @@ class EquivariantActivation(nn.Module):
         channels: C.
 
     Shape:
-        features [N, K, C] and scalars [N, num_scalars] -> [N, K, C].
+        features [N, K, C] and scalars [N, num_scalars] -> [N, K, C]; ``kernels`` compute the
+        S2 activation.
     """
 
     def __init__(
@@ -61,12 +64,11 @@ class EquivariantActivation(nn.Module):
         return {"gate": self.lmax, "s2": 0, "sep_s2": 1}[self.kind] * self.channels
 
     def forward(
-        self, features: torch.Tensor, scalars: torch.Tensor, compiled: bool = False
+        self, features: torch.Tensor, scalars: torch.Tensor, kernels: Kernels = REFERENCE
     ) -> torch.Tensor:
-        """Activate; ``compiled``: see `SphereGrid.silu`."""
         if self.kind == "gate":
             return gate(features, scalars, self.gate_of_row)
         if self.kind == "s2":
-            return self.grid.silu(features, compiled=compiled)
-        tensors = self.grid.silu(features, first_row=1, compiled=compiled)
+            return kernels.sampled_silu(features, self.grid, first_row=0)
+        tensors = kernels.sampled_silu(features, self.grid, first_row=1)
         return torch.cat((nn.functional.silu(scalars).unsqueeze(1), tensors), dim=1)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
@@ -11,20 +9,12 @@ from torch.utils.checkpoint import checkpoint
 from eqv2_plugin.config import BackboneConfig
 from eqv2_plugin.geometry.irreps import EdgeLayout
 from eqv2_plugin.geometry.sphere_grid import edge_grid_matrices, grid_shape
-from eqv2_plugin.geometry.wigner import (
-    rotate_degree_back,
-    rotate_from_edge_frame,
-    rotate_to_edge_frame,
-)
-from eqv2_plugin.kernels import choice
-from eqv2_plugin.kernels.choice import can_compile
-from eqv2_plugin.kernels.reduction import weigh_rotate_sum
-from eqv2_plugin.kernels.rotation import rotate_and_scale, rotate_and_scale_order
+from eqv2_plugin.kernels.interface import RadialWeights
+from eqv2_plugin.kernels.segments import softmax_over_neighbours
 from eqv2_plugin.layers.activations import EquivariantActivation, smooth_leaky_relu
-from eqv2_plugin.layers.edges import EdgeBatch, chunk_size
-from eqv2_plugin.layers.neighbours import softmax_over_neighbours, sum_over_neighbours
+from eqv2_plugin.layers.edges import EdgeBatch
 from eqv2_plugin.layers.radial import AtomPairEmbedding, RadialFunction
-from eqv2_plugin.layers.so2_linear import OrderBlock, OrderMatrices, SO2Linear
+from eqv2_plugin.layers.so2_linear import OrderMatrices, SO2Linear
 from eqv2_plugin.layers.so3_linear import SO3Linear
 from eqv2_plugin.layers.sphere_grid import SphereGrid
 
@@ -56,7 +46,6 @@ class EquivariantGraphAttention(nn.Module):
         self.num_heads = config.num_heads
         self.alpha_channels = config.attn_alpha_channels
         self.out_degree = out_degree
-        self.edge_chunk_size = config.edge_chunk_size
         self.recompute = config.activation_checkpointing
         row_degrees = [degree for degree, _ in layout.rows]
         grid = None
@@ -79,13 +68,10 @@ class EquivariantGraphAttention(nn.Module):
             AtomPairEmbedding(config.max_num_elements, config.edge_channels) if own_pairs else None
         )
         self.shares_radial = config.use_m_share_rad
-        radial_size = self.so2_linear_1.radial_size
-        if config.use_m_share_rad:
-            radial_size = 2 * config.sphere_channels * (config.lmax + 1)
         self.radial = RadialFunction(
             config.num_distance_basis,
             config.edge_channels,
-            radial_size,
+            layout.radial_size(2 * config.sphere_channels, config.use_m_share_rad),
             config.atom_edge_embedding != "none",
         )
         self.alpha_norm = (
@@ -101,22 +87,18 @@ class EquivariantGraphAttention(nn.Module):
         if out_degree is not None:
             self._freeze_unreachable(out_degree)
 
-    def forward(
-        self, nodes: torch.Tensor, edges: EdgeBatch, shared_pairs: AtomPairEmbedding | None
-    ) -> torch.Tensor:
+    def forward(self, nodes: torch.Tensor, edges: EdgeBatch) -> torch.Tensor:
         recompute = self.recompute and torch.is_grad_enabled()
         # What is made outside of the recomputed part is kept until the backward pass.
         matrices = None if recompute else self._matrices()
         pieces = []
-        for chunk in edges.chunks(chunk_size(self.edge_chunk_size, nodes, recompute)):
+        for chunk in edges.chunks:
             if recompute:
-                piece = checkpoint(
-                    self._attend, nodes, chunk, shared_pairs, None, use_reentrant=False
-                )
+                piece = checkpoint(self._attend, nodes, chunk, None, use_reentrant=False)
             else:
-                piece = self._attend(nodes, chunk, shared_pairs, matrices)
+                piece = self._attend(nodes, chunk, matrices)
             pieces.append(piece)
-        summed = pieces[0] if len(pieces) == 1 else torch.cat(pieces, dim=0)
+        summed = pieces[0] if len(pieces) == 1 else torch.cat(pieces, dim=0)  # [N, rows, H V]
         if self.out_degree is None:
             return self.projection(summed)
         return self.projection.degree(summed, self.out_degree)
@@ -125,58 +107,30 @@ class EquivariantGraphAttention(nn.Module):
         self,
         nodes: torch.Tensor,
         edges: EdgeBatch,
-        shared_pairs: AtomPairEmbedding | None,
         matrices: tuple[OrderMatrices, OrderMatrices] | None,
     ) -> torch.Tensor:
         """Weighted values summed over neighbours, before the projection."""
         matrices = self._matrices() if matrices is None else matrices
-        pairs = self.atom_pairs if self.atom_pairs is not None else shared_pairs
-        radial = self.radial.hidden(edges.basis, edges.elements, pairs)
-        compiled = edges.packed is not None and can_compile(nodes)
-        if compiled:
-            messages = self._compiled_messages(nodes, edges, radial)
-            hidden, scalars = self.so2_linear_1.from_blocks(messages, matrices=matrices[0])
-        else:
-            turned = rotate_to_edge_frame(
-                (nodes[edges.source], nodes[edges.target]), edges.wigner, edges.layout
-            )
-            weights = self.radial.outputs(radial)
-            hidden, scalars = self.so2_linear_1(turned, weights, matrices=matrices[0])
+        kernels = edges.kernels
+        messages = kernels.gather_rotate_scale(nodes, edges, self._radial_weights(edges))
+        hidden, scalars = self.so2_linear_1.from_blocks(messages, matrices=matrices[0])
         num_alpha = self.num_heads * self.alpha_channels
         alpha, gates = scalars.split([num_alpha, scalars.shape[1] - num_alpha], dim=1)
         values, _ = self.so2_linear_2(
-            self.activation(hidden, gates, compiled), degree=self.out_degree, matrices=matrices[1]
+            self.activation(hidden, gates, kernels), degree=self.out_degree, matrices=matrices[1]
         )
-        attention = self._attention_weights(alpha, edges)
-        if compiled and self.out_degree is None:
-            return weigh_rotate_sum(values, attention, edges.packed, edges.offsets, edges.layout)
-        values = values.unflatten(2, (self.num_heads, -1))
-        values = (values * attention[:, None, :, None]).flatten(2)
-        if self.out_degree is None:
-            values = rotate_from_edge_frame(values, edges.wigner, edges.layout)
-        else:
-            block = edges.wigner[self.out_degree]
-            values = rotate_degree_back(values, block, self.out_degree, edges.layout.mmax)
-        return sum_over_neighbours(values, edges.local_target, edges.offsets)
+        attention = self._attention_weights(alpha, edges)  # [E, H]
+        return kernels.weigh_rotate_sum(values, attention, edges, self.out_degree)
 
-    def _compiled_messages(
-        self, nodes: torch.Tensor, edges: EdgeBatch, radial: torch.Tensor
-    ) -> Iterator[OrderBlock]:
-        """Source and target in the edge's frame, times radial weights, order by order."""
-        ends = edges.source, edges.target
-        if choice.compiler_of(nodes.device) == "triton":
-            # On a GPU one launch for all orders beats the cache.
-            weights = self.radial.outputs(radial)
-            whole = rotate_and_scale(nodes, *ends, edges.packed, weights, edges.layout)
-            yield from self.so2_linear_1.blocks(whole)
-            return
-        for order in range(edges.layout.mmax + 1):
-            columns = self.so2_linear_1.radial_columns(order, self.shares_radial)
-            weights = self.radial.outputs(radial, columns)
-            yield tuple(
-                rotate_and_scale_order(nodes, *ends, edges.packed, weights, edges.layout, signed)
-                for signed in ((order, -order) if order else (0,))
-            )
+    def _radial_weights(self, edges: EdgeBatch) -> RadialWeights:
+        pairs = self.atom_pairs if self.atom_pairs is not None else edges.shared_pairs
+        hidden = self.radial.hidden(edges.basis, edges.elements, pairs)
+        return RadialWeights(
+            make=lambda columns: self.radial.outputs(hidden, columns),
+            layout=edges.layout,
+            channels=self.so2_linear_1.in_channels,
+            shared=self.shares_radial,
+        )
 
     def _matrices(self) -> tuple[OrderMatrices, OrderMatrices]:
         """Those of the two SO(2) layers, the same for all edges."""

@@ -10,7 +10,6 @@ from eqv2_plugin.layers.attention import EquivariantGraphAttention
 from eqv2_plugin.layers.edges import EdgeBatch
 from eqv2_plugin.layers.feed_forward import FeedForward
 from eqv2_plugin.layers.norms import make_norm
-from eqv2_plugin.layers.radial import AtomPairEmbedding
 
 
 class StochasticDepth(nn.Module):
@@ -50,11 +49,10 @@ class TransformerBlock(nn.Module):
         self,
         nodes: torch.Tensor,
         edges: EdgeBatch,
-        shared_pairs: AtomPairEmbedding | None,
         structure_of_atom: torch.Tensor,
         num_structures: int,
     ) -> torch.Tensor:
-        branch = self.attention(self.norm_1(nodes), edges, shared_pairs)
+        branch = self.attention(self.norm_1(nodes), edges)
         nodes = nodes + self.stochastic_depth(branch, structure_of_atom, num_structures)
         branch = self.feed_forward(self.norm_2(nodes))
         return nodes + self.stochastic_depth(branch, structure_of_atom, num_structures)

@@ -8,8 +8,8 @@ from torch.utils.checkpoint import checkpoint
 
 from eqv2_plugin.config import BackboneConfig
 from eqv2_plugin.geometry.wigner import rotate_degree_back
-from eqv2_plugin.layers.edges import EdgeBatch, chunk_size
-from eqv2_plugin.layers.neighbours import sum_over_neighbours
+from eqv2_plugin.kernels.segments import sum_over_neighbours
+from eqv2_plugin.layers.edges import EdgeBatch
 from eqv2_plugin.layers.radial import AtomPairEmbedding, RadialFunction
 
 
@@ -24,7 +24,6 @@ class EdgeDegreeEmbedding(nn.Module):
         self.lmax = config.lmax
         self.channels = config.sphere_channels
         self.avg_degree = config.avg_degree
-        self.edge_chunk_size = config.edge_chunk_size
         self.recompute = config.activation_checkpointing
         own_pairs = config.atom_edge_embedding == "per_block"
         self.atom_pairs = (
@@ -37,20 +36,20 @@ class EdgeDegreeEmbedding(nn.Module):
             config.atom_edge_embedding != "none",
         )
 
-    def forward(self, edges: EdgeBatch, shared_pairs: AtomPairEmbedding | None) -> torch.Tensor:
-        pairs = self.atom_pairs if self.atom_pairs is not None else shared_pairs
+    def forward(self, edges: EdgeBatch) -> torch.Tensor:
         recompute = self.recompute and torch.is_grad_enabled()
         pieces = []
-        for chunk in edges.chunks(chunk_size(self.edge_chunk_size, edges.basis, recompute)):
+        for chunk in edges.chunks:
             if recompute:
-                pieces.append(checkpoint(self._sum, chunk, pairs, use_reentrant=False))
+                pieces.append(checkpoint(self._sum, chunk, use_reentrant=False))
             else:
-                pieces.append(self._sum(chunk, pairs))
+                pieces.append(self._sum(chunk))
         summed = pieces[0] if len(pieces) == 1 else torch.cat(pieces, dim=0)
         return summed / self.avg_degree
 
-    def _sum(self, edges: EdgeBatch, pairs: AtomPairEmbedding | None) -> torch.Tensor:
-        """Turned radial weights, summed over neighbours."""
+    def _sum(self, edges: EdgeBatch) -> torch.Tensor:
+        """Radial weights rotated to the global frame, summed over neighbours."""
+        pairs = self.atom_pairs if self.atom_pairs is not None else edges.shared_pairs
         weights = self.radial(edges.basis, edges.elements, pairs)
         weights = weights.view(-1, self.lmax + 1, self.channels).unbind(1)
         turned = []

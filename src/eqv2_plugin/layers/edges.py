@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 import torch
 
 from eqv2_plugin.geometry.irreps import EdgeLayout
-from eqv2_plugin.layers.neighbours import segment_offsets
+from eqv2_plugin.kernels.interface import Kernels
+from eqv2_plugin.kernels.reference import REFERENCE
+from eqv2_plugin.kernels.segments import segment_offsets
+from eqv2_plugin.layers.radial import AtomPairEmbedding
 
 
 @dataclass(frozen=True)
@@ -21,9 +25,11 @@ class EdgeBatch:
         wigner: rows of the Wigner D matrices, one block [E, rows, 2l+1] per degree.
         offsets: [num_targets + 1] first edge of every target.
         layout: layout of edge features.
-        packed: the Wigner rows as one matrix [E, P] for compiled kernels, or None where those
-            cannot run (`eqv2_plugin.kernels`).
+        kernels: that act on them in this forward pass.
+        packed: the Wigner rows as these kernels want them.
+        shared_pairs: atom-pair scalars that all blocks share, or None where each has its own.
         first_target: atom that the first offset belongs to (chunks start later).
+        cuts: the pieces, see `cut`; empty where all edges go at once.
     """
 
     source: torch.Tensor
@@ -33,23 +39,33 @@ class EdgeBatch:
     wigner: list[torch.Tensor]
     offsets: torch.Tensor
     layout: EdgeLayout
+    kernels: Kernels = REFERENCE
     packed: torch.Tensor | None = None
+    shared_pairs: AtomPairEmbedding | None = None
     first_target: int = 0
+    cuts: tuple[EdgeBatch, ...] = ()
 
     @property
     def local_target(self) -> torch.Tensor:
         """Targets counted from ``first_target``."""
         return self.target - self.first_target if self.first_target else self.target
 
-    def chunks(self, size: int | None) -> list[EdgeBatch]:
-        """Pieces of about ``size`` edges that end at the border between two targets.
+    @property
+    def chunks(self) -> tuple[EdgeBatch, ...]:
+        """The pieces that layers take one after the other."""
+        return self.cuts or (self,)
+
+    def cut(self, size: int | None) -> EdgeBatch:
+        """The same edges, to be taken in pieces of about ``size`` that split no target's edges.
 
         Softmax and sums over the neighbours of an atom then stay within one piece, and
         the large per-edge intermediates exist for one piece at a time.
+
+        Args:
+            size: edges; an atom with more is a piece of its own. None: all at once.
         """
-        num_edges = self.target.shape[0]
-        if size is None or num_edges <= size:
-            return [self]
+        if size is None or self.target.shape[0] <= size:
+            return dataclasses.replace(self, cuts=())
         offsets = self.offsets.tolist()
         pieces, node = [], 0
         while node < len(offsets) - 1:
@@ -58,7 +74,7 @@ class EdgeBatch:
                 end += 1
             pieces.append(self._piece(node, end, offsets[node], offsets[end]))
             node = end
-        return pieces
+        return dataclasses.replace(self, cuts=tuple(pieces))
 
     def _piece(self, first_node: int, end_node: int, first: int, end: int) -> EdgeBatch:
         cut = slice(first, end)
@@ -70,6 +86,8 @@ class EdgeBatch:
             wigner=[block[cut] for block in self.wigner],
             offsets=self.offsets[first_node : end_node + 1] - first,
             layout=self.layout,
+            kernels=self.kernels,
+            shared_pairs=self.shared_pairs,
             packed=None if self.packed is None else self.packed[cut],
             first_target=first_node,
         )

@@ -13,13 +13,15 @@ round a little more, so small layers, which gain nothing, keep to four.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import nn
 
 from eqv2_plugin.geometry.irreps import EdgeLayout
+from eqv2_plugin.kernels.interface import OrderBlock
+from eqv2_plugin.kernels.reference import blocks_of_orders
 from eqv2_plugin.layers.linear import linear
 
 # Entries of W_r below which four products serve as well as three.
@@ -37,10 +39,6 @@ class OrderMatrices:
 
     scalar: torch.Tensor
     pairs: list[tuple[torch.Tensor, ...]]
-
-
-# Features of one order, [E, n C]: of m = 0, or of +m and -m.
-OrderBlock = tuple[torch.Tensor, ...]
 
 
 class SO2Linear(nn.Module):
@@ -77,12 +75,6 @@ class SO2Linear(nn.Module):
             bound = (2 * count * in_channels) ** -0.5
             self.order_weights.append(nn.Parameter(nn.init.uniform_(weight, -bound, bound)))
 
-    @property
-    def radial_size(self) -> int:
-        """Number of radial weights per edge: one per order m >= 0, degree and input channel."""
-        orders = range(self.layout.mmax + 1)
-        return self.in_channels * sum(self.layout.num_degrees(order) for order in orders)
-
     def matrices(self, degree: int | None = None) -> OrderMatrices:
         """For `forward`; make them once for many edges.
 
@@ -98,7 +90,6 @@ class SO2Linear(nn.Module):
     def forward(
         self,
         features: torch.Tensor,
-        radial: torch.Tensor | None = None,
         degree: int | None = None,
         matrices: OrderMatrices | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -106,8 +97,6 @@ class SO2Linear(nn.Module):
 
         Args:
             features: [E, layout.size, C_in], order-major.
-            radial: factors for the input, or None: [E, radial_size], or
-                [E, (lmax+1) C_in] if all orders of a degree share theirs.
             degree: return only the rows of this degree, orders ascending.
             matrices: `matrices(degree)`, made beforehand.
 
@@ -115,7 +104,7 @@ class SO2Linear(nn.Module):
             [E, layout.size, C_out] (or [E, 2 min(degree, mmax) + 1, C_out]) and the
             extra scalars [E, extra_scalars].
         """
-        return self.from_blocks(self.blocks(features, radial), degree, matrices)
+        return self.from_blocks(blocks_of_orders(features, self.layout), degree, matrices)
 
     def from_blocks(
         self,
@@ -123,7 +112,7 @@ class SO2Linear(nn.Module):
         degree: int | None = None,
         matrices: OrderMatrices | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """`forward` of features that come order by order, times radial weights.
+        """`forward` of features that come order by order.
 
         Args:
             blocks: order 0, then every m > 0.
@@ -153,32 +142,6 @@ class SO2Linear(nn.Module):
             outputs = _ascending(outputs)
         merged = torch.cat(outputs, dim=1)
         return merged.unflatten(1, (-1, self.out_channels)), extra
-
-    def radial_columns(self, order: int, shared: bool) -> slice:
-        """Where the radial weights of an order m >= 0 lie.
-
-        Args:
-            order: m.
-            shared: all orders of a degree share theirs (``use_m_share_rad``).
-        """
-        sizes = [self.layout.num_degrees(m) * self.in_channels for m in self._orders]
-        if shared:
-            return slice(sizes[0] - sizes[order], sizes[0])
-        start = sum(sizes[:order])
-        return slice(start, start + sizes[order])
-
-    def blocks(
-        self, features: torch.Tensor, radial: torch.Tensor | None = None
-    ) -> Iterator[OrderBlock]:
-        """Order-major features, cut for `from_blocks` and scaled; arguments as for `forward`."""
-        for order in self._orders:
-            rows = features[:, self.layout.order_slice(order)].flatten(1)
-            parts = rows.chunk(2 if order else 1, dim=1)
-            if radial is not None:
-                columns = self.radial_columns(order, radial.shape[1] != self.radial_size)
-                weights = radial[:, columns]
-                parts = tuple(part * weights for part in parts)
-            yield parts
 
     @property
     def _orders(self) -> range:

@@ -6,8 +6,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from eqv2_plugin.kernels.choice import can_compile, decline
-from eqv2_plugin.kernels.sphere import factorise, sampled_silu
+from eqv2_plugin.kernels.sphere import factorise
 from eqv2_plugin.layers.constants import ExactConstants
 from eqv2_plugin.layers.linear import linear, product
 
@@ -44,20 +43,13 @@ class SphereGrid(ExactConstants):
         """[N, G, C] -> [N, K - first_row, C]."""
         return torch.matmul(self.from_grid_matrix[first_row:], samples)
 
-    def silu(
-        self, features: torch.Tensor, first_row: int = 0, compiled: bool = False
-    ) -> torch.Tensor:
-        """SiLU of every sample, [N, K, C] -> [N, K - first_row, C].
+    def silu(self, features: torch.Tensor, first_row: int = 0) -> torch.Tensor:
+        """SiLU of every sample by torch operators, [N, K, C] -> [N, K - first_row, C].
 
         Args:
             features: coefficients.
             first_row: rows before it are left out.
-            compiled: use the compiled kernel if it fits; its result differentiates once only.
         """
-        if compiled and self.factors is None:
-            decline(features.device.type.upper(), "S2 grid: an odd number of longitudes")
-        elif compiled and can_compile(features):
-            return sampled_silu(features, self.factors, first_row)
         from_grid = self.from_grid_matrix[first_row:]
         if features.device.type != "cpu" or torch.compiler.is_compiling():
             samples = nn.functional.silu(torch.matmul(self.to_grid_matrix, features))

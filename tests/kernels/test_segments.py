@@ -7,7 +7,7 @@ import torch
 from edge_inputs import EVERY_ATOM, SOME_ISOLATED, targets_of
 from helpers import largest, randn
 
-from eqv2_plugin.layers.neighbours import (
+from eqv2_plugin.kernels.segments import (
     _SegmentSum,
     segment_offsets,
     softmax_over_neighbours,
