@@ -16,6 +16,8 @@ from eqv2_plugin.geometry.wigner import (
     truncation_scale,
     wigner_rows,
 )
+from eqv2_plugin.kernels.interface import RadialWeights
+from eqv2_plugin.kernels.reference import blocks_of_orders
 from eqv2_plugin.layers.activations import smooth_leaky_relu
 from eqv2_plugin.layers.norms import make_norm
 from eqv2_plugin.layers.radial import GaussianBasis, RadialFunction
@@ -148,14 +150,18 @@ def test_so2_linear_with_its_radial_function_equals_the_reference_convolution():
     layer.load_state_dict(state, strict=True)
 
     prefix = "so2conv/param/rad_func.net."
-    radial = RadialFunction(x_edge.shape[1], 6, layer.radial_size, atom_pairs=False).double()
+    size = layout.radial_size(layer.in_channels, shared=False)
+    radial = RadialFunction(x_edge.shape[1], 6, size, atom_pairs=False).double()
     names = [key.removeprefix(prefix) for key in OPS if key.startswith(prefix)]
     radial.load_state_dict(
         {f"{RADIAL_NAMES[n[0]]}{n[1:]}": stored(prefix + n) for n in names}, strict=True
     )
 
     to_order_major = OPS[f"mapping/l{lmax}_m{mmax}/to_m_argmax"]
-    weights = radial(x_edge, (None, None), None)
-    y, scalars = layer(x[:, to_order_major], weights)
+    numbers = radial(x_edge, (None, None), None)
+    weights = RadialWeights(lambda columns: numbers[:, columns], layout, layer.in_channels, False)
+    blocks = enumerate(blocks_of_orders(x[:, to_order_major], layout))
+    scaled = [tuple(part * weights.of_order(m) for part in block) for m, block in blocks]
+    y, scalars = layer.from_blocks(scaled)
     assert_equal(y.detach(), OPS["so2conv/y"][:, to_order_major])
     assert_equal(scalars.detach(), OPS["so2conv/extra"])
