@@ -113,3 +113,11 @@ def test_arrays_come_back(tmp_path):
         "a": [0, 1, 2],
         "b": ["x", "y"],
     }
+
+
+def test_a_file_that_would_fill_memory_is_refused(tmp_path):
+    path = tmp_path / "small.npz"
+    np.savez_compressed(path, natoms=np.zeros(40_000_000))
+    assert path.stat().st_size < 1_000_000
+    with pytest.raises(ValueError, match=r"small\.npz .*grow to 320,0.* bytes"):
+        read_npz(path)

@@ -10,10 +10,12 @@ import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from zipfile import BadZipFile
+from zipfile import BadZipFile, ZipFile, is_zipfile
 
 import numpy as np
 
+# Arrays of equal numbers compress well; a megabyte that becomes a gigabyte was made for that.
+_EXPANSION, _SMALL = 200, 256 * 2**20
 _BUILDING = re.compile(r"\.[0-9a-f]{32}\.")
 
 
@@ -74,11 +76,13 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: not a complete npz file, or one with object arrays.
+        ValueError: not a complete npz file, one with object arrays, or one that would take far
+            more memory than its size lets expect.
     """
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}")
     try:
+        _refuse_bomb(path)
         with np.load(path, allow_pickle=False) as file:
             # A single array (.npy) has no names.
             names = file.files
@@ -87,6 +91,16 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
         reason = str(error) or type(error).__name__
         what = "holds Python objects" if "allow_pickle" in reason else "is no complete npz file"
         raise ValueError(f"{path} {what} ({reason}): make it anew") from error
+
+
+def _refuse_bomb(path: Path) -> None:
+    if not is_zipfile(path):
+        return
+    with ZipFile(path) as archive:
+        size = sum(entry.file_size for entry in archive.infolist())
+    most = max(_SMALL, _EXPANSION * path.stat().st_size)
+    if size > most:
+        raise ValueError(f"it would grow to {size:,} bytes, more than {most:,}")
 
 
 def _new_file(path: Path) -> tuple[Path, int]:

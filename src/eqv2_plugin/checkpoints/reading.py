@@ -1,47 +1,23 @@
 """Reading checkpoint files without running what they hold.
 
 A ``.pt`` file is a pickle, which can name any function to be called. ``weights_only=True``
-admits torch's tensors and plain containers; the lists below add the exact classes that
-checkpoints of fairchem hold besides. Any other name is refused before it is imported.
+admits torch's tensors and plain containers; a list (`unpickling.whitelists`) adds the exact classes
+that checkpoints of fairchem hold besides. Any other name is refused before it is imported.
 """
 
 from __future__ import annotations
 
-import collections
 import pickle
 import re
-import typing
 import zipfile
-from collections import OrderedDict, defaultdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
-# Validation metrics of old files are numpy scalars, pickled by numpy 1 or 2.
-_NUMPY: list[Any] = [
-    np.dtype,
-    np.dtypes.Float64DType,
-    np.dtypes.Float32DType,
-    np.dtypes.Int64DType,
-    np.dtypes.BoolDType,
-    (np._core.multiarray.scalar, "numpy._core.multiarray.scalar"),
-    (np._core.multiarray.scalar, "numpy.core.multiarray.scalar"),
-]
-V1_CLASSES: list[Any] = [*_NUMPY, collections.OrderedDict, collections.defaultdict, dict, list]
+from eqv2_plugin.unpickling.whitelists import V1_CLASSES, checkpoint_classes, inference_classes
 
-
-def inference_classes() -> list[Any]:
-    """Classes of fairchem 2's inference checkpoints: one dataclass, and OmegaConf's configs."""
-    # OmegaConf's objects of a training run name the containers, too.
-    from fairchem.core.units.mlip_unit.api.inference import MLIPInferenceCheckpoint
-    from omegaconf import DictConfig, ListConfig, base, nodes
-
-    config = [DictConfig, ListConfig, base.ContainerMetadata, base.Metadata]
-    scalars = [nodes.AnyNode, nodes.StringNode, nodes.IntegerNode, nodes.FloatNode]
-    plain = [typing.Any, int, float, str, bool, dict, list, tuple, OrderedDict, defaultdict]
-    return [MLIPInferenceCheckpoint, *config, *scalars, nodes.BooleanNode, *plain]
+__all__ = ["UNSAFE_HINT", "V1_CLASSES", "inference_classes", "read_checkpoint"]
 
 
 # What a refusal says last; one sentence, whoever opens the file.
@@ -69,7 +45,7 @@ def read_checkpoint(path: Path, unsafe: bool = False, classes: list[Any] | None 
     try:
         if unsafe:
             return torch.load(path, weights_only=False, **options)
-        admitted = [*V1_CLASSES, *inference_classes()] if classes is None else classes
+        admitted = checkpoint_classes() if classes is None else classes
         with torch.serialization.safe_globals(admitted):
             return torch.load(path, weights_only=True, **options)
     except ModuleNotFoundError as error:

@@ -92,3 +92,53 @@ def test_a_wrong_attribute_is_named(changes, message):
 def test_another_object_is_refused(other):
     with pytest.raises(ValueError, match="no pickled Data object"):
         read_record(pickle.dumps(other))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"atomic_numbers": torch.tensor([1.5, 6.0, 8.0])}, "'atomic_numbers'.*whole.*1.5"),
+        ({"atomic_numbers": torch.tensor([float("nan"), 6, 8])}, "'atomic_numbers'.*whole.*nan"),
+        ({"atomic_numbers": torch.tensor([0, 6, 8])}, "'atomic_numbers' must lie in 1 to 118"),
+        ({"atomic_numbers": torch.tensor([119, 6, 8])}, "'atomic_numbers' must lie in 1 to 118"),
+        ({"atomic_numbers": torch.tensor([1e30, 6, 8])}, "'atomic_numbers'.*whole"),
+        ({"fixed": torch.tensor([0.5, 0, 1])}, "'fixed'.*whole.*0.5"),
+        ({"fixed": torch.tensor([2, 0, 1])}, "'fixed' must lie in 0 to 1"),
+        ({"fixed": torch.tensor([float("inf"), 0, 1])}, "'fixed'.*whole"),
+        ({"tags": torch.tensor([0.5, 1, 2])}, "'tags'.*whole.*0.5"),
+        ({"pbc": torch.tensor([0.5, 1, 1])}, "'pbc'.*whole.*0.5"),
+        ({"pbc": torch.tensor([2, 1, 1])}, "'pbc' must lie in 0 to 1"),
+        ({"natoms": 3.5}, "'natoms'.*whole.*3.5"),
+        ({"sid": 1.9}, "'sid'.*whole.*1.9"),
+        ({"sid": float("nan")}, "'sid'.*whole.*nan"),
+        ({"fid": torch.tensor([0.5])}, "'fid'.*whole.*0.5"),
+        ({"nads": 1.5}, "'nads'.*whole.*1.5"),
+        ({"oc22": np.float64(0.5)}, "'oc22'.*whole.*0.5"),
+    ],
+)
+@pytest.mark.parametrize("make", [pyg1, pyg2])
+def test_no_number_is_cut_to_a_whole_one(changes, message, make):
+    with pytest.raises(ValueError, match=message):
+        read_record(make(attributes(**changes)))
+
+
+def test_whole_numbers_may_be_floats():
+    record = read_record(pyg2(attributes(sid=100.0, fid=torch.tensor([2.0]), natoms=3.0)))
+    assert (record.sid, record.fid) == ("100", 2)
+
+
+def test_a_kilobyte_does_not_become_a_gigabyte():
+    widened = torch.zeros(1).expand(100_000_000, 3)
+    pickled = pyg2(attributes(pos=widened))
+    assert len(pickled) < 3_000
+    with pytest.raises(ValueError, match="300,000,000 numbers, of which 1 are stored"):
+        read_record(pickled)
+
+
+def test_lists_that_hold_each_other_are_refused():
+    inner: list = [1.0]
+    for _ in range(40):
+        inner = [inner, inner]
+    for name in ("pos", "natoms", "cell"):
+        with pytest.raises(ValueError, match=f"'{name}'"):
+            read_record(pyg2(attributes(**{name: inner})))

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 
@@ -50,17 +49,16 @@ class Record:
             ValueError: the file is damaged.
         """
         try:
-            with np.load(path, allow_pickle=False) as file:
-                return cls(
-                    file["natoms"],
-                    file["keys"],
-                    file["counts"],
-                    tuple(file["labels"].tolist()),
-                    Counter(
-                        dict(zip(file["notes"].tolist(), file["note_counts"].tolist(), strict=True))
-                    ),
-                )
-        except (BadZipFile, EOFError, KeyError, ValueError) as error:
+            file = files.read_npz(path)
+            notes = zip(file["notes"].tolist(), file["note_counts"].tolist(), strict=True)
+            return cls(
+                file["natoms"],
+                file["keys"],
+                file["counts"],
+                tuple(file["labels"].tolist()),
+                Counter(dict(notes)),
+            )
+        except (KeyError, ValueError) as error:
             raise ValueError(
                 f"{path} is damaged ({error}): remove the folder and begin anew"
             ) from error

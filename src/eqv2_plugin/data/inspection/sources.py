@@ -13,6 +13,7 @@ from eqv2_plugin.data.datasets import EMBEDDED
 from eqv2_plugin.data.inspection.frames import Frame, frame_of
 from eqv2_plugin.data.lmdb.shards import open_lmdb
 from eqv2_plugin.data.sample import sample_directory
+from eqv2_plugin.files import read_npz
 
 # Suffixes of databases that fairchem's reader opens by their names.
 ASE_SUFFIXES = (".aselmdb", ".db", ".json")
@@ -161,9 +162,8 @@ def _natoms(path: Path) -> np.ndarray | None:
     if not file.exists():
         return None
     try:
-        with np.load(file, allow_pickle=False) as metadata:
-            return metadata["natoms"]
-    except Exception as error:
+        return read_npz(file)["natoms"]
+    except (ValueError, KeyError) as error:
         raise ValueError(
             f"{file} cannot be read ({error}): it must hold the array natoms; make it anew"
         ) from error

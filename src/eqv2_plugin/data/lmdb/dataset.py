@@ -17,6 +17,7 @@ from fairchem.core.modules.transforms import DataTransforms
 
 from eqv2_plugin.data.lmdb.records import ALIASES, Record, read_record
 from eqv2_plugin.data.lmdb.shards import Shards
+from eqv2_plugin.files import read_npz
 
 # What fairchem's create_dataset reads of a split's options itself.
 _OF_FAIRCHEM = ("format", "seed", "max_atoms", "subset_to", "first_n", "sample_n", "no_shuffle")
@@ -133,8 +134,7 @@ class LmdbDataset(BaseDataset):
             path = (source.parent if source.is_file() else source) / "metadata.npz"
             if not path.is_file():
                 return {}
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
+        arrays = read_npz(path)
         for name, array in arrays.items():
             if array.shape[:1] != (len(self.shards),):
                 raise ValueError(

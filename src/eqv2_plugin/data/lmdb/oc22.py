@@ -11,7 +11,8 @@ from fairchem.core.common.registry import registry
 
 from eqv2_plugin.data.lmdb.dataset import LmdbDataset
 from eqv2_plugin.data.lmdb.records import Record
-from eqv2_plugin.data.lmdb.unpickler import restricted_loads
+from eqv2_plugin.files import read_npz
+from eqv2_plugin.unpickling.restricted import restricted_loads
 
 # eV per atom. A fit says nothing of elements that its data lacks: some coefficients of the
 # published file are 1e10.
@@ -112,12 +113,15 @@ class OC22LmdbDataset(LmdbDataset):
         name = f"random{record.sid}"
         if name not in self._oc20_references:
             raise ValueError(f"oc20_ref {self.config['oc20_ref']} has no {name!r}")
+        reference = self._oc20_references[name]
+        if type(reference) not in (int, float) or not np.isfinite(reference):
+            raise ValueError(f"oc20_ref {self.config['oc20_ref']}: {name!r} is no energy")
         if "y_relaxed" in record.energies:
             # As in fairchem-core 1: IS2RE data of OC22 has neither.
             record.energies.pop("y_init", None)
             record.vectors.pop("forces", None)
         for energy in record.energies:
-            record.energies[energy] += self._oc20_references[name]
+            record.energies[energy] += reference
         record.counts.update(nads=1, oc22=0)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -128,10 +132,10 @@ class OC22LmdbDataset(LmdbDataset):
 
 
 def _coefficients(path: str) -> np.ndarray:
-    with np.load(path, allow_pickle=False) as file:
-        if "coeff" not in file.files or file["coeff"].ndim != 1:
-            raise ValueError(f"lin_ref {path} has no array 'coeff' of one number per element")
-        return file["coeff"].astype(np.float64)
+    coefficients = read_npz(Path(path)).get("coeff")
+    if coefficients is None or coefficients.ndim != 1 or coefficients.dtype.kind not in "iuf":
+        raise ValueError(f"lin_ref {path} has no array 'coeff' of one number per element")
+    return coefficients.astype(np.float64)
 
 
 def _linear_energy(coefficients: np.ndarray, numbers: np.ndarray) -> float:

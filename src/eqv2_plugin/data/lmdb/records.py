@@ -6,15 +6,19 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from ase.data import chemical_symbols
 
-from eqv2_plugin.data.lmdb.pickled_arrays import NumpyArray
-from eqv2_plugin.data.lmdb.unpickler import PickledObject, restricted_loads
+from eqv2_plugin.unpickling.arrays import NumpyArray
+from eqv2_plugin.unpickling.restricted import restricted_loads
+from eqv2_plugin.unpickling.stand_ins import PickledObject
 
 ENERGIES = ("energy", "y_init", "y_relaxed")
 VECTORS = ("forces", "pos_relaxed")
 COUNTS = ("nads", "oc22")
 # Names before fairchem-core 1, for the same labels.
 ALIASES = {"y": "energy", "force": "forces"}
+# Whole numbers below this are exact in float64.
+_EXACT = 2.0**53
 
 
 @dataclass(slots=True)
@@ -68,26 +72,29 @@ def read_record(pickled: bytes) -> Record:
         if old in stored and new in stored:
             raise ValueError(f"it has both {old!r} and {new!r}, two names of one label")
     stored = {ALIASES.get(name, name): value for name, value in stored.items()}
-    numbers = _array(stored, "atomic_numbers", None).astype(np.int64)
+    numbers = _whole(_array(stored, "atomic_numbers", None), "atomic_numbers")
     n = len(numbers)
     if n == 0:
         raise ValueError("it has no atoms")
+    _within(numbers, "atomic_numbers", 1, len(chemical_symbols) - 1)
     positions = _array(stored, "pos", (n, 3))
-    if "natoms" in stored and _number(stored, "natoms") != n:
+    if "natoms" in stored and _whole_number(stored, "natoms") != n:
         raise ValueError(f"natoms={stored['natoms']} for {n} atomic numbers")
+    fixed = _per_atom(stored, "fixed", n)
+    _within(fixed, "fixed", 0, 1)
     return Record(
         positions=positions,
         numbers=numbers,
         cell=_array(stored, "cell", (3, 3)),
-        pbc=_array(stored, "pbc", (3,)).astype(bool) if "pbc" in stored else np.ones(3, bool),
+        pbc=_flags(stored, "pbc", 3) if "pbc" in stored else np.ones(3, bool),
         tags=_per_atom(stored, "tags", n),
-        fixed=_per_atom(stored, "fixed", n),
+        fixed=fixed,
         has_fixed="fixed" in stored,
         sid=_sid(stored),
-        fid=int(_number(stored, "fid")) if "fid" in stored else None,
+        fid=_whole_number(stored, "fid") if "fid" in stored else None,
         energies={name: float(_number(stored, name)) for name in ENERGIES if name in stored},
         vectors={name: _array(stored, name, (n, 3)) for name in VECTORS if name in stored},
-        counts={name: int(_number(stored, name)) for name in COUNTS if name in stored},
+        counts={name: _whole_number(stored, name) for name in COUNTS if name in stored},
     )
 
 
@@ -117,8 +124,8 @@ def _array(stored: dict[str, Any], name: str, shape: tuple[int, ...] | None) -> 
     """The attribute in this shape (leading ones dropped), or flat with any length."""
     if name not in stored:
         raise ValueError(f"it has no {name!r}")
-    array = np.asarray(stored[name])
-    if array.dtype.kind not in "fiub":
+    array = _numbers(stored[name])
+    if array is None:
         raise ValueError(f"{name!r} does not hold numbers")
     if shape is None and array.ndim == 1:
         return array
@@ -130,21 +137,57 @@ def _array(stored: dict[str, Any], name: str, shape: tuple[int, ...] | None) -> 
 def _per_atom(stored: dict[str, Any], name: str, n: int) -> np.ndarray:
     if name not in stored:
         return np.zeros(n, np.int64)
-    return _array(stored, name, (n,)).astype(np.int64)
+    return _whole(_array(stored, name, (n,)), name)
+
+
+def _flags(stored: dict[str, Any], name: str, n: int) -> np.ndarray:
+    values = _whole(_array(stored, name, (n,)), name)
+    _within(values, name, 0, 1)
+    return values.astype(bool)
+
+
+def _numbers(value: Any) -> np.ndarray | None:
+    """An array of numbers, or None. Of lists only flat ones: nested ones may have no end."""
+    if isinstance(value, (list, tuple)) and not all(type(v) in (bool, int, float) for v in value):
+        return None
+    array = np.asarray(value)
+    return array if array.dtype.kind in "fiub" else None
+
+
+def _whole(array: np.ndarray, name: str) -> np.ndarray:
+    """As int64; a conversion would cut 1.5 to 1, and make some number of NaN."""
+    whole = np.asarray(array, np.float64)
+    bad = ~((whole == np.rint(whole)) & (np.abs(whole) < _EXACT))
+    if bad.any():
+        raise ValueError(f"{name!r} must hold whole numbers, and holds {whole[bad].flat[0]:g}")
+    return array.astype(np.int64)
+
+
+def _within(values: np.ndarray, name: str, least: int, most: int) -> None:
+    bad = (values < least) | (values > most)
+    if bad.any():
+        raise ValueError(f"{name!r} must lie in {least} to {most}, and holds {values[bad].flat[0]}")
 
 
 def _number(stored: dict[str, Any], name: str) -> Any:
     value = stored[name]
     if isinstance(value, (int, float)):
         return value
-    array = np.asarray(value)
-    if array.size != 1 or array.dtype.kind not in "fiub":
+    array = _numbers(value)
+    if array is None or array.size != 1:
         raise ValueError(f"{name!r} is not one number")
     return array.item()
+
+
+def _whole_number(stored: dict[str, Any], name: str) -> int:
+    value = _number(stored, name)
+    if isinstance(value, int):
+        return int(value)
+    return int(_whole(np.asarray(value), name))
 
 
 def _sid(stored: dict[str, Any]) -> str | None:
     sid = stored.get("sid")
     if sid is None or isinstance(sid, str):
         return sid
-    return str(int(_number(stored, "sid")))
+    return str(_whole_number(stored, "sid"))

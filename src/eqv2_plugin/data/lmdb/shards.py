@@ -11,7 +11,7 @@ from typing import Any
 import lmdb
 import numpy as np
 
-from eqv2_plugin.data.lmdb.unpickler import restricted_loads
+from eqv2_plugin.unpickling.restricted import restricted_loads
 
 # Files that one process keeps open per data set: a training set and four for validation stay
 # below the usual limit of 1024. Reopening one takes 0.03 ms (and py-lmdb loses 0.1 kB each time).

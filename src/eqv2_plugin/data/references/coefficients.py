@@ -10,7 +10,7 @@ import torch
 from ase.data import atomic_numbers, chemical_symbols
 from fairchem.core.modules.normalization.element_references import ElementReferences
 
-from eqv2_plugin.files import save_npz
+from eqv2_plugin.files import read_npz, save_npz
 
 PUBLISHED = {
     "oc20_linear": "oc20_linref.npz",
@@ -81,9 +81,8 @@ def load_coefficients(name: str | Path) -> np.ndarray:
                 f"are {', '.join(PUBLISHED)}"
             )
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {key: file[key] for key in file.files}
-    except Exception as error:
+        arrays = read_npz(path)
+    except ValueError as error:
         raise ValueError(
             f"{path} is no readable .npz file of element references: {error}"
         ) from error
