@@ -17,8 +17,6 @@ VECTORS = ("forces", "pos_relaxed")
 COUNTS = ("nads", "oc22")
 # Names before fairchem-core 1, for the same labels.
 ALIASES = {"y": "energy", "force": "forces"}
-# Whole numbers below this are exact in float64.
-_EXACT = 2.0**53
 
 
 @dataclass(slots=True)
@@ -156,17 +154,21 @@ def _numbers(value: Any) -> np.ndarray | None:
 
 def _whole(array: np.ndarray, name: str) -> np.ndarray:
     """As int64; a conversion would cut 1.5 to 1, and make some number of NaN."""
-    whole = np.asarray(array, np.float64)
-    bad = ~((whole == np.rint(whole)) & (np.abs(whole) < _EXACT))
-    if bad.any():
-        raise ValueError(f"{name!r} must hold whole numbers, and holds {whole[bad].flat[0]:g}")
-    return array.astype(np.int64)
+    if array.dtype.kind in "ib":
+        return array.astype(np.int64)
+    with np.errstate(invalid="ignore"):
+        whole = array.astype(np.int64)
+    same = whole == array
+    if not same.all():
+        raise ValueError(f"{name!r} must hold whole numbers, and holds {array[~same].flat[0]:g}")
+    return whole
 
 
 def _within(values: np.ndarray, name: str, least: int, most: int) -> None:
-    bad = (values < least) | (values > most)
-    if bad.any():
-        raise ValueError(f"{name!r} must lie in {least} to {most}, and holds {values[bad].flat[0]}")
+    lowest, highest = values.min(), values.max()
+    if lowest < least or highest > most:
+        bad = lowest if lowest < least else highest
+        raise ValueError(f"{name!r} must lie in {least} to {most}, and holds {bad}")
 
 
 def _number(stored: dict[str, Any], name: str) -> Any:
