@@ -193,7 +193,10 @@ def test_a_checkpoint_that_says_nothing_is_taken_at_its_users_word(tmp_path, dat
     assert "does not say what its energies are; taken as adsorption" in capsys.readouterr().out
 
 
-def test_a_structure_that_explodes_leaves_the_others_alone(tmp_path, done, model, data):
+@pytest.mark.parametrize(("force", "reason"), [(np.nan, "not finite"), (1e200, "too large")])
+def test_a_structure_that_explodes_leaves_the_others_alone(
+    tmp_path, done, model, data, force, reason
+):
     runner = make_runner(model, data)
     runner.job_config = job_config(tmp_path)
     import eqv2_plugin.evaluation.adsorbml.runner as module
@@ -205,7 +208,7 @@ def test_a_structure_that_explodes_leaves_the_others_alone(tmp_path, done, model
             found = super().__call__(structures)
             Exploding.calls += 1
             if Exploding.calls == 2:
-                found[0].forces[0] = np.nan
+                found[0].forces[-1] = force
             return found
 
     with pytest.MonkeyPatch.context() as patch:
@@ -214,7 +217,7 @@ def test_a_structure_that_explodes_leaves_the_others_alone(tmp_path, done, model
     results = load_results(results_of(tmp_path))
     failed = [c for r in results for c in r.candidates if c.error]
     assert [c.id for c in failed] == [f"{RANDOM}-0000"]
-    assert "not finite" in failed[0].error
+    assert reason in failed[0].error
     assert failed[0].energy is None
     assert failed[0] not in results[0].ranked()
     whole = {c.id: c.energy for c in load_results(done)[0].candidates}
@@ -301,3 +304,14 @@ def test_a_killed_run_goes_on(tmp_path, data, last):
     # Two clean slabs and six placements: none was relaxed twice.
     assert len(store.read_bytes().splitlines()) - 1 == 8
     assert rest.structures < whole.structures or not finished
+
+
+def test_of_placements_that_were_relaxed_twice_the_first_count(tmp_path, data, capsys):
+    systems = read_input(data)
+    expected = numbers(relaxer(tmp_path, emt).run(systems))
+    store = tmp_path / "relaxed.0-of-1.jsonl"
+    lines = store.read_text().splitlines(keepends=True)
+    other = {**json.loads(lines[-1]), "energies": [0.0]}
+    (tmp_path / "relaxed.1-of-2.jsonl").write_text(lines[0] + json.dumps(other) + "\n")
+    assert numbers(relaxer(tmp_path, None).run(systems)) == expected
+    assert "1 structure(s) were relaxed twice, by jobs with different" in capsys.readouterr().out

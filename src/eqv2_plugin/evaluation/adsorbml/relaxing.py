@@ -15,15 +15,13 @@ from eqv2_plugin.evaluation.adsorbml.placements import place
 from eqv2_plugin.evaluation.adsorbml.system_result import SystemResult
 from eqv2_plugin.evaluation.predictor import Predict
 from eqv2_plugin.evaluation.relaxation.batch_size import BatchLimit
+from eqv2_plugin.evaluation.relaxation.finished import read_finished
 from eqv2_plugin.evaluation.relaxation.lockstep import Relaxed, relax_many
 from eqv2_plugin.evaluation.relaxation.progress import Progress
 from eqv2_plugin.evaluation.relaxation.settings import RelaxationSettings
 from eqv2_plugin.evaluation.relaxation.store import (
-    PATTERN,
     RelaxationStore,
     as_relaxed,
-    check_description,
-    read_records,
     store_path,
 )
 
@@ -170,16 +168,12 @@ class SystemRelaxer:
     def _stored(self, systems: Sequence[System]) -> dict[str, dict[str, Any]]:
         """Relaxations of unfinished systems, of an earlier run with as many jobs or others."""
         wanted = {system.id for system in systems}
-        records: dict[str, dict[str, Any]] = {}
-        for path in sorted(self.store_folder.glob(PATTERN)):
-            if not path.stat().st_size:
-                continue  # another job is beginning it
-            check_description(path, self.description)
-            for record in read_records(path):
-                if record["id"].rsplit("/", 1)[0] in wanted:
-                    # Of two, the first counts, as in `read_finished`.
-                    records.setdefault(record["id"], record)
-        return records
+        finished = read_finished(
+            self.store_folder, self.description, lambda one: one.rsplit("/", 1)[0] in wanted
+        )
+        if note := finished.note():
+            print(note, flush=True)
+        return finished.records
 
 
 def _key(system: str, name: str) -> str:

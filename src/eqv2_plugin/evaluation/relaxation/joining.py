@@ -11,6 +11,7 @@ from fairchem.core.scripts.make_submission_file import SPLITS
 
 from eqv2_plugin.checkpoints.energy_kind import EnergyKind
 from eqv2_plugin.evaluation.relaxation.failed import CHOICES, REFUSE, check_choice
+from eqv2_plugin.evaluation.relaxation.finished import read_finished
 from eqv2_plugin.evaluation.relaxation.inputs import Starts
 from eqv2_plugin.evaluation.relaxation.notes import nothing_relaxed, refusal, result_notes
 from eqv2_plugin.evaluation.relaxation.report import write_relaxation_report
@@ -18,7 +19,6 @@ from eqv2_plugin.evaluation.relaxation.results import (
     IS2RE,
     IS2RS,
     SplitResults,
-    read_finished,
     split_results,
     write_split,
 )
@@ -96,7 +96,8 @@ def write_results(
     joined, refused = _submissions(results, splits, options)
     files += joined
     made_with = read_description(next(iter(sorted(results.glob(PATTERN))))) or {}
-    said = result_notes(splits, made_with["settings"], options.failed, finished.twice)
+    said = result_notes(splits, made_with["settings"], options.failed)
+    said += [note] if (note := finished.note()) else []
     said += [line for file in files for line in file.lines()]
     said += notes
     report = {

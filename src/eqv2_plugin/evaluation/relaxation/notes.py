@@ -21,7 +21,6 @@ def result_notes(
     splits: Mapping[str, SplitResults],
     settings: Mapping[str, Any],
     choice: str,
-    twice: Sequence[str],
 ) -> list[str]:
     """One sentence each, the gravest first.
 
@@ -29,7 +28,6 @@ def result_notes(
         splits: results.
         settings: of the relaxations.
         choice: see `failed.CHOICES`.
-        twice: see `Finished`.
     """
     rows = [(f"{split}/{row.sid}", row) for split, found in splits.items() for row in found.rows]
     failed = [(name, row) for name, row in rows if row.error]
@@ -41,11 +39,6 @@ def result_notes(
             found.append(
                 f"{len(odd):,} relaxed structure(s) have {what}: {listed}. The first: {odd[0][1]}"
             )
-    if twice:
-        found.append(
-            f"{len(twice):,} structure(s) were relaxed twice, by jobs with different numbers of "
-            f"processes that ran at the same time; the first record counts: {_listed(twice)}"
-        )
     return found
 
 

@@ -14,7 +14,7 @@ from eqv2_plugin.evaluation.relaxation.failed import REFUSE, submitted
 from eqv2_plugin.evaluation.relaxation.inputs import Starts, Target
 from eqv2_plugin.evaluation.relaxation.metrics import is2re_metrics, is2rs_metrics, readable
 from eqv2_plugin.evaluation.relaxation.relaxed import Relaxed
-from eqv2_plugin.evaluation.relaxation.store import PATTERN, as_relaxed, read_records
+from eqv2_plugin.evaluation.relaxation.store import as_relaxed
 from eqv2_plugin.evaluation.relaxation.table import Row, as_csv, make_row
 from eqv2_plugin.evaluation.submission.ids import system_ids
 from eqv2_plugin.evaluation.submission.joined import CheckedFile, checked
@@ -23,21 +23,6 @@ from eqv2_plugin.files import save_text
 
 IS2RE, IS2RS, TABLES = "is2re", "is2rs", "tables"
 _SHOWN = 5
-
-
-@dataclass(frozen=True)
-class Finished:
-    """What all processes have relaxed.
-
-    Attributes:
-        records: {id: record}.
-        twice: ids that were relaxed more than once, as happens where jobs with different numbers
-            of processes ran at the same time. The first record counts, in the order of the
-            files' names.
-    """
-
-    records: Mapping[str, Mapping[str, Any]]
-    twice: Sequence[str]
 
 
 @dataclass(frozen=True)
@@ -67,21 +52,6 @@ class SplitResults:
     def missing(self) -> list[Row]:
         """Those that are not in the files."""
         return [row for row in self.rows if not row.submitted]
-
-
-def read_finished(results: Path) -> Finished:
-    """The records of all processes.
-
-    Raises:
-        ValueError: a file is damaged.
-    """
-    records: dict[str, dict[str, Any]] = {}
-    twice: dict[str, None] = {}
-    for path in sorted(results.glob(PATTERN)):
-        for record in read_records(path):
-            if records.setdefault(record["id"], record) is not record:
-                twice[record["id"]] = None
-    return Finished(records, list(twice))
 
 
 def split_results(

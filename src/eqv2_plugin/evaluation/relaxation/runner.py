@@ -19,6 +19,7 @@ from eqv2_plugin.evaluation.prediction.runner import split_configs
 from eqv2_plugin.evaluation.predictor import BatchPredictor, Device, choose_task, open_unit
 from eqv2_plugin.evaluation.processes import job_share, say
 from eqv2_plugin.evaluation.relaxation.batch_size import BatchLimit
+from eqv2_plugin.evaluation.relaxation.finished import finished_ids
 from eqv2_plugin.evaluation.relaxation.inputs import Starts, all_ids, open_starts, share_of
 from eqv2_plugin.evaluation.relaxation.joining import ResultOptions, write_results
 from eqv2_plugin.evaluation.relaxation.lockstep import relax_many
@@ -27,10 +28,7 @@ from eqv2_plugin.evaluation.relaxation.progress import Progress
 from eqv2_plugin.evaluation.relaxation.report import energy_notes
 from eqv2_plugin.evaluation.relaxation.settings import RelaxationSettings
 from eqv2_plugin.evaluation.relaxation.store import (
-    PATTERN,
     RelaxationStore,
-    check_description,
-    read_records,
     store_path,
 )
 from eqv2_plugin.evaluation.submission.ids import system_id
@@ -205,19 +203,6 @@ class BatchedRelaxationRunner(Runner):
 
     def load_state(self, checkpoint_location: str | None) -> None:
         """Nothing to load: `run` looks for finished relaxations."""
-
-
-def finished_ids(results: Path, description: Mapping[str, Any]) -> set[str]:
-    """Ids of all relaxations that are finished, whichever process made them.
-
-    Raises:
-        ValueError: they were made with something else, or a file is damaged.
-    """
-    done: set[str] = set()
-    for path in sorted(results.glob(PATTERN)):
-        check_description(path, description)
-        done |= {record["id"] for record in read_records(path)}
-    return done
 
 
 def _initials(
