@@ -26,6 +26,8 @@ from eqv2_plugin.cli import main
 from eqv2_plugin.data.sample import write_ase_db
 
 SYSTEMS, FRAMES, ATOMS, HELD = 2, 3, 9, 4
+# Relaxations of one split, which is enough.
+ONE_SPLIT = tuple(f"~is2re_data.splits.{name}" for name in ("ood_ads", "ood_cat", "ood_both"))
 PARTLY = FixCartesian([8], (True, False, False))
 # The same four atoms held, by one constraint or by several that add up; the last atom is held in
 # one direction besides.

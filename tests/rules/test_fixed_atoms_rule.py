@@ -17,6 +17,7 @@ from rule_inputs import (
     FRAMES,
     HELD,
     HOLDS,
+    ONE_SPLIT,
     SYSTEMS,
     call,
     frames,
@@ -103,7 +104,7 @@ def checks_submission(folder: Path, hold: str) -> None:
 
 @RULE.behaviour("configs/relax_is2re_oc20.yml")
 def relaxes(folder: Path, hold: str, name: str) -> None:
-    few = ("settings.steps=2", "pictures=0", "precision=float64")
+    few = ("settings.steps=2", "pictures=0", "precision=float64", *ONE_SPLIT)
     found, wanted = (scores(run_job(name, folder / h, *few)) for h in (hold, "FixAtoms"))
     assert found == wanted
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from ase.io import write as write_file
 from registry import Rule
-from rule_inputs import call, frames, run_job, scores, training_data, with_info, write
+from rule_inputs import ONE_SPLIT, call, frames, run_job, scores, training_data, with_info, write
 
 RULE = Rule("labels in two places")
 # The last frame alone has another number in atoms.info; every refusal names it.
@@ -84,7 +84,7 @@ def predicts(folder: Path, kind: str, name: str) -> dict:
 
 @RULE.behaviour("configs/relax_is2re_oc20.yml")
 def relaxes(folder: Path, kind: str, name: str) -> dict:
-    return scores(run_job(name, folder / kind, "settings.steps=1", "pictures=0"))
+    return scores(run_job(name, folder / kind, "settings.steps=1", "pictures=0", *ONE_SPLIT))
 
 
 RULE.does_not_concern(

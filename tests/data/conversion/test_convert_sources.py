@@ -171,6 +171,23 @@ def test_other_info_and_results_are_kept(tmp_path):
     np.testing.assert_array_equal(ours.get_initial_charges(), [0.5, -0.5])
 
 
+@pytest.mark.parametrize("kind", [".db", ".aselmdb", ".traj"])
+def test_another_energy_beside_the_calculators_is_refused_by_name(tmp_path, kind):
+    frames = sample(3)
+    frames[-1].info["energy"] = -0.45
+    write = write_trajectory if kind == ".traj" else write_database
+    path = write(tmp_path / f"a{kind}", frames)
+    with pytest.raises(ValueError, match=rf"a\{kind}, frame 2: .* 'energy' \(-0\.45\) beside"):
+        convert_files([path], tmp_path / "out")
+
+
+def test_what_looks_like_a_label_is_kept_and_named(tmp_path):
+    path = write_trajectory(tmp_path / "a.traj", [plain_frame(sid="x", REF_energy=-1.0)])
+    (note,) = convert_files([path], tmp_path / "out").notes
+    assert "'REF_energy', which looks like a label and is not read" in note
+    assert atoms_of(tmp_path / "out")[0].info["REF_energy"] == -1.0
+
+
 def test_what_cannot_be_kept_is_counted(tmp_path):
     frames = [plain_frame(sid=f"s{i}") for i in range(3)]
     for atoms in frames:
