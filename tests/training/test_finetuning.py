@@ -124,6 +124,19 @@ def test_facts_are_those_of_the_new_data(start):
     assert model.facts.basis == "fine-tuned from start.pt"
 
 
+@pytest.mark.parametrize(("kind", "said"), [("total", True), ("adsorption", False)])
+def test_data_with_another_kind_of_energy_are_said(tmp_path, caplog, kind, said):
+    path = tmp_path / "start.pt"
+    write_start(path)
+    content = torch.load(path, weights_only=False)
+    content.model_config["facts"] = {"energy_kind": "adsorption"}
+    torch.save(content, path)
+    begin(path, facts={"energy_kind": kind})
+    notes = [r.message for r in caplog.records if "Fit references and a normaliser" in r.message]
+    assert bool(notes) is said
+    assert all("holds total energies, but the model predicts adsorption" in note for note in notes)
+
+
 def test_dropout_may_change_and_the_architecture_may_not(start):
     path, averaged = start
     model = begin(path, backbone={"alpha_drop": 0.3, "lmax": 2})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
@@ -14,9 +15,11 @@ from fairchem.core.units.mlip_unit.api.inference import MLIPInferenceCheckpoint
 from fairchem.core.units.mlip_unit.utils import load_inference_model
 from omegaconf import OmegaConf
 
+from eqv2_plugin.checkpoints.energy_kind import energy_kind_of
 from eqv2_plugin.checkpoints.facts import ModelFacts
 from eqv2_plugin.config import BackboneConfig
 from eqv2_plugin.heads.forces import NoiseHead
+from eqv2_plugin.inference.energy_agreement import kinds_note
 from eqv2_plugin.model import EquiformerV2
 from eqv2_plugin.training.start_checkpoint import averaged_weights, read_start
 
@@ -99,6 +102,10 @@ def starting_model(
             for name, parameter in model.backbone.named_parameters():
                 parameter.requires_grad_(f"backbone.{name}" in fresh)
     model.facts = ModelFacts.from_mapping(config["facts"])
+    before = start.model.get("facts")
+    note = other_energies(ModelFacts.from_mapping(before) if before else None, model.facts)
+    if note:
+        logging.getLogger(__name__).warning("%s: %s", start.path, note)
     # fairchem writes it into the checkpoints of the run.
     model.finetune_model_full_config = config
     return model
@@ -135,6 +142,20 @@ def model_with_heads(
     model.output_heads = torch.nn.ModuleDict(made)
     kept = {name: deepcopy(dict(config)) for name, config in heads.items()}
     return model, {**content.model_config, "heads": kept}
+
+
+def other_energies(start: ModelFacts | None, data: ModelFacts) -> str:
+    """A sentence where the checkpoint's energies are not those of the new data; else "".
+
+    Labels of another kind can be learned, but the energy head has to begin anew in effect.
+    """
+    note = kinds_note(energy_kind_of(start), energy_kind_of(data), "the data")
+    return (
+        f"{note} Fit references and a normaliser to the data (references=FILE.npz "
+        "normalizer=FILE.yaml), or the first epochs are spent on the difference."
+        if note
+        else ""
+    )
 
 
 def plan_heads(

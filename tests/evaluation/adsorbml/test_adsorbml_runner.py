@@ -193,6 +193,14 @@ def test_a_checkpoint_that_says_nothing_is_taken_at_its_users_word(tmp_path, dat
     assert "does not say what its energies are; taken as adsorption" in capsys.readouterr().out
 
 
+def test_dft_energies_of_another_kind_are_said_once_and_in_the_report(tmp_path, model, capsys):
+    data = write_slab_input(tmp_path / "in.pkl", ["*O"], Pt111_O=-120.0)
+    results = run(tmp_path, model, data, placements={RANDOM: 1}, relaxation={"steps": 1})
+    out = capsys.readouterr().out
+    assert "NOTE: predicted energies differ from the labels of DFT (min_dft_ads_energy" in out
+    assert "different kinds of energy" in (results / "report.html").read_text()
+
+
 @pytest.mark.parametrize(("force", "reason"), [(np.nan, "not finite"), (1e200, "too large")])
 def test_a_structure_that_explodes_leaves_the_others_alone(
     tmp_path, done, model, data, force, reason

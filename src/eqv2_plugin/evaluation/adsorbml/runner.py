@@ -31,9 +31,11 @@ from eqv2_plugin.evaluation.relaxation.memory import find_limit
 from eqv2_plugin.evaluation.relaxation.runner import Precision
 from eqv2_plugin.evaluation.relaxation.settings import RelaxationSettings
 from eqv2_plugin.files import whole_file
+from eqv2_plugin.inference.energy_agreement import Compared, magnitudes_note
 from eqv2_plugin.orphans import end_with_parent
 
 REPORT = "report.html"
+TARGETS = "DFT (min_dft_ads_energy of the input)"
 
 
 class BatchedAdsorbMLRunner(Runner):
@@ -146,14 +148,24 @@ class BatchedAdsorbMLRunner(Runner):
             share=(share, shares),
             description=begun_with,
         )
+        before = [folder.load(system.id) for system in mine if folder.is_finished(system.id)]
+        compared = [one for result in before for one in target_of(result)]
+        said = magnitudes_note(compared, TARGETS)
         for result in relaxer.run(waiting):
             folder.save(result)
+            compared += target_of(result)
+            # Once, as soon as it shows: the user may want to stop here.
+            if not said and (said := magnitudes_note(compared, TARGETS)):
+                print(f"NOTE: {said}", flush=True)
         write_table(folder.path / f"adsorbml_{shares}-{share}.json.gz", self._lines(folder, mine))
         if all(folder.is_finished(system.id) for system in systems):
             report = folder.path / REPORT
             results = load_results(folder.path)
+            found = magnitudes_note([one for r in results for one in target_of(r)], TARGETS)
+            note = "\n".join(filter(None, (note, found and f"NOTE: {found}")))
             write_adsorbml_report(report, results, title=self.title, note=note)
-            print("\n".join(filter(None, (warning(results), f"written: {report}"))), flush=True)
+            said_last = (warning(results), found and f"NOTE: {found}", f"written: {report}")
+            print("\n".join(filter(None, said_last)), flush=True)
 
     def save_state(self, checkpoint_location: str, is_preemption: bool = False) -> bool:
         """Nothing is left to save: finished relaxations are on disk already."""
@@ -184,6 +196,14 @@ class BatchedAdsorbMLRunner(Runner):
                 print(f"system {result.system} failed: {result.error}", flush=True)
             lines.append(table_line(result))
         return lines
+
+
+def target_of(result: SystemResult) -> list[Compared]:
+    """The lowest energy beside DFT's; nothing where one of the two is not known."""
+    ranked = result.ranked()
+    if not ranked or ranked[0].energy is None or result.target is None:
+        return []
+    return [Compared(ranked[0].relaxed.numbers, ranked[0].energy, result.target)]
 
 
 def table_line(result: SystemResult) -> dict[str, Any]:

@@ -28,7 +28,9 @@ METRICS = "metrics.json"
 TASK = "s2ef"
 
 
-def join(results: Path, splits: Sequence[str], facts: Mapping[str, Any]) -> Written:
+def join(
+    results: Path, splits: Sequence[str], facts: Mapping[str, Any], energy: Mapping[str, Any]
+) -> Written:
     """Write ``<split>.npz`` of each split, ``metrics.json``, and of all splits ``submission.npz``.
 
     Structures without prediction are left out of the files of their splits, and there is no
@@ -38,6 +40,7 @@ def join(results: Path, splits: Sequence[str], facts: Mapping[str, Any]) -> Writ
         results: folder of the job's results, with all parts.
         splits: names.
         facts: copied into ``metrics.json``.
+        energy: from `energy_report`, likewise.
 
     Raises:
         FileNotFoundError: a part is missing.
@@ -64,11 +67,13 @@ def join(results: Path, splits: Sequence[str], facts: Mapping[str, Any]) -> Writ
     files = [*written.values(), *submission]
     report = {
         "facts": {**facts, "dataset": dataset, "energy": run["model"]["energy"]},
+        "energy": dict(energy),
         "splits": metrics,
         "files": {file.path.name: file.verdict for file in files},
     }
     save_text(results / METRICS, json.dumps(report, indent=2, ensure_ascii=False) + "\n")
     lines = ["", *(line for file in files for line in file.lines())]
+    lines += [f"NOTE: {note}" for note in energy["notes"]]
     labelled = {split: one for split, one in metrics.items() if "energy_mae_meV" in one}
     lines += [table(labelled), ""] if labelled else []
     for split, one in written.items():

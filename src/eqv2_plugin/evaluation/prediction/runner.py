@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from eqv2_plugin.data.datasets import EMBEDDED
 from eqv2_plugin.evaluation.prediction.description import begin, describe_data, describe_model
+from eqv2_plugin.evaluation.prediction.energies import energy_report
 from eqv2_plugin.evaluation.prediction.joining import join
 from eqv2_plugin.evaluation.prediction.metrics import Sums, added, batch_metrics
 from eqv2_plugin.evaluation.prediction.model import open_model
@@ -42,7 +43,8 @@ class S2EFPredictionRunner(Runner):
         dataset: "oc20" or "oc22", whose file layout is written.
         data: ``root`` (folder that ``src`` is relative to, or "embedded:SAMPLE"), ``reader``
             (fairchem's options for all splits, with ``format``), ``splits`` ({split: {"src":
-            path, ...}}) and ``how_to_get`` (sentence for the error where the root is missing).
+            path, ...}}), ``how_to_get`` (sentence for the error where the root is missing) and,
+            if it is known, ``energy_kind`` (name of an `EnergyKind`).
         task_name: data set that the model predicts for, as for ``FAIRChemCalculator``; may be
             None if the model knows only one.
         inference_settings: of fairchem.
@@ -117,6 +119,9 @@ class S2EFPredictionRunner(Runner):
         mine = parts[share::processes]
         todo = [part for part in mine if not self._folder(part.split).has(part)]
         say(model["energy"])
+        energy = energy_report(unit.model.module, self.data, structures, predict)
+        for note in energy["notes"]:
+            say(f"NOTE: {note}")
         say(
             f"{sum(map(len, parts)):,} structures in {len(parts)} parts; of this process "
             f"{len(mine)}, {len(mine) - len(todo)} of them finished before"
@@ -125,9 +130,9 @@ class S2EFPredictionRunner(Runner):
         with tqdm(total=sum(map(len, todo)), unit="structure", disable=not shown) as bar:
             for split, found in structures.items():
                 self._predict(predict, found, [p for p in todo if p.split == split], bar)
-        self._join(parts)
+        self._join(parts, energy)
 
-    def _join(self, parts: Sequence[Part]) -> None:
+    def _join(self, parts: Sequence[Part], energy: Mapping[str, Any]) -> None:
         """Join the parts, if this process was the last of all ranks and array jobs.
 
         fairchem's reducers do not serve: its local launcher cannot start one on several ranks.
@@ -142,7 +147,7 @@ class S2EFPredictionRunner(Runner):
             )
             return
         results = Path(self.job_config.metadata.results_dir)
-        written = join(results, list(self.splits), self.facts)
+        written = join(results, list(self.splits), self.facts, energy)
         print(written.text, flush=True)
         if written.error:
             raise ValueError(written.error)

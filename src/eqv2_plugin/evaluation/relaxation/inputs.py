@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ from eqv2_plugin.data.labels import read_labels
 from eqv2_plugin.evaluation.prediction.description import describe_data
 from eqv2_plugin.evaluation.structures import Structures, open_structures
 from eqv2_plugin.evaluation.submission.ids import system_ids
+from eqv2_plugin.inference.energy_agreement import spread_out
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,18 @@ class Starts:
             None if energy is None else float(energy),
             None if positions is None else np.asarray(positions, float).reshape(-1, 3),
         )
+
+    def labelled(self) -> Iterator[tuple[Atoms, float | None]]:
+        """Some of DFT's relaxed structures, initial ones where it tells none, and energies, eV."""
+        for index in spread_out(len(self.sids)):
+            sid = self.sids[index]
+            target = self.target(sid)
+            if target.energy is None:
+                continue
+            atoms = self.initial(sid)
+            if target.positions is not None:
+                atoms.positions[:] = target.positions
+            yield atoms, target.energy
 
 
 def open_starts(splits: Mapping[str, Mapping[str, Any]]) -> dict[str, Starts]:

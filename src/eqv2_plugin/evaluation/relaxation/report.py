@@ -11,6 +11,7 @@ from eqv2_plugin.evaluation.html import Section, write_report
 from eqv2_plugin.evaluation.relaxation.pictures import curves, drawn, overview, views
 from eqv2_plugin.evaluation.relaxation.results import IS2RE, IS2RS, SplitResults
 from eqv2_plugin.evaluation.relaxation.table import HEADER
+from eqv2_plugin.inference.energy_agreement import kinds_note
 
 _ROWS = 200
 _NAMES = {
@@ -53,13 +54,17 @@ def write_relaxation_report(
     write_report(path, "Relaxations", sections)
 
 
-def energy_notes(kind: EnergyKind, energy: str) -> list[str]:
-    """A warning where a model's energies are not those of IS2RE; else nothing.
+def energy_notes(kind: EnergyKind, energy: str, data: EnergyKind = EnergyKind.UNKNOWN) -> list[str]:
+    """A warning where a model's energies are not those of the data; else nothing.
 
     Args:
         kind: of the model's energies.
         energy: the same in words.
+        data: kind of the data's energies; of IS2RE, where nobody states another.
     """
+    if data not in (EnergyKind.UNKNOWN, EnergyKind.ADSORPTION):
+        note = kinds_note(kind, data, "the data")
+        return [note] if note else []
     if kind == EnergyKind.ADSORPTION:
         return []
     return [

@@ -32,6 +32,7 @@ from eqv2_plugin.evaluation.relaxation.store import (
     store_path,
 )
 from eqv2_plugin.evaluation.submission.ids import system_id
+from eqv2_plugin.inference.energy_agreement import compare, data_kind, magnitudes_note
 from eqv2_plugin.orphans import end_with_parent
 
 TRAJECTORIES = "trajectories"
@@ -83,6 +84,7 @@ class BatchedRelaxationRunner(Runner):
         if not self.checkpoint.is_file():
             raise FileNotFoundError(f"there is no checkpoint {checkpoint}: set checkpoint=FILE.pt")
         self.splits = split_configs(data)
+        self.data_kind = data_kind(data)
         self.settings = RelaxationSettings.from_options(settings)
         given = any(value is not None for value in batch.values())
         self.batch = BatchLimit(**batch) if given else None
@@ -117,6 +119,13 @@ class BatchedRelaxationRunner(Runner):
             f"{len(all_ids(starts)):,} structures; of this process {len(ids):,}, "
             f"{len(ids) - len(todo):,} of them finished before"
         )
+        kind = energy_kind_of(getattr(unit.model.module, "facts", None))
+        notes = energy_notes(kind, description["energy"], self.data_kind)
+        for split, found in starts.items():
+            note = magnitudes_note(compare(predict, found.labelled()), split)
+            notes += [note] if note else []
+        for note in notes:
+            say(f"NOTE: {note}")
         with RelaxationStore(store_path(self._results, share, processes), description) as store:
             if todo:
                 self._relax(predict, starts, todo, self._limit(predict, starts, todo, device),
@@ -127,8 +136,6 @@ class BatchedRelaxationRunner(Runner):
             say(f"{len(left):,} structures of other processes are not finished; the last one of "
                 "them writes the results")  # fmt: skip
         else:
-            kind = energy_kind_of(getattr(unit.model.module, "facts", None))
-            notes = energy_notes(kind, description["energy"])
             written = write_results(self._results, starts, self.results, kind, notes)
             print(written.text, flush=True)
             if written.error:

@@ -1,0 +1,157 @@
+"""Labels against a model: the same kind of energy? Said before a long run, not after it.
+
+Labels serve metrics alone, so a run goes on. What a model's own error explains stays unsaid: the
+bounds below are far beyond it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from ase import Atoms
+from ase.data import chemical_symbols
+
+from eqv2_plugin.checkpoints.energy_kind import EnergyKind, as_energy_kind, same_energies
+
+if TYPE_CHECKING:
+    from eqv2_plugin.evaluation.predictor import Predict
+
+# Structures that are compared.
+MOST = 16
+# Median difference, eV, and the same per atom, that no error of a model explains: adsorption
+# energies differ from total ones by some eV per atom, a barely trained model errs by 2 eV at all.
+_FAR, _FAR_PER_ATOM_OF_LARGE = 5.0, 0.1
+_FAR_OF_SMALL, _FAR_PER_ATOM = 1.0, 0.5
+# A constant, or one energy per element, explains differences of which it leaves this share.
+_LEFT, _BETTER = 0.1, 0.3
+# Different compositions of which a constant is told from an error that frames of one share.
+_COMPOSITIONS = 5
+_MEANING = {
+    EnergyKind.ADSORPTION: "adsorption energies",
+    EnergyKind.TOTAL: "total energies",
+    EnergyKind.TOTAL_LINEAR: "total energies",
+    EnergyKind.LINEAR_RESIDUAL: "total energies minus fitted references",
+}
+_CONSEQUENCE = (
+    "Energy errors then mean nothing; forces and positions do not depend on what an energy is "
+    "relative to"
+)
+
+
+@dataclass(frozen=True)
+class Compared:
+    """One structure with a label.
+
+    Attributes:
+        numbers: [atoms] atomic numbers.
+        predicted: energy, eV.
+        labelled: energy, eV.
+    """
+
+    numbers: np.ndarray
+    predicted: float
+    labelled: float
+
+
+def data_kind(data: Mapping[str, Any]) -> EnergyKind:
+    """The kind of energy that a config states of its data (``energy_kind``), or unknown.
+
+    Raises:
+        ValueError: there is no such kind.
+    """
+    stated = data.get("energy_kind")
+    return EnergyKind.UNKNOWN if stated is None else as_energy_kind(stated, "data.energy_kind")
+
+
+def spread_out(count: int, most: int = MOST) -> list[int]:
+    """Indices of up to ``most`` of ``count`` structures, evenly spaced: frames of one relaxation
+    stand together, and tell less."""
+    return np.unique(np.linspace(0, count - 1, min(count, most)).astype(int)).tolist()
+
+
+def compare(predict: Predict, labelled: Iterable[tuple[Atoms, float | None]]) -> list[Compared]:
+    """Predict labelled structures one by one.
+
+    Args:
+        predict: the model.
+        labelled: structures and energies (eV); without a finite energy one is left out, as is
+            one that the model refuses, which the run itself will name.
+    """
+    found = []
+    for atoms, energy in labelled:
+        if energy is None or not np.isfinite(energy):
+            continue
+        try:
+            predicted = predict([atoms])[0].energy
+        except ValueError:
+            continue
+        if np.isfinite(predicted):
+            found.append(Compared(atoms.numbers.copy(), float(predicted), float(energy)))
+    return found
+
+
+def kinds_note(model: EnergyKind, data: EnergyKind, what: str) -> str:
+    """A sentence where a model and data are known to have different energies; else "".
+
+    Args:
+        model: kind of the model's energies.
+        data: kind of the labels.
+        what: names the data.
+    """
+    if same_energies(model, data) is not False:
+        return ""
+    return (
+        f"{what} holds {_MEANING[data]}, but the model predicts {_MEANING[model]}. {_CONSEQUENCE}."
+    )
+
+
+def magnitudes_note(found: Sequence[Compared], what: str) -> str:
+    """A sentence where predictions and labels cannot be the same kind of energy; else "".
+
+    Args:
+        found: structures with predictions and labels.
+        what: names the data.
+    """
+    if not found:
+        return ""
+    apart = np.array([one.predicted - one.labelled for one in found])
+    atoms = np.array([len(one.numbers) for one in found])
+    typical, per_atom = float(np.median(abs(apart))), float(np.median(abs(apart) / atoms))
+    far = typical > max(_FAR, _FAR_PER_ATOM_OF_LARGE * float(np.median(atoms)))
+    far |= typical > _FAR_OF_SMALL and per_atom > _FAR_PER_ATOM
+    reason = _explained(found, apart)
+    if not far and not reason:
+        return ""
+    number = f"{len(found)} structures" if len(found) > 1 else "1 structure"
+    return (
+        f"predicted energies differ from the labels of {what} by {typical:.3g} eV "
+        f"({per_atom:.2g} eV per atom; median of {number}){reason}: beyond an error of "
+        f"the model, so that labels and model seem to be different kinds of energy. {_CONSEQUENCE}."
+    )
+
+
+def _explained(found: Sequence[Compared], apart: np.ndarray) -> str:
+    """What accounts for the differences; "" if nothing simple does, or they are small."""
+    compositions = _compositions(found)
+    distinct = len(np.unique(compositions, axis=0))
+    size = float(np.sqrt(np.mean(apart**2)))
+    if size <= _FAR_OF_SMALL or distinct < _COMPOSITIONS:
+        return ""
+    shift = float(np.median(apart))
+    spread = float(np.sqrt(np.mean((apart - shift) ** 2)))
+    fit, _, rank, _ = np.linalg.lstsq(compositions, apart, rcond=None)
+    left = float(np.sqrt(np.mean((apart - compositions @ fit) ** 2)))
+    # The fit has more freedom than a constant, and must be better for it.
+    if distinct >= rank + 3 and left < min(_LEFT * size, _BETTER * spread):
+        return ", which one energy per element accounts for"
+    if spread < _LEFT * abs(shift):
+        return f", by nearly the same {shift:+.3g} eV everywhere"
+    return ""
+
+
+def _compositions(found: Sequence[Compared]) -> np.ndarray:
+    counts = [np.bincount(one.numbers, minlength=len(chemical_symbols)) for one in found]
+    return np.stack(counts).astype(float)
