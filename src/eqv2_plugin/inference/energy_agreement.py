@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from ase import Atoms
 from ase.data import chemical_symbols
 
@@ -78,7 +79,8 @@ def compare(predict: Predict, labelled: Iterable[tuple[Atoms, float | None]]) ->
     Args:
         predict: the model.
         labelled: structures and energies (eV); without a finite energy one is left out, as is
-            one that the model refuses, which the run itself will name.
+            one that the model refuses or that does not fit into memory, which the run itself
+            will name.
     """
     found = []
     for atoms, energy in labelled:
@@ -86,7 +88,7 @@ def compare(predict: Predict, labelled: Iterable[tuple[Atoms, float | None]]) ->
             continue
         try:
             predicted = predict([atoms])[0].energy
-        except ValueError:
+        except (ValueError, MemoryError, torch.OutOfMemoryError):
             continue
         if np.isfinite(predicted):
             found.append(Compared(atoms.numbers.copy(), float(predicted), float(energy)))
