@@ -145,8 +145,8 @@ class EquiformerV2TrainRunner(TrainEvalRunner):
             return super().save_state(checkpoint_location)
         except (OSError, RuntimeError, CheckpointException) as error:
             raise OSError(
-                f"the checkpoint {location} was not written: {error}. If the disk is full make "
-                "room; the same command goes on from the last whole checkpoint"
+                f"the checkpoint {location} was not written: {_reason(error)}. If the disk is full "
+                "make room; the same command goes on from the last whole checkpoint"
             ) from error
 
     def _save_for_preemption(self, location: Path) -> bool:
@@ -196,6 +196,13 @@ class EquiformerV2TrainRunner(TrainEvalRunner):
         finally:
             if self._lock is not None:
                 self._lock.release()
+
+
+def _reason(error: BaseException) -> str:
+    """In one line; torch's exception holds those of all ranks, with their tracebacks."""
+    if isinstance(error, CheckpointException) and error.failures:
+        error = next(iter(error.failures.values()))[0]
+    return str(error)
 
 
 def _decided_by_master(decide: Callable[[], _Begin]) -> _Begin:
