@@ -110,7 +110,7 @@ def write_own_data(folder: Path) -> None:
         frames = []
         for index in range(count):
             atoms = Atoms("CuCO", source.normal(scale=1.5, size=(3, 3)), cell=[7, 7, 7], pbc=True)
-            labels = {"forces": source.normal(size=(3, 3)), "stress": source.normal(size=6)}
+            labels = {"forces": source.normal(size=(3, 3)), "stress": 0.01 * source.normal(size=6)}
             atoms.calc = SinglePointCalculator(atoms, energy=-17.0 + source.normal(), **labels)
             atoms.info = {"sid": f"{split}{index}"}
             frames.append(atoms)
