@@ -79,7 +79,6 @@ def test_stress_in_electronvolts_is_right(frames):
     [
         (rattled, GPA, "GPa"),
         (rattled, KBAR, "kbar"),
-        (rattled, HARTREE, "Hartree/Bohr"),
         (rattled, -GPA, "GPa"),
         (strained, GPA, "GPa?"),
         (strained, KBAR, "kbar?"),
@@ -92,6 +91,12 @@ def test_another_unit_or_sign_is_bad_and_named(frames, times, named):
     verdict, text = findings(frames(times))["units of stress"]
     assert verdict is Verdict.BAD
     assert named in text
+
+
+def test_stress_that_is_small_for_its_forces_is_to_be_looked_at():
+    verdict, text = findings(rattled(HARTREE))["units of stress"]
+    assert verdict is Verdict.LOOK
+    assert "Hartree/Bohr" in text
 
 
 def test_the_work_at_strained_cells_is_the_change_of_the_energy():
