@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +26,7 @@ from eqv2_plugin.layers.force_embedding import ForceEmbedding
 from eqv2_plugin.layers.norms import make_norm
 from eqv2_plugin.layers.radial import AtomPairEmbedding, GaussianBasis, LearnableGaussianBasis
 from eqv2_plugin.naming import element_name
+from eqv2_plugin.structure_checks import check_cell, complete_cells
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from fairchem.core.units.mlip_unit.mlip_unit import Task
 
 
+# Å, of the edges that ``FAIRChemCalculator`` brings along with external_graph_gen.
+EXTERNAL_CUTOFF = 6.0
 # Fields of a training batch that DeNS corrupted (see `eqv2_plugin.dens`).
 ENCODED_FORCES = "encoded_forces"
 NOISE_SIGMA = "noise_sigma"
@@ -111,6 +113,8 @@ class EquiformerV2Backbone(nn.Module, BackboneInterface):
         if conservative:
             data["pos"].requires_grad_(True)
             if self.regress_config.stress:
+                # A stress without volume is masked; a volume of zero would still spoil gradients.
+                data["cell"] = complete_cells(data["cell"].detach(), data["pbc"])
                 data["cell"].requires_grad_(True)
         with torch.enable_grad() if conservative else nullcontext():
             graph = build_graph(data, self.config)
@@ -233,7 +237,13 @@ class EquiformerV2Backbone(nn.Module, BackboneInterface):
     def get_default_untrained_tasks(
         self, checkpoint_tasks: dict[str, Task], inference_settings: InferenceSettings
     ) -> list[Task]:
-        """None: a stress that nobody asked for would cost a gradient per call."""
+        """None: a stress that nobody asked for would cost a gradient per call.
+
+        Raises:
+            ValueError: the graph is to come from fairchem's calculator, see `_refuse_short_graph`;
+                here, because fairchem calls this when a calculator is made.
+        """
+        self._refuse_short_graph(inference_settings)
         return []
 
     def validate_tasks(self, dataset_to_tasks: dict[str, list]) -> None:
@@ -259,25 +269,36 @@ class EquiformerV2Backbone(nn.Module, BackboneInterface):
     def prepare_for_inference(
         self, data: AtomicData, settings: InferenceSettings
     ) -> EquiformerV2Backbone:
-        """Nothing to prepare; warns where fairchem's external graph may be smaller than ours."""
-        if settings.external_graph_gen and self.config.cutoff > 6.0:
-            logging.warning(
-                "external_graph_gen: FAIRChemCalculator searches neighbours within 6 Å, this model "
-                "was trained with a cutoff of %g Å. Where an atom has fewer than %d neighbours "
-                "within 6 Å, results will differ from the internal graph's.",
-                self.config.cutoff,
-                self.config.max_neighbors,
-            )
+        """Nothing to prepare.
+
+        Raises:
+            ValueError: see `_refuse_short_graph`.
+        """
+        self._refuse_short_graph(settings)
         return self
+
+    def _refuse_short_graph(self, settings: InferenceSettings) -> None:
+        """fairchem's calculator searches neighbours within 6 Å, whatever the model's cutoff.
+
+        Raises:
+            ValueError: the model's own graph reaches farther.
+        """
+        if settings.external_graph_gen and self.config.cutoff > EXTERNAL_CUTOFF:
+            raise ValueError(
+                f"external_graph_gen: fairchem searches neighbours within {EXTERNAL_CUTOFF:g} Å, "
+                f"but this model was trained with a cutoff of {self.config.cutoff:g} Å, and its "
+                "forces would be wrong: leave external_graph_gen=False"
+            )
 
     def on_predict_check(self, data: AtomicData) -> None:
         """Structures are checked when the graph is built."""
 
     def validate_atoms_data(self, atoms: Atoms, task_name: str) -> None:
-        """Check the elements before anything is computed.
+        """Check elements and cell before anything is computed.
 
         Raises:
-            ValueError: an element that the model does not know.
+            ValueError: an element that the model does not know, or a cell that is not finite, or
+                without a vector for a periodic direction.
         """
         most = self.config.max_num_elements - 1
         unknown = {i: int(z) for i, z in enumerate(atoms.numbers) if not 1 <= z <= most}
@@ -287,6 +308,7 @@ class EquiformerV2Backbone(nn.Module, BackboneInterface):
                 f"the model knows atomic numbers 1..{most}, but the structure contains {symbols} "
                 f"(first: atom {min(unknown)})"
             )
+        check_cell(atoms)
 
 
 def refuse_graph_parallel() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +40,7 @@ class EquiformerV2(HydraModel):
         super().__init__(**options)
         self.facts = ModelFacts.from_mapping(facts) if facts else None
         self._check_references: ReferenceCheck | None = None
+        self._said_no_stress = False
 
     def setup_tasks(self, tasks_config: Sequence[Any]) -> None:
         """fairchem calls this where a calculator or predict unit is made."""
@@ -50,14 +52,26 @@ class EquiformerV2(HydraModel):
             announce_once(self.facts)
 
     def validate_atoms_data(self, atoms: Atoms, task_name: str) -> None:
-        """Check the elements before anything is computed; calculators and predictors ask it.
+        """Check a structure before anything is computed; calculators and predictors ask it.
+
+        Says once where a stress will be NaN.
 
         Raises:
-            ValueError: an element that the model does not know, or that has no reference.
+            ValueError: an element that the model does not know, or that has no reference, or a
+                bad cell.
         """
         super().validate_atoms_data(atoms, task_name)
         if self._check_references is not None:
             self._check_references(atoms.numbers, task_name)
+        tasks = self.dataset_to_tasks.get(task_name, [])
+        with_stress = any(task.property == "stress" for task in tasks)
+        if with_stress and not atoms.pbc.all() and not self._said_no_stress:
+            self._said_no_stress = True
+            logging.warning(
+                "A structure that is periodic along %s has no volume: its stress is NaN. Energy "
+                "and forces are not affected (said once).",
+                atoms.pbc.tolist(),
+            )
 
     def forward(self, data: AtomicData) -> dict[str, dict[str, torch.Tensor]]:
         """Outputs per task: {task: {property: tensor}}.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -139,3 +140,35 @@ def test_fixed_atoms_leave_the_net_force_and_the_moved_atoms_out():
     for check in ("force Jacobian symmetric", "energy in NVE run"):
         assert lines[check].verdict == Verdict.NOT_RUN
         assert "fixed" in lines[check].text
+
+
+def with_stress(change: Callable[[np.ndarray], np.ndarray]) -> Predict:
+    """The sound model with the stress of the periodic crystals, changed."""
+
+    def predict(batch):
+        found = []
+        for prediction, atoms in zip(sound(batch), batch, strict=True):
+            spread = atoms.positions - atoms.positions.mean(0)
+            stress = change(spread.T @ prediction.forces) if atoms.pbc.all() else None
+            found.append(Prediction(prediction.energy, prediction.forces, stress))
+        return found
+
+    return predict
+
+
+def test_a_stress_that_turns_with_the_structure_is_good_and_another_bad():
+    covariant = with_stress(lambda virial: virial + virial.T)
+    line = lines_of(dataclasses.replace(subject(covariant), stress=True))["stress under rotation"]
+    assert line.verdict == Verdict.GOOD, line.text
+    # What an activation of each component by itself makes of it.
+    broken = with_stress(lambda virial: np.maximum(virial + virial.T, 0.0))
+    line = lines_of(dataclasses.replace(subject(broken), stress=True))["stress under rotation"]
+    assert line.verdict == Verdict.BAD
+    assert line.numbers["stress_max_relative"] > 0.1
+
+
+def test_stress_is_not_examined_without_a_volume():
+    model = dataclasses.replace(subject(with_stress(lambda virial: virial)), stress=True)
+    line = lines_of(model, atoms=structures()[2:])["stress under rotation"]
+    assert line.verdict == Verdict.NOT_RUN
+    assert "periodic in three directions" in line.text

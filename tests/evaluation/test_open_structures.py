@@ -56,7 +56,7 @@ def test_relaxations_in_lmdb_files_have_their_targets():
     assert atoms.info["sid"].isdigit()
     assert "fid" not in atoms.info
     assert isinstance(atoms.info["y_relaxed"], float)
-    assert atoms.info["pos_relaxed"].shape == (len(atoms), 3)
+    assert atoms.arrays["pos_relaxed"].shape == (len(atoms), 3)
     assert found.natoms(0) == len(atoms)
     assert len(found.ids()) == len(found) > 0
 
@@ -143,3 +143,21 @@ def test_a_database_that_cannot_be_opened_is_not_left_out(tmp_path):
     whole.write_bytes(b"nothing")
     with pytest.raises(ValueError, match=r"sample\.aselmdb"):
         open_structures(config)
+
+
+def test_a_structure_can_be_predicted_twice_whatever_its_data(tmp_path):
+    """A calculator compares info, which fails where it holds arrays."""
+    atoms = frame("random7", 4)
+    atoms.info |= {"pos_relaxed": atoms.positions + 0.1, "bader": np.arange(3.0)}
+    found = open_structures(database(tmp_path / "d", atoms))[0]
+    np.testing.assert_array_equal(found.arrays["pos_relaxed"], atoms.info["pos_relaxed"])
+    assert found.info["bader"] == [0.0, 1.0, 2.0]
+    assert found.info == found.copy().info
+
+
+def test_relaxed_positions_of_other_atoms_are_named(tmp_path):
+    atoms = frame("random7", 4)
+    atoms.info["pos_relaxed"] = np.zeros((1, 3))
+    found = open_structures(database(tmp_path / "d", atoms))
+    with pytest.raises(ValueError, match=r"structure 0 \(random7\): pos_relaxed has 3 numbers"):
+        found[0]

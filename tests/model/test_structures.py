@@ -51,6 +51,8 @@ def assert_finite(outputs: dict[str, torch.Tensor]) -> None:
 @pytest.mark.parametrize("options", ACTIVATIONS.values(), ids=ACTIVATIONS)
 def test_a_structure_without_any_edge_has_a_finite_energy_and_no_forces(atoms, options):
     outputs = predict(tiny_model(WITH_STRESS, **options), atoms)
+    stress = outputs.pop("stress")
+    assert torch.isfinite(stress).all() == bool(atoms.pbc.all())
     assert_finite(outputs)
     assert largest(outputs["energy"]) > 0
     assert not outputs["forces"].any()

@@ -49,6 +49,17 @@ def test_a_frame_that_does_not_fit_is_named(bad, message):
         run_check([frame("CO"), bad], {"C": -7.0, "O": -6.0})
 
 
+@pytest.mark.parametrize("pbc", [False, (True, True, False)])
+def test_a_stress_without_volume_is_not_trained(pbc):
+    layer = Atoms("CO", np.arange(6.0).reshape(2, 3), cell=[9, 9, 9], pbc=pbc)
+    layer.calc = SinglePointCalculator(layer, energy=-1.0, stress=np.zeros(6))
+    data = AtomicData.from_ase(layer, task_name="x", sid="layer")
+    tasks = [SimpleNamespace(name="stress", datasets=["x"], element_references=None)]
+    splits = SimpleNamespace(dataset_names=["x.train"], datasets=[[data]])
+    with pytest.raises(ValueError, match=r"x\.train, frame 0 \(layer\) .* no volume"):
+        check_frames(splits, tasks, 84)
+
+
 def test_a_gradient_has_the_scale_of_its_energy():
     backbone = SimpleNamespace(config=SimpleNamespace(direct_forces=False))
     model = SimpleNamespace(backbone=backbone)

@@ -28,14 +28,17 @@ from eqv2_plugin.doctor.symmetry import (
     permutation_changes,
     repeat_changes,
     rotation_changes,
+    stress_changes,
     translation_changes,
+    with_volume,
     without_fixed_atoms,
 )
 
 # Share of the whole time that a check may take.
 _SHARES = {
     "rotation": 0.12,
-    "rotation, float64": 0.17,
+    "rotation, float64": 0.12,
+    "stress": 0.05,
     "permutation": 0.05,
     "translation": 0.05,
     "repeat": 0.03,
@@ -59,6 +62,7 @@ class Subject:
         calculator: ASE calculator for dynamics.
         direct: whether forces come from a head of their own.
         device: "cpu" or "cuda".
+        stress: whether it predicts stress.
     """
 
     predict: Predict
@@ -66,6 +70,7 @@ class Subject:
     calculator: Calculator
     direct: bool
     device: str
+    stress: bool = False
 
 
 @dataclass
@@ -115,6 +120,7 @@ class Examiner:
         checks: list[tuple[str, Callable[[], _Outcome]]] = [
             ("rotation, float32", lambda: self._rotation("float32", self.subject.predict)),
             ("rotation, float64", self._rotation_double),
+            *([("stress under rotation", self._stress)] if self.subject.stress else []),
             ("permutation", self._permutation),
             ("translation and images", self._translation),
             ("alone or in a batch", self._batch),
@@ -172,6 +178,20 @@ class Examiner:
         if isinstance(self.subject.predict_double, str):
             raise CannotRunError(self.subject.predict_double)
         return self.subject.predict_double
+
+    def _stress(self) -> _Outcome:
+        predict, structures = self.subject.predict, with_volume(self.structures)
+        count = self._affordable("stress", self._cost(predict, structures), _ROTATIONS)
+        found = stress_changes(predict, structures, count)
+        numbers = {
+            "stress_max_relative": float(found.max()),
+            "stress_median_relative": float(np.median(found)),
+        }
+        text = (
+            f"stress changes by {found.max():.1e} of its largest component "
+            f"(median {np.median(found):.1e}); {len(found)} rotations"
+        )
+        return judge(float(found.max()), thresholds.ROTATION_STRESS), text, numbers
 
     def _permutation(self) -> _Outcome:
         return self._repeated("permutation", permutation_changes, thresholds.ROUNDING)

@@ -8,6 +8,7 @@ import torch
 from ase import Atoms
 from fairchem.core.datasets.atomic_data import AtomicData
 
+from eqv2_plugin.evaluation.centring import near_origin
 from eqv2_plugin.evaluation.predictor import (
     BatchPredictor,
     Device,
@@ -37,7 +38,14 @@ class UnitPredictor(BatchPredictor):
     def __call__(self, structures: Sequence[Atoms]) -> list[Prediction]:
         """Predict all structures in one batch."""
         found = super().__call__(structures)
-        return [Prediction(p.energy, p.forces.astype(float)) for p in found]
+        return [
+            Prediction(
+                p.energy,
+                p.forces.astype(float),
+                None if p.stress is None else p.stress.astype(float),
+            )
+            for p in found
+        ]
 
     def data(self, atoms: Atoms) -> AtomicData:
         """fairchem's form of one structure, its atoms where they are."""
@@ -47,5 +55,5 @@ class UnitPredictor(BatchPredictor):
         bare.info = {key: atoms.info[key] for key in ("charge", "spin") if key in atoms.info}
         data = super().data(bare)
         # from_ase moves atoms into the cell, which would hide what the model does with images.
-        data.pos = torch.tensor(atoms.positions, dtype=self.dtype)
+        data.pos = torch.tensor(near_origin(bare).positions, dtype=self.dtype)
         return data

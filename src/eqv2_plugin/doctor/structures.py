@@ -15,6 +15,7 @@ from ase.neighborlist import neighbor_list
 from eqv2_plugin.data.fixed_atoms import PARTLY_FIXED, fixed_mask, partly_fixed
 from eqv2_plugin.data.labels import drop_info_labels
 from eqv2_plugin.data.sample import load_sample
+from eqv2_plugin.evaluation.structures import take_arrays_out_of_info
 
 MOST = 4  # structures that are used
 RATTLE = 0.05  # Å
@@ -62,6 +63,7 @@ def choose_structures(
         chosen = Chosen(structures, origin)
     for index, atoms in enumerate(chosen.structures):
         atoms.calc = None
+        take_arrays_out_of_info(atoms)
         drop_info_labels(atoms.info)  # the model is examined, no label is read
         moved = np.random.default_rng(index).normal(scale=RATTLE, size=(len(atoms), 3))
         atoms.positions += moved  # fixed atoms too: this is no dynamics

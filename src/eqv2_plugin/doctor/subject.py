@@ -63,6 +63,7 @@ def open_subject(
         calculator=FAIRChemCalculator(unit, task_name=task_name),
         direct=is_direct(unit),
         device=device,
+        stress=any(task.property == "stress" for task in unit.dataset_to_tasks[task_name]),
     )
     return Opened(subject, chosen.structures, chosen.origin, task_name)
 

@@ -25,12 +25,52 @@ def rotation_changes(
     for index, atoms in enumerate(structures):
         (before,) = predict([atoms])
         for matrix in Rotation.random(repetitions, random_state=seed + index).as_matrix():
-            turned = atoms.copy()
-            turned.set_cell(atoms.cell.array @ matrix.T)
-            turned.positions = atoms.positions @ matrix.T
-            (after,) = predict([turned])
+            (after,) = predict([_turned(atoms, matrix)])
             collected.add(before, Prediction(after.energy, after.forces @ matrix))
     return collected.changes()
+
+
+def stress_changes(
+    predict: Predict, structures: Sequence[Atoms], repetitions: int, seed: int = 0
+) -> np.ndarray:
+    """Predict turned structures, and turn the stress back.
+
+    Returns:
+        The largest change of a component, relative to the largest component, for every rotation.
+
+    Raises:
+        CannotRunError: no structure has a stress, or it is zero.
+    """
+    found = []
+    for index, atoms in enumerate(with_volume(structures)):
+        (before,) = predict([atoms])
+        size = 0.0 if before.stress is None else np.abs(before.stress).max()
+        if before.stress is None or size == 0:
+            raise CannotRunError("the model predicts no stress for a structure")
+        for matrix in Rotation.random(repetitions, random_state=seed + index).as_matrix():
+            (after,) = predict([_turned(atoms, matrix)])
+            back = np.full((3, 3), np.nan) if after.stress is None else after.stress
+            found.append(np.abs(matrix.T @ back @ matrix - before.stress).max() / size)
+    return np.array(found)
+
+
+def with_volume(structures: Sequence[Atoms]) -> list[Atoms]:
+    """The structures that have a stress.
+
+    Raises:
+        CannotRunError: none is periodic in three directions.
+    """
+    found = [atoms for atoms in structures if atoms.pbc.all()]
+    if not found:
+        raise CannotRunError("no structure is periodic in three directions, so none has a stress")
+    return found
+
+
+def _turned(atoms: Atoms, matrix: np.ndarray) -> Atoms:
+    turned = atoms.copy()
+    turned.set_cell(atoms.cell.array @ matrix.T)
+    turned.positions = atoms.positions @ matrix.T
+    return turned
 
 
 def permutation_changes(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -18,6 +18,7 @@ from fairchem.core.units.mlip_unit.predict import MLIPPredictUnit
 from eqv2_plugin.checkpoints.door import open_model
 from eqv2_plugin.checkpoints.known_elements import elements_with_references
 from eqv2_plugin.data.labels import drop_info_labels
+from eqv2_plugin.evaluation.centring import near_origin
 
 Device = Literal["cpu", "cuda"]
 
@@ -29,10 +30,12 @@ class Prediction:
     Attributes:
         energy: eV.
         forces: [atoms, 3] eV/Å, of fixed atoms too.
+        stress: [3, 3] eV/Å^3; None where the model predicts none, or a direction is not periodic.
     """
 
     energy: float
     forces: np.ndarray
+    stress: np.ndarray | None = None
 
 
 Predict = Callable[[Sequence[Atoms]], Sequence[Prediction]]
@@ -55,7 +58,9 @@ class BatchPredictor:
 
     Structures are checked and handed to the model as the calculator does it (atoms moved into
     the cell, the unit's precision), and forces keep the dtype that the model returns: optimizers
-    take other paths with forces that were rounded otherwise.
+    take other paths with forces that were rounded otherwise. Only structures that lie far from
+    the origin are moved there first (`near_origin`): the calculator's numbers suffer where
+    positions are rounded to float32.
 
     Args:
         unit: see `open_unit`.
@@ -84,7 +89,18 @@ class BatchPredictor:
         forces = outputs["forces"].detach().cpu().numpy()
         ends = np.cumsum([len(atoms) for atoms in structures])
         parts = np.split(forces, ends[:-1])
-        return [Prediction(float(e), f) for e, f in zip(energies, parts, strict=True)]
+        stresses = self._stresses(outputs, structures)
+        return [
+            Prediction(float(e), f, s) for e, f, s in zip(energies, parts, stresses, strict=True)
+        ]
+
+    def _stresses(
+        self, outputs: Mapping[str, torch.Tensor], structures: Sequence[Atoms]
+    ) -> list[np.ndarray | None]:
+        if "stress" not in outputs:
+            return [None] * len(structures)
+        found = outputs["stress"].detach().cpu().numpy().reshape(-1, 3, 3)
+        return [s if a.pbc.all() else None for s, a in zip(found, structures, strict=True)]
 
     def data(self, atoms: Atoms) -> AtomicData:
         """fairchem's form of one structure, without labels; errors of the model name its sid."""
@@ -92,7 +108,7 @@ class BatchPredictor:
         bare = atoms.copy()
         drop_info_labels(bare.info)
         return AtomicData.from_ase(
-            bare,
+            near_origin(bare),
             sid=None if sid is None else str(sid),
             task_name=self.task_name,
             target_dtype=self.dtype,

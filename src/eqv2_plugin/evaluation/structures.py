@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, overload
 
+import numpy as np
 from ase import Atoms
 from fairchem.core.datasets.ase_datasets import AseAtomsDataset
 from fairchem.core.datasets.base_dataset import create_dataset
@@ -28,8 +29,9 @@ class Structures(Sequence[Atoms]):
 
     Atoms carry what is stored: positions and cell (Å), tags, constraints (``FixAtoms`` for all
     that are fixed), labels in a single-point calculator (eV, eV/Å). ``atoms.info`` has ``sid``
-    (str) and, where a frame is stored, ``fid`` (str), and ``y_relaxed`` (eV) and ``pos_relaxed``
-    (Å, [atoms, 3]) where those are.
+    (str) and, where a frame is stored, ``fid`` (str), and ``y_relaxed`` (eV) where that is;
+    ``pos_relaxed`` (Å, [atoms, 3]) is among ``atoms.arrays``. Other arrays are lists in
+    ``atoms.info``: fairchem's calculator cannot compare arrays there when it is asked again.
 
     Args:
         dataset: fairchem's subset of a data set.
@@ -78,6 +80,10 @@ class Structures(Sequence[Atoms]):
         atoms.info["sid"] = str(sid) if fid is not None else system
         if fid is not None or frame is not None:
             atoms.info["fid"] = str(frame if fid is None else fid)
+        try:
+            take_arrays_out_of_info(atoms)
+        except ValueError as error:
+            raise ValueError(f"{self.name}: structure {index} ({sid}): {error}") from error
         return atoms
 
     def natoms(self, index: int) -> int:
@@ -111,6 +117,26 @@ class Structures(Sequence[Atoms]):
         if isinstance(self._reader, LmdbDataset):
             return to_ase(self._reader.record(place))
         return self._reader.get_atoms(place)
+
+
+def take_arrays_out_of_info(atoms: Atoms) -> None:
+    """Move ``pos_relaxed`` to the arrays of ``atoms``, and make lists of other arrays.
+
+    Raises:
+        ValueError: ``pos_relaxed`` is no position for each atom.
+    """
+    relaxed = atoms.info.pop("pos_relaxed", None)
+    if relaxed is not None:
+        positions = np.asarray(relaxed, float)
+        if positions.size != 3 * len(atoms):
+            raise ValueError(
+                f"pos_relaxed has {positions.size} numbers, but there are {len(atoms)} atoms: "
+                "store [atoms, 3]"
+            )
+        atoms.set_array("pos_relaxed", positions.reshape(-1, 3))
+    for key, value in atoms.info.items():
+        if isinstance(value, np.ndarray):
+            atoms.info[key] = value.tolist()
 
 
 def open_structures(config: Mapping[str, Any], name: str = "the data set") -> Structures:

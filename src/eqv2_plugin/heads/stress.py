@@ -12,6 +12,7 @@ from torch import nn
 
 from eqv2_plugin.heads.backbone_check import config_of
 from eqv2_plugin.heads.energy import sum_over_atoms
+from eqv2_plugin.heads.volume import where_volume
 from eqv2_plugin.kernels.segments import sum_over_neighbours
 from eqv2_plugin.layers.norms import make_norm
 
@@ -58,7 +59,8 @@ class StressHead(nn.Module, HeadInterface):
         avg_num_nodes: see ``extensive``.
 
     Returns from ``forward``: full form {output_name: [B, 9]}; decomposed form
-    {output_name + "_isotropic": [B, 1], output_name + "_anisotropic": [B, 5]}.
+    {output_name + "_isotropic": [B, 1], output_name + "_anisotropic": [B, 5]}. Where a
+    direction is not periodic they are NaN, see `where_volume`.
     """
 
     def __init__(
@@ -96,7 +98,7 @@ class StressHead(nn.Module, HeadInterface):
         pool = _Pooling(self, edges, data["batch"], len(data["natoms"]))
         if not self.decompose:
             outer = (vectors.unsqueeze(2) * vectors.unsqueeze(1)).flatten(1)
-            return {self.output_name: pool(outer, invariants, self.tensor_mlp)}
+            return self._of_volumes(data, {"": pool(outer, invariants, self.tensor_mlp)})
         harmonics = o3.spherical_harmonics(2, vectors, normalize=True)
         isotropic = pool(torch.ones_like(harmonics[:, :1]), invariants, self.scalar_mlp)
         anisotropic = pool(harmonics.detach(), invariants, self.degree_2_mlp)
@@ -105,9 +107,14 @@ class StressHead(nn.Module, HeadInterface):
                 isotropic / self.avg_num_nodes,
                 anisotropic / self.avg_num_nodes,
             )
+        return self._of_volumes(data, {"_isotropic": isotropic, "_anisotropic": anisotropic})
+
+    def _of_volumes(
+        self, data: AtomicData, outputs: dict[str, torch.Tensor]
+    ) -> dict[str, torch.Tensor]:
         return {
-            f"{self.output_name}_isotropic": isotropic,
-            f"{self.output_name}_anisotropic": anisotropic,
+            f"{self.output_name}{part}": where_volume(value, data["pbc"], training=self.training)
+            for part, value in outputs.items()
         }
 
     def _edge_invariants(

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Sequence
 
 import numpy as np
+from fairchem.core.datasets.atomic_data import AtomicData
 from fairchem.core.datasets.mt_concat_dataset import ConcatDataset
 from fairchem.core.units.mlip_unit.mlip_unit import Task
 from torch import nn
@@ -38,6 +39,20 @@ def check_tasks_match_heads(model: nn.Module, tasks: Sequence[Task]) -> None:
         )
 
 
+def refuse_stress_without_volume(frame: AtomicData, tasks: Sequence[Task], where: str) -> None:
+    """A stress is learned of structures that are periodic in three directions, and no others.
+
+    Raises:
+        ValueError: the frame has another periodicity, and stress is trained; begins with ``where``.
+    """
+    learned = [task.name for task in tasks if "stress" in task.name and task.datasets]
+    if learned and not bool(frame.pbc.all()):
+        raise ValueError(
+            f"{where} is periodic along {frame.pbc[0].tolist()}: without three periodic directions "
+            f"it has no volume, hence no {learned[0]!r} to learn; remove it, or train without it"
+        )
+
+
 def check_labels(datasets: ConcatDataset, tasks: Sequence[Task]) -> None:
     """What can be known of the labels before the first step.
 
@@ -46,7 +61,8 @@ def check_labels(datasets: ConcatDataset, tasks: Sequence[Task]) -> None:
     must be possible (`StressCheck`).
 
     Raises:
-        ValueError: a label is missing, contradicted by another one, or impossible.
+        ValueError: a label is missing, contradicted by another one, or impossible, such as the
+            stress of a structure without volume.
     """
     for name, dataset in zip(datasets.dataset_names, datasets.datasets, strict=True):
         frame = dataset[0]
@@ -61,6 +77,7 @@ def check_labels(datasets: ConcatDataset, tasks: Sequence[Task]) -> None:
         stress = StressCheck()
         for index in np.linspace(0, len(dataset) - 1, min(len(dataset), FRAMES_READ)).astype(int):
             frame = dataset[int(index)]  # its reader refuses contradictions
+            refuse_stress_without_volume(frame, tasks, f"{name}, frame {index}")
             if any(task.name == "stress" for task in tasks):
                 stress.add(frame_of_data(frame, int(dataset.indices[index])))
         if stress.frames:

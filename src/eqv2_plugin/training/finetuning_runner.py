@@ -10,6 +10,7 @@ from fairchem.core.datasets.mt_concat_dataset import ConcatDataset
 from fairchem.core.units.mlip_unit.mlip_unit import Task
 from torch import nn
 
+from eqv2_plugin.training.checks import refuse_stress_without_volume
 from eqv2_plugin.training.element_checks import check_elements, sid_of
 from eqv2_plugin.training.runner import EquiformerV2TrainRunner
 
@@ -57,14 +58,15 @@ def check_frames(datasets: ConcatDataset, tasks: Sequence[Task], max_num_element
         max_num_elements: of the checkpoint's backbone.
 
     Raises:
-        ValueError: a missing or infinite label, an element beyond the model's, or one without
-            element reference; names the first such frame.
+        ValueError: a missing or infinite label, a stress without volume, an element beyond the
+            model's, or one without element reference; names the first such frame.
     """
     for name, dataset in zip(datasets.dataset_names, datasets.datasets, strict=True):
         for index in range(len(dataset)):
             frame = dataset[index]
             where = f"{name}, frame {index} ({sid_of(frame)})"
             check_elements(frame.atomic_numbers.numpy(), tasks, max_num_elements, where)
+            refuse_stress_without_volume(frame, tasks, where)
             for task in tasks:
                 if not task.datasets:
                     continue  # its labels are made by the training unit (DeNS)

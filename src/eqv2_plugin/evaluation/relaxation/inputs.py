@@ -71,6 +71,7 @@ class Starts:
         """The structure that a relaxation starts from, without calculator."""
         atoms = self._structures[self._first[sid]]
         atoms.calc = None
+        atoms.arrays.pop("pos_relaxed", None)
         return atoms
 
     def target(self, sid: str) -> Target:
@@ -82,12 +83,9 @@ class Starts:
             atoms = self._structures[last]
             labels = read_labels(atoms, f"{self._structures.name}, {sid}")
             return Target(labels.energy, atoms.positions)
-        info = self._structures[last].info
-        energy, positions = info.get("y_relaxed"), info.get("pos_relaxed")
-        return Target(
-            None if energy is None else float(energy),
-            None if positions is None else np.asarray(positions, float).reshape(-1, 3),
-        )
+        atoms = self._structures[last]
+        energy = atoms.info.get("y_relaxed")
+        return Target(None if energy is None else float(energy), atoms.arrays.get("pos_relaxed"))
 
     def labelled(self) -> Iterator[tuple[Atoms, float | None]]:
         """Some of DFT's relaxed structures, initial ones where it tells none, and energies, eV."""
