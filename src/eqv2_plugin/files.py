@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import re
+import shutil
 import uuid
 import zlib
 from collections.abc import Iterator, Mapping
@@ -16,6 +17,7 @@ import numpy as np
 
 # Arrays of equal numbers compress well; a megabyte that becomes a gigabyte was made for that.
 _EXPANSION, _SMALL = 200, 256 * 2**20
+_FILE, _FOLDER = os.O_RDWR | os.O_CREAT | os.O_EXCL, os.O_RDONLY | os.O_DIRECTORY
 _BUILDING = re.compile(r"\.[0-9a-f]{32}\.")
 
 
@@ -32,7 +34,7 @@ def whole_file(path: Path) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _remove_leftovers(path)
-        building, handle = _new_file(path)
+        building, handle = _new(path, _FILE)
         try:
             yield building
             _sync(building)
@@ -46,6 +48,25 @@ def whole_file(path: Path) -> Iterator[Path]:
             f"cannot write {path}: {error}. Make room or choose another folder, and run the same "
             "command again"
         ) from error
+
+
+@contextmanager
+def building_folder(folder: Path) -> Iterator[Path]:
+    """A hidden folder to build ``folder`` in and to rename then; removed if it still has its name.
+
+    What a killed process left of the same folder is removed, too.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    _remove_leftovers(folder)
+    building, handle = _new(folder, _FOLDER)
+    try:
+        yield building
+    finally:
+        os.close(handle)
+        shutil.rmtree(building, ignore_errors=True)
 
 
 def save_text(path: Path, text: str) -> None:
@@ -103,35 +124,40 @@ def _refuse_bomb(path: Path) -> None:
         raise ValueError(f"it would grow to {size:,} bytes, more than {most:,}")
 
 
-def _new_file(path: Path) -> tuple[Path, int]:
-    """A hidden file beside ``path``, and its locked handle.
+def _new(path: Path, flags: int) -> tuple[Path, int]:
+    """A hidden file or folder beside ``path``, and its locked handle.
 
     The lock tells others that the writer lives; a killed one's is gone with it.
     """
     while True:
         building = path.with_name(f".{uuid.uuid4().hex}.{path.name}")
-        handle = os.open(building, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        if flags & os.O_DIRECTORY:
+            building.mkdir()
+        handle = os.open(building, flags | os.O_CLOEXEC, 0o666)
         with suppress(OSError):  # there are file systems without locks
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if building.exists():
             return building, handle
-        os.close(handle)  # another writer of the same file took it for a leftover
+        os.close(handle)  # another writer of the same thing took it for a leftover
 
 
 def _remove_leftovers(path: Path) -> None:
-    """Of writers of the same file that were killed; those that live hold a lock."""
+    """Of writers of the same file or folder that were killed; those that live hold a lock."""
     with os.scandir(path.parent) as entries:
         found = [
-            entry.path
+            (entry.path, entry.is_dir())
             for entry in entries
             if (match := _BUILDING.match(entry.name)) and entry.name[match.end() :] == path.name
         ]
-    for leftover in found:
+    for leftover, is_folder in found:
         with suppress(OSError):
-            handle = os.open(leftover, os.O_RDWR | os.O_CLOEXEC)
+            handle = os.open(leftover, (_FOLDER if is_folder else os.O_RDWR) | os.O_CLOEXEC)
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                os.unlink(leftover)
+                if is_folder:
+                    shutil.rmtree(leftover)
+                else:
+                    os.unlink(leftover)
             finally:
                 os.close(handle)
 

@@ -83,15 +83,16 @@ def test_two_processes_that_build_at_once_both_get_the_one_folder(tmp_path):
     assert {path.name for path in folder.iterdir()} == {"sample.aselmdb", "metadata.npz"}
 
 
-def test_what_a_killed_process_left_is_not_taken_for_a_dataset(tmp_path):
+def test_what_a_killed_process_left_is_not_taken_for_a_dataset_and_removed(tmp_path):
     victim = start(VICTIM, tmp_path)
     _, errors = victim.communicate(timeout=120)
     assert victim.returncode == -signal.SIGKILL, errors
     (leftover,) = tmp_path.iterdir()
-    assert leftover.name.startswith(".building-")
+    assert leftover.name.startswith(".")
     folder = oc20_sample_directory("val_id", tmp_path)
     assert folder != leftover
     assert (folder / "metadata.npz").is_file()
+    assert list(tmp_path.iterdir()) == [folder]
 
 
 def test_cache_folder_comes_from_the_environment(tmp_path, monkeypatch):

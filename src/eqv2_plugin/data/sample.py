@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
-import uuid
 from pathlib import Path
 
 import lmdb
@@ -17,6 +15,8 @@ from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.constraints import FixAtoms
 from ase_db_backends.aselmdb import LMDBDatabase
+
+from eqv2_plugin.files import building_folder
 
 # Splits of each sample; its file is samples/<name>.npz.
 SAMPLES = {
@@ -66,8 +66,8 @@ def sample_directory(sample: str, split: str, cache_root: Path | None = None) ->
     shape ``[n_frames]``). Sids read by fairchem are ``"<sid>-frame-<fid>"``.
 
     The folder's name contains a hash of the sample, so another version of the package
-    builds its own. Building is atomic: several processes may ask at once, and one that
-    is killed leaves at most a hidden ``.building-*`` folder that nothing reads.
+    builds its own. Building is atomic: several processes may ask at once, and what one that
+    is killed leaves is hidden, and removed by the next.
 
     Args:
         sample: one of ``SAMPLES``.
@@ -87,18 +87,15 @@ def sample_directory(sample: str, split: str, cache_root: Path | None = None) ->
         return folder
 
     frames = load_sample(sample, split)
-    building = root / f".building-{folder.name}-{uuid.uuid4().hex}"
     try:
-        building.mkdir(parents=True)
-        write_ase_db(frames, building)
-        _publish(building, folder)
+        with building_folder(folder) as building:
+            write_ase_db(frames, building)
+            _publish(building, folder)
     except (OSError, lmdb.Error) as error:
         raise OSError(
             f"cannot write the sample to the cache folder {root} ({error}); "
             "set EQV2_CACHE to a folder that can be written"
         ) from error
-    finally:
-        shutil.rmtree(building, ignore_errors=True)
     return folder
 
 
