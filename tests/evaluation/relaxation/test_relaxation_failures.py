@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from ase.constraints import FixAtoms
+from ase.io import read
 from relaxation_inputs import SHORT, emt, surfaces
 
 from eqv2_plugin.evaluation.predictor import Prediction
@@ -150,3 +151,18 @@ def test_a_structure_whose_algebra_fails_in_the_model_fails_alone(tmp_path):
 
     odd = assert_only_the_odd_one_failed(relax_and_keep(tmp_path, predict))
     assert "singular" in odd.error
+
+
+@pytest.mark.parametrize("at", [0, 2])
+def test_the_trajectory_of_a_failure_is_kept_apart_from_results(tmp_path, at):
+    predict = with_forces(lambda forces: np.full_like(forces, np.nan), at)
+    found = relax_many(
+        cases(), predict, SHORT, batch=BatchLimit(structures=3),
+        trajectory_of=lambda identity: tmp_path / f"{identity}.traj",
+    )  # fmt: skip
+    steps = {relaxed.id: relaxed.steps for relaxed in found}
+    # What fairchem's script reads.
+    assert sorted(path.name for path in tmp_path.glob("*.traj")) == ["s0.traj", "s1.traj"]
+    kept = list((tmp_path / "failed").glob("*.traj"))
+    assert [path.name for path in kept] == (["odd.traj"] if at else [])
+    assert [len(read(path, ":")) for path in kept] == [steps["odd"] + 1] * len(kept)

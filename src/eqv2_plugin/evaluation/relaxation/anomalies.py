@@ -36,7 +36,8 @@ def find_anomalies(initial: Atoms, relaxed: Atoms) -> dict[str, str]:
 
 def _too_near(atoms: Atoms) -> str:
     radii = covalent_radii[atoms.numbers]
-    first, second, distances = neighbor_list("ijd", atoms, NEAR * radii)
+    with np.errstate(invalid="ignore"):  # an atom may be 1e30 Å away
+        first, second, distances = neighbor_list("ijd", atoms, NEAR * radii)
     if not len(distances):
         return ""
     ratios = distances / (radii[first] + radii[second])

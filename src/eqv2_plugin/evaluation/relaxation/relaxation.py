@@ -14,6 +14,8 @@ from eqv2_plugin.evaluation.relaxation.relaxed import Relaxed
 from eqv2_plugin.evaluation.relaxation.settings import RelaxationSettings
 from eqv2_plugin.evaluation.relaxation.stored import NotInLockstepError, StoredResults
 
+FAILED = "failed"
+
 
 class Relaxation:
     """A structure with its optimizer of ASE.
@@ -26,7 +28,8 @@ class Relaxation:
         identity: id of the structure.
         structure: where it starts; stays as it is.
         settings: see there.
-        trajectory: file to write, or None. It appears when the relaxation has ended.
+        trajectory: file to write, or None. It appears when the relaxation has ended; of one that
+            failed, in a folder `FAILED` beside it.
     """
 
     def __init__(
@@ -137,8 +140,14 @@ class Relaxation:
     def _end(self) -> None:
         self.finished = True
         self._optimizer.close()
-        if self._trajectory is not None and self._writing is not None and self._writing.exists():
-            self._writing.replace(self._trajectory)
+        if self._trajectory is None or self._writing is None or not self._writing.exists():
+            return
+        target = self._trajectory
+        if self._error:
+            # fairchem's script takes every trajectory beside it for a result.
+            target = target.parent / FAILED / target.name
+            target.parent.mkdir(exist_ok=True)
+        self._writing.replace(target)
 
 
 def _partial(path: Path) -> Path:
