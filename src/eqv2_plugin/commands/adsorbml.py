@@ -30,8 +30,7 @@ def _add_input(parts: argparse._SubParsersAction) -> None:
         "input",
         help="make the input of a run from slab files and adsorbates",
         description="Every adsorbate on every slab. Surface atoms are tagged, slabs narrower than "
-        "8 Å tiled, and the layers below fixed, where the file does not say how. fairchem's "
-        "AdsorbMLRunner reads the result, too.",
+        "8 Å tiled, and the layers below fixed, where the file does not say how.",
     )
     parser.add_argument("slabs", type=Path, nargs="+", metavar="SLAB", help="files that ASE reads")
     parser.add_argument(
@@ -58,7 +57,13 @@ def _add_input(parts: argparse._SubParsersAction) -> None:
         metavar="CSV",
         help="lowest DFT adsorption energies; columns system, energy",
     )
-    parser.add_argument("--out", type=Path, required=True, metavar="INPUT.pkl")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        required=True,
+        metavar="INPUT.json",
+        help="JSON; with any other ending fairchem's pickle",
+    )
     parser.set_defaults(run=run_input)
 
 

@@ -17,7 +17,13 @@ from eqv2_plugin.unpickling.arrays import (
     read_storage,
     rebuild_tensor,
 )
-from eqv2_plugin.unpickling.stand_ins import PickledObject
+from eqv2_plugin.unpickling.stand_ins import (
+    PickledObject,
+    encode,
+    nothing,
+    reconstructor,
+    stand_in,
+)
 
 # Validation metrics of old checkpoints are numpy scalars, pickled by numpy 1 or 2.
 _NUMPY_CLASSES: list[Any] = [
@@ -77,3 +83,44 @@ RECORDS: dict[tuple[str, str], Any] = {
     ("torch.storage", "_load_from_bytes"): read_storage,
     ("collections", "OrderedDict"): dict,  # a tensor's hooks, always empty
 }
+
+# Of AdsorbML's input. Constraints lay in one module in older releases of ASE.
+_CONSTRAINTS = {
+    "FixAtoms": "fix_atoms",
+    "FixCartesian": "fix_cartesian",
+    "FixScaled": "fix_scaled",
+    "FixedPlane": "fixed_plane",
+    "FixedLine": "fixed_line",
+}
+SLABS: dict[tuple[str, str], Any] = {
+    **_NUMPY,
+    ("ase.atoms", "Atoms"): stand_in("Atoms"),
+    ("ase.cell", "Cell"): stand_in("Cell"),
+    ("ase.calculators.singlepoint", "SinglePointCalculator"): stand_in("Calculator"),
+    ("ase.calculators.calculator", "Parameters"): dict,
+    ("fairchem.data.oc.core.slab", "Slab"): stand_in("Slab"),
+    ("fairchem.data.oc.core.bulk", "Bulk"): stand_in("Bulk"),
+    ("fairchem.data.oc.core.adsorbate", "Adsorbate"): stand_in("Adsorbate"),
+    # A calculator's method, which is made anew.
+    ("builtins", "getattr"): nothing,
+    ("__builtin__", "getattr"): nothing,
+    ("copyreg", "_reconstructor"): reconstructor,
+    ("copy_reg", "_reconstructor"): reconstructor,
+    ("builtins", "object"): PickledObject,
+    ("__builtin__", "object"): PickledObject,
+    ("_codecs", "encode"): encode,
+    ("collections", "OrderedDict"): dict,
+}
+for _name, _file in _CONSTRAINTS.items():
+    SLABS["ase.constraints", _name] = SLABS[f"ase.constraints.{_file}", _name] = stand_in(_name)
+# A slab may keep the structure that pymatgen cut it from; nobody needs it.
+for _file, _names in {
+    "core.structure": ("Structure", "IStructure", "Molecule"),
+    "core.surface": ("Slab",),
+    "core.lattice": ("Lattice",),
+    "core.sites": ("Site", "PeriodicSite"),
+    "core.composition": ("Composition",),
+    "core.periodic_table": ("Element", "Species", "DummySpecies"),
+}.items():
+    for _name in _names:
+        SLABS[f"pymatgen.{_file}", _name] = stand_in(f"pymatgen{_name}")

@@ -3,25 +3,37 @@
 from __future__ import annotations
 
 import builtins
+import json
 import math
+import os
 import pickle
+import subprocess
+from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from ase import Atoms
 from ase.build import bulk, fcc111
-from ase.constraints import FixAtoms
+from ase.calculators.singlepoint import SinglePointCalculator
+from ase.constraints import FixAtoms, FixCartesian
 
 pytest.importorskip("fairchem.data.oc")
 pytest.importorskip("pandas")
 
 from adsorbml_inputs import slab, write_slab_input
 from fairchem.core.components.calculate import AdsorbMLRunner
-from fairchem.data.oc.core import Adsorbate, Slab
+from fairchem.data.oc.core import Adsorbate, Bulk, Slab
 
 from eqv2_plugin.cli import main
 from eqv2_plugin.evaluation.adsorbml.adsorbates import known_smiles
-from eqv2_plugin.evaluation.adsorbml.input import SlabFile, build_input, read_input, system_id
+from eqv2_plugin.evaluation.adsorbml.input import (
+    SlabFile,
+    build_input,
+    read_input,
+    system_id,
+    write_input,
+)
 from eqv2_plugin.evaluation.adsorbml.slabs import prepare_slab
 
 
@@ -264,3 +276,101 @@ def test_missing_packages_are_named_with_the_extra(monkeypatch, capsys, tmp_path
     error = capsys.readouterr().err
     assert package in error
     assert "pip install 'eqv2-plugin[catalysis]'" in error
+
+
+def of_slab(atoms: Atoms) -> dict:
+    return {
+        "numbers": atoms.numbers,
+        "positions": atoms.positions,
+        "cell": atoms.cell.array,
+        "pbc": atoms.pbc,
+        "tags": atoms.get_tags(),
+        "constraints": [repr(constraint.todict()) for constraint in atoms.constraints],
+    }
+
+
+@pytest.mark.parametrize("protocol", [2, 4, 5])
+def test_json_and_pickle_give_the_same_systems_bit_for_bit(tmp_path, protocol):
+    rattled = slab()
+    rattled.rattle(0.05, seed=1)
+    rattled.calc = SinglePointCalculator(rattled, energy=-1.0)
+    content, _ = build_input([SlabFile("Pt111", rattled)], ["*CO", "*O"], {"Pt111_O": -2.1})
+    partly = FixCartesian([1, 2], (True, False, True))
+    for entry in content.values():
+        atoms = entry["slab_relax"].atoms
+        atoms.set_constraint([*atoms.constraints, partly])
+        atoms.calc = SinglePointCalculator(atoms, energy=-1.0)
+    write_input(tmp_path / "in.json", content)
+    (tmp_path / "in.pkl").write_bytes(pickle.dumps(content, protocol))
+    assert b"Pt111" in (tmp_path / "in.json").read_bytes()
+    for one, other in zip(
+        read_input(tmp_path / "in.json"), read_input(tmp_path / "in.pkl"), strict=True
+    ):
+        assert one.id == other.id
+        assert one.target == other.target or math.isnan(one.target + other.target)
+        assert [a.smiles for a in one.adsorbates] == [a.smiles for a in other.adsorbates]
+        for name in ("initial", "relaxed"):
+            found, expected = of_slab(getattr(one, name)), of_slab(getattr(other, name))
+            whole = of_slab(content[one.id][f"slab_{name.removesuffix('ed')}"].atoms)
+            for key in whole:
+                np.testing.assert_array_equal(found[key], whole[key])
+                np.testing.assert_array_equal(expected[key], whole[key])
+
+
+class Call:
+    """Unpickles as the result of a call."""
+
+    def __init__(self, function, *arguments) -> None:
+        self.call = function, arguments
+
+    def __reduce__(self):
+        return self.call
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        Call(os.system, "touch PWNED"),
+        Call(exec, "open('PWNED', 'w')"),
+        Call(subprocess.getoutput, "touch PWNED"),
+        Call(torch.load, "other.pt"),
+        Call(np.load, "other.npy"),
+        Call(Bulk, None, 0, None, "other.pkl"),
+        Call(Adsorbate, None, 0, None, "other.pkl"),
+        Call(getattr, os.system, "__call__"),
+    ],
+    ids=["system", "exec", "subprocess", "torch", "numpy", "bulk", "adsorbate", "getattr"],
+)
+def test_what_a_pickle_names_is_not_called(tmp_path, monkeypatch, payload):
+    monkeypatch.chdir(tmp_path)
+    Path("other.pkl").write_bytes(pickle.dumps(Call(os.system, "touch PWNED")))
+    path = write_slab_input(tmp_path / "in.pkl", ["*O"])
+    content = pickle.loads(path.read_bytes())
+    content["Pt111_O"]["slab_initial"] = payload
+    path.write_bytes(pickle.dumps(content))
+    with pytest.raises(ValueError, match=r"in\.pkl"):
+        read_input(path)
+    assert not Path("PWNED").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda w: w.update(format="other"), "its format is not"),
+        (lambda w: w.update(version=2), "version 2"),
+        (lambda w: w["slabs"][0]["numbers"].__setitem__(0, 78.5), "numbers and positions"),
+        (lambda w: w["slabs"][0]["numbers"].__setitem__(0, 200), "no element"),
+        (lambda w: w["slabs"][0]["positions"].pop(), "numbers and positions"),
+        (lambda w: w["slabs"][0].update(spare=1), "and nothing else"),
+        (lambda w: w["slabs"][0]["constraints"][0].update(name="os.system"), "'os.system' is none"),
+        (lambda w: w["systems"]["Pt111_O"].update(slab_relax=7), "slab_relax=7"),
+        (lambda w: w["systems"]["Pt111_O"].update(adsorbate="*Zz"), "no adsorbate"),
+    ],
+)
+def test_json_that_is_no_input_is_refused(tmp_path, change, message):
+    path = write_slab_input(tmp_path / "in.json", ["*O"])
+    whole = json.loads(path.read_text())
+    change(whole)
+    path.write_text(json.dumps(whole))
+    with pytest.raises(ValueError, match=message):
+        read_input(path)

@@ -65,6 +65,8 @@ def adsorbate_list(value: str | Adsorbate | Sequence[Adsorbate]) -> list[Adsorba
         check_smiles([value])
         return [Adsorbate(adsorbate_smiles_from_db=value)]
     given = [value] if isinstance(value, Adsorbate) else value
+    if isinstance(given, (list, tuple)) and given and all(isinstance(a, str) for a in given):
+        return [one for smiles in given for one in adsorbate_list(smiles)]
     if isinstance(given, (list, tuple)) and given and all(isinstance(a, Adsorbate) for a in given):
         return list(given)
     raise TypeError(f"an adsorbate must be a SMILES or fairchem-data-oc's Adsorbate, got {value!r}")

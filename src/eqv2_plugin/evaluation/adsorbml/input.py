@@ -1,7 +1,7 @@
-"""The input of AdsorbML runs, fairchem's and ours: a pickle of slabs and adsorbates.
+"""The input of AdsorbML runs, fairchem's and ours: slabs and adsorbates.
 
-``{system: {"slab_initial": Slab, "slab_relax": Slab, "adsorbate": SMILES,
-"min_dft_ads_energy": eV}}``, as fairchem's ``AdsorbMLRunner`` reads it.
+As JSON (`slab_json`), or as the pickle that fairchem's ``AdsorbMLRunner`` wants: ``{system:
+{"slab_initial": Slab, "slab_relax": Slab, "adsorbate": SMILES, "min_dft_ads_energy": eV}}``.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 import pickle
 import re
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,8 @@ from ase import Atoms
 
 from eqv2_plugin.evaluation.adsorbml.adsorbates import adsorbate_list, check_smiles
 from eqv2_plugin.evaluation.adsorbml.packages import check_packages
+from eqv2_plugin.evaluation.adsorbml.pickled_slabs import load_pickle
+from eqv2_plugin.evaluation.adsorbml.slab_json import SUFFIX, load_json, save_json
 from eqv2_plugin.evaluation.adsorbml.slabs import prepare_relaxed, prepare_slab
 from eqv2_plugin.files import whole_file
 
@@ -81,7 +82,7 @@ def build_input(
         minima: {system id: lowest DFT adsorption energy, eV}.
 
     Returns:
-        The content of the pickle, and notes on what was done to the slabs.
+        The content of the file, and notes on what was done to the slabs.
 
     Raises:
         ValueError: two slabs of one name, an adsorbate that is unknown or given twice, a slab
@@ -124,45 +125,58 @@ def build_input(
 
 
 def write_input(path: Path, content: Mapping[str, Any]) -> None:
-    """Write the pickle; it appears only when it is whole.
+    """Write the input, as JSON (``.json``) or as fairchem's pickle (any other name).
+
+    It appears only when it is whole.
 
     Raises:
+        ValueError: what JSON has no place for.
         OSError: the file cannot be written.
     """
+    if path.suffix == SUFFIX:
+        save_json(path, content)
+        return
     with whole_file(path) as building, building.open("wb") as file:
         pickle.dump(dict(content), file)
 
 
 def read_input(path: Path) -> list[System]:
-    """The systems of an input file, checked before anything is calculated.
+    """The systems of an input file of either form, checked before anything is calculated.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: no pickle of this kind, no systems, a missing key, a slab without surface
+        ValueError: no file of this kind, no systems, a missing key, a slab without surface
             tags, or an unknown adsorbate.
         MissingCatalysisError: fairchem-data-oc is not installed.
     """
+    return [_system(path, str(key), entry) for key, entry in read_content(path).items()]
+
+
+def read_content(path: Path) -> dict[str, dict[str, Any]]:
+    """The content of an input file, with slabs and adsorbates as fairchem's runner knows them.
+
+    A pickle is read with the classes that it needs, and nothing of it is called.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: no file of this kind, or no systems.
+        MissingCatalysisError: fairchem-data-oc is not installed.
+    """
     check_packages()
-    content = _load(path)
-    if not isinstance(content, dict) or not content:
-        raise ValueError(f"{path} holds no systems: make it with `eqv2 adsorbml input`")
-    return [_system(path, str(key), entry) for key, entry in content.items()]
-
-
-def _load(path: Path) -> Any:
-    from fairchem.core.common.safe_pickle import safe_pickle_load
-
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist: make it with `eqv2 adsorbml input`")
+    with path.open("rb") as file:
+        pickled = file.read(1) not in (b"{", b" ", b"\n")
     try:
-        with warnings.catch_warnings(), path.open("rb") as file:
-            warnings.simplefilter("ignore")  # of pickles in general
-            return safe_pickle_load(file)
-    except (pickle.UnpicklingError, EOFError, AttributeError, ImportError, IndexError) as error:
+        content = load_pickle(path) if pickled else load_json(path)
+    except ValueError as error:
         raise ValueError(
             f"{path} cannot be read as the input of AdsorbML ({error}): make it with "
             "`eqv2 adsorbml input`"
         ) from error
+    if not isinstance(content, dict) or not content:
+        raise ValueError(f"{path} holds no systems: make it with `eqv2 adsorbml input`")
+    return content
 
 
 def _system(path: Path, key: str, entry: Any) -> System:

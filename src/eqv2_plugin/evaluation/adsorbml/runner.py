@@ -89,7 +89,9 @@ class BatchedAdsorbMLRunner(Runner):
         if checkpoint is None:
             raise ValueError("no model: set checkpoint=FILE.pt")
         if input_data_path is None:
-            raise ValueError("no input: make it with `eqv2 adsorbml input`, and set input=FILE.pkl")
+            raise ValueError(
+                "no input: make it with `eqv2 adsorbml input`, and set input=FILE.json"
+            )
         if precision not in ("float32", "float64"):
             raise ValueError(f"precision must be float32 or float64, got {precision!r}")
         self.checkpoint = Path(checkpoint).expanduser()
