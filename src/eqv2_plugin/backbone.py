@@ -6,7 +6,6 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import torch
-from fairchem.core.common import gp_utils
 from fairchem.core.common.registry import registry
 from fairchem.core.models.base import BackboneInterface
 from fairchem.core.models.uma.escn_md import GradRegressConfig
@@ -26,6 +25,7 @@ from eqv2_plugin.layers.force_embedding import ForceEmbedding
 from eqv2_plugin.layers.norms import make_norm
 from eqv2_plugin.layers.radial import AtomPairEmbedding, GaussianBasis, LearnableGaussianBasis
 from eqv2_plugin.naming import element_name
+from eqv2_plugin.refusals import refuse_graph_parallel, refuse_short_graph
 from eqv2_plugin.structure_checks import check_cell, complete_cells
 
 if TYPE_CHECKING:
@@ -35,8 +35,6 @@ if TYPE_CHECKING:
     from fairchem.core.units.mlip_unit.mlip_unit import Task
 
 
-# Å, of the edges that ``FAIRChemCalculator`` brings along with external_graph_gen.
-EXTERNAL_CUTOFF = 6.0
 # Fields of a training batch that DeNS corrupted (see `eqv2_plugin.dens`).
 ENCODED_FORCES = "encoded_forces"
 NOISE_SIGMA = "noise_sigma"
@@ -240,10 +238,10 @@ class EquiformerV2Backbone(nn.Module, BackboneInterface):
         """None: a stress that nobody asked for would cost a gradient per call.
 
         Raises:
-            ValueError: the graph is to come from fairchem's calculator, see `_refuse_short_graph`;
+            ValueError: the graph is to come from fairchem's calculator, see `refuse_short_graph`;
                 here, because fairchem calls this when a calculator is made.
         """
-        self._refuse_short_graph(inference_settings)
+        refuse_short_graph(self.config.cutoff, inference_settings)
         return []
 
     def validate_tasks(self, dataset_to_tasks: dict[str, list]) -> None:
@@ -272,23 +270,10 @@ class EquiformerV2Backbone(nn.Module, BackboneInterface):
         """Nothing to prepare.
 
         Raises:
-            ValueError: see `_refuse_short_graph`.
+            ValueError: see `refuse_short_graph`.
         """
-        self._refuse_short_graph(settings)
+        refuse_short_graph(self.config.cutoff, settings)
         return self
-
-    def _refuse_short_graph(self, settings: InferenceSettings) -> None:
-        """fairchem's calculator searches neighbours within 6 Å, whatever the model's cutoff.
-
-        Raises:
-            ValueError: the model's own graph reaches farther.
-        """
-        if settings.external_graph_gen and self.config.cutoff > EXTERNAL_CUTOFF:
-            raise ValueError(
-                f"external_graph_gen: fairchem searches neighbours within {EXTERNAL_CUTOFF:g} Å, "
-                f"but this model was trained with a cutoff of {self.config.cutoff:g} Å, and its "
-                "forces would be wrong: leave external_graph_gen=False"
-            )
 
     def on_predict_check(self, data: AtomicData) -> None:
         """Structures are checked when the graph is built."""
@@ -309,16 +294,3 @@ class EquiformerV2Backbone(nn.Module, BackboneInterface):
                 f"(first: atom {min(unknown)})"
             )
         check_cell(atoms)
-
-
-def refuse_graph_parallel() -> None:
-    """fairchem would otherwise train on with gradients multiplied by the group size.
-
-    Raises:
-        RuntimeError: graph parallelism is on.
-    """
-    if gp_utils.initialized():
-        raise RuntimeError(
-            "EquiformerV2 does not support graph parallelism; set "
-            "job.graph_parallel.group_size=1 and use more data-parallel ranks instead"
-        )
