@@ -10,16 +10,19 @@ import argparse
 import contextlib
 import itertools
 import os
+import pickle
 import resource
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import hydra
+import lmdb
 import pytest
+import torch
 from ase.build import fcc111
 from fairchem.core._cli import get_hydra_config_from_yaml
-from hostile_checkpoints import BOMBS, PICKLE_KINDS, PLAIN_KINDS, SENTINEL, write_hostile
+from hostile_checkpoints import BOMBS, PICKLE_KINDS, PLAIN_KINDS, SENTINEL, Bomb, write_hostile
 from native_checkpoints import write_checkpoint
 
 import eqv2_plugin
@@ -203,3 +206,46 @@ def composed(config: str) -> str:
     for path in Path(eqv2_plugin.__file__).parent.glob("configs/prediction/*.yaml"):
         text += path.read_text() if config.startswith("predict") else ""
     return text
+
+
+def hostile_records() -> dict[str, bytes]:
+    """Pickles in the place of a record: one runs a command, one would fill memory."""
+    state = {"pos": torch.zeros(1).expand(100_000_000, 3)}
+    start = b"\x80\x04ctorch_geometric.data.data\nData\n)\x81"
+    return {
+        "pickle": pickle.dumps(Bomb()),
+        "widened tensor": start + pickle.dumps(state, 4)[2:-1] + b"b.",
+        "cut": pickle.dumps([1, 2])[:-2],
+    }
+
+
+DATA_COMMANDS = {
+    "eqv2 data convert": lambda src: ("convert", src, "--out", f"{src}.new"),
+    "eqv2 data check": lambda src: ("check", src),
+    "eqv2 data fit-references": lambda src: ("fit-references", src, "--out", "new.npz"),
+    "eqv2 data fit-normalizer": lambda src: ("fit-normalizer", src),
+}
+
+
+@pytest.mark.parametrize("name", DATA_COMMANDS)
+def test_hostile_records_run_nothing(here, capsys, name):
+    for kind, record in hostile_records().items():
+        source = f"{kind}.lmdb".replace(" ", "_")
+        options = {"subdir": False, "map_size": 1 << 20, "lock": False}
+        with lmdb.open(source, **options) as file, file.begin(write=True) as transaction:
+            transaction.put(b"0", record)
+        assert main(["data", *DATA_COMMANDS[name](source)]) == 1, kind
+        said = capsys.readouterr()
+        assert source in said.err + said.out, kind
+        assert not (here / SENTINEL).exists(), kind
+
+
+@pytest.mark.parametrize("config", ["adsorbml.yml", "adsorbml_batched.yml"])
+def test_hostile_inputs_of_adsorbml_run_nothing(here, config):
+    write_checkpoint(MODEL, "direct")
+    open_it = job(config, "input=in.pkl")()
+    for content in (pickle.dumps({"a": Bomb()}), b"\x80\x04", b"{", b"{}"):
+        (here / "in.pkl").write_bytes(content)
+        with pytest.raises(Exception, match=r"in\.pkl"):
+            open_it()
+        assert not (here / SENTINEL).exists()
