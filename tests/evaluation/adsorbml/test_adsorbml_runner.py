@@ -248,7 +248,7 @@ def test_a_system_that_cannot_be_placed_leaves_the_others_alone(tmp_path, model)
     ("change", "message"),
     [
         ({"checkpoint": None}, "set checkpoint=FILE.pt"),
-        ({"input_data_path": None}, "set input=FILE.pkl"),
+        ({"input_data_path": None}, "set input=FILE.json"),
         ({"precision": "half"}, "float32 or float64"),
         ({"placements": {"random": 0}}, "no placements"),
         ({"relaxation": {"stps": 3}}, "did you mean 'steps'"),
