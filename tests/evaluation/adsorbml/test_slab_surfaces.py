@@ -145,6 +145,20 @@ def test_a_slab_may_begin_at_the_border_up_to_rounding(below, wrapped, tilted):
     assert np.abs(moved[:, 2]).sum() == pytest.approx(0.1)
 
 
+@pytest.mark.parametrize("beyond", [-5e-3, -1e-10, *BELOW])
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_a_slab_may_end_at_the_border_up_to_rounding(beyond, wrapped):
+    atoms = slab()
+    atoms.positions[:, 2] += atoms.cell[2, 2] - atoms.positions[:, 2].max() + beyond
+    given = atoms.copy()
+    if wrapped:
+        given.positions = given.cell.cartesian_positions(given.get_scaled_positions() % 1.0)
+    prepared = prepare_slab(given, "the slab")
+    heights = prepared.atoms.get_scaled_positions()[:, 2] * prepared.atoms.cell[2, 2]
+    assert np.ptp(heights) == pytest.approx(np.ptp(atoms.positions[:, 2]), abs=1e-8)
+    assert (prepared.atoms.get_tags() == 1).sum() == 9
+
+
 @pytest.mark.parametrize("below", [0.1, 1.0])
 def test_a_slab_that_crosses_the_border_is_refused(below):
     atoms = slab()

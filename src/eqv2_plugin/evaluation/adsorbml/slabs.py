@@ -47,7 +47,7 @@ def prepare_slab(given: Atoms, name: str, bulk: Atoms | None = None) -> Prepared
     """
     from fairchem.data.oc.core.slab import tag_surface_atoms, tile_atoms
 
-    atoms = _above_border(given)
+    atoms = _within_border(given)
     check_geometry(atoms, name)
     atoms.calc = None
     atoms.info = {}
@@ -93,7 +93,7 @@ def prepare_relaxed(prepared: PreparedSlab, relaxed: Atoms, name: str) -> Atoms:
     Raises:
         ValueError: other atoms, or another cell, than those of the initial slab.
     """
-    tiled = _above_border(relaxed).repeat((*prepared.repeats, 1))
+    tiled = _within_border(relaxed).repeat((*prepared.repeats, 1))
     same = np.array_equal(tiled.numbers, prepared.atoms.numbers)
     if not same or not np.allclose(tiled.cell, prepared.atoms.cell, atol=1e-3):
         raise ValueError(
@@ -139,23 +139,32 @@ def check_geometry(atoms: Atoms, name: str) -> None:
         )
 
 
-def _above_border(given: Atoms) -> Atoms:
-    """A copy whose atoms on the cell's border along c lie at its lower end, within the cell.
+def _within_border(given: Atoms) -> Atoms:
+    """A copy whose atoms on the cell's border along c lie on the side of the others.
 
-    An atom at z = 0 may be read as -1e-15 Å, or as a whole c. fairchem-data-oc would wrap it to
-    the other side of the vacuum.
+    An atom at z = 0 may be read as -1e-15 Å, or as a whole c, and fairchem-data-oc would wrap it
+    to the other side of the vacuum; so might the top of a slab that ends at c. A slab that truly
+    crosses the border stays as it is.
     """
     atoms = given.copy()
-    if atoms.cell.rank < 3 or not np.isfinite(atoms.positions).all():
+    if atoms.cell.rank < 3 or not np.isfinite(atoms.positions).all() or not len(atoms):
         return atoms
     fractions = atoms.get_scaled_positions(wrap=False)[:, 2]
     margin = BORDER / _thickness(atoms)
-    at_border = np.abs(fractions - np.rint(fractions)) < margin
-    atoms.positions[at_border] -= np.rint(fractions[at_border])[:, None] * atoms.cell[2]
-    low = atoms.get_scaled_positions(wrap=False)[at_border, 2].min(initial=0.0)
-    if low < 0:
-        # A little more, lest rounding puts the lowest atom below the border again.
-        atoms.positions += (1e-9 - low) * atoms.cell[2]
+    heights, widest = _gaps(fractions % 1.0)
+    lowest = np.roll(heights, -1)[widest.argmax()]
+    lowest -= lowest > 1 - margin
+    # From a margin below the lowest atom upwards, through the border if need be.
+    in_one_piece = lowest - margin + (fractions - lowest + margin) % 1.0
+    top = in_one_piece.max()
+    if top > 1 + margin:
+        return atoms
+    atoms.positions += np.rint(in_one_piece - fractions)[:, None] * atoms.cell[2]
+    low = in_one_piece.min()
+    if low < 0 or top >= 1:
+        # A little more, lest rounding puts an atom beyond the border again.
+        move = 1e-9 - low if low < 0 else 1 - 1e-9 - top
+        atoms.positions += move * atoms.cell[2]
     return atoms
 
 
@@ -174,7 +183,12 @@ def _thickness(atoms: Atoms) -> float:
 
 def _vacuum(atoms: Atoms) -> tuple[float, bool]:
     """Widest empty layer along c in Å, and whether it holds the cell's upper boundary."""
-    heights = np.sort(atoms.get_scaled_positions()[:, 2])
-    gaps = np.diff(np.append(heights, heights[0] + 1.0))
+    _, gaps = _gaps(atoms.get_scaled_positions()[:, 2])
     widest = int(gaps.argmax())
     return float(gaps[widest] * _thickness(atoms)), widest == len(gaps) - 1
+
+
+def _gaps(fractions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Fractions along c in order, and the empty space above each, periodically."""
+    heights = np.sort(fractions)
+    return heights, np.diff(np.append(heights, heights[0] + 1.0))
