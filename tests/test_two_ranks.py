@@ -17,7 +17,7 @@ import pytest
 import torch
 
 TESTS = Path(__file__).parent
-# Masks are drawn per rank.
+# Masks and noise are drawn per rank.
 QUIET = ["model.backbone.alpha_drop=0.0", "model.backbone.drop_path_rate=0.0"]
 # What each process keeps for itself, in files that bear its number.
 OWN = ("relaxed.", "adsorbml_", "finished.json")
@@ -95,6 +95,20 @@ def check_training(one: dict, two: dict) -> None:
 
 def test_training(both):
     check_training(*both("training", *QUIET))
+
+
+def test_training_with_denoising(both):
+    # All structures corrupted with no noise to speak of: what ranks draw does not matter.
+    clean = ["denoising.probability=1.0", "denoising.corruption_ratio=1.0", "denoising.sigma=1e-7"]
+    one, two = both("dens", *QUIET, *clean, "denoising.coefficient=0.0")
+    for left in (one, two):
+        for record in left["history.jsonl"]:
+            # Means over what was drawn.
+            denoising = record.pop("denoising", {})
+            assert denoising.get("corrupted_fraction_structures", 1.0) == 1.0
+            record.get("losses", {}).pop("noise_forces", None)
+        left["metrics.json"].pop("denoising")
+    check_training(one, two)
 
 
 def test_s2ef_predictions(both):
