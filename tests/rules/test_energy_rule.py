@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 from pathlib import Path
 
 import hydra
@@ -18,8 +17,6 @@ from fairchem.core.datasets.atomic_data import AtomicData
 from registry import Rule, configs
 from rule_inputs import call, compose, frames, run_job, write
 
-from eqv2_plugin.checkpoints import facts as facts_module
-from eqv2_plugin.checkpoints.energy_kind import EnergyKind, energy_kind_of
 from eqv2_plugin.checkpoints.native import read_native
 from eqv2_plugin.checkpoints.native_export import read_inference_checkpoint
 
@@ -145,12 +142,11 @@ def adsorbml_refuses_another(folder: Path, name: str) -> None:
 
 
 @KIND.behaviour("configs/adsorbml.yml")
-def fairchems_runner_hears_it_said(folder: Path, name: str, caplog) -> None:
-    facts_module._ANNOUNCED.clear()
-    with caplog.at_level(logging.WARNING):
-        unit = unit_of(folder, "tiny.pt")
-    assert energy_kind_of(unit.model.module.facts) is EnergyKind.TOTAL
-    assert "energies of this model: DFT total energy" in caplog.text
+def fairchems_runner_refuses_another(folder: Path, name: str) -> None:
+    data = adsorbml_input(folder)
+    config = compose(name, f"checkpoint={folder / 'tiny.pt'}", f"input={data}")
+    with pytest.raises(Exception, match=r"does not fit the checkpoint.*DFT total energy"):
+        hydra.utils.instantiate(config.runner)
 
 
 KIND.does_not_concern(
