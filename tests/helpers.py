@@ -49,6 +49,16 @@ ACTIVATIONS = {
 }
 
 
+# Edges per target. Atoms without edges lie at the start, side by side, and at the end.
+EVERY_ATOM = [3, 1, 5, 2, 8, 4]
+SOME_ISOLATED = [0, 3, 0, 0, 5, 1, 0]
+
+
+def targets_of(counts: list[int]) -> torch.Tensor:
+    """The target of every edge, from the edges per target."""
+    return torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts))
+
+
 def tiny_config(**changes) -> BackboneConfig:
     return BackboneConfig.from_options({**TINY, **changes})
 
@@ -122,6 +132,14 @@ def flatten(outputs: dict) -> dict[str, torch.Tensor]:
 def molecule(seed: int = 0) -> Atoms:
     atoms = ase_molecule("CH3CH2OH")
     atoms.rattle(0.1, seed=seed)
+    return atoms
+
+
+def boxed_molecule() -> Atoms:
+    """Periodic, so that it has a stress, in a box in which it does not see its images."""
+    atoms = molecule()
+    atoms.set_cell([9.0, 10.0, 11.0])
+    atoms.pbc = True
     return atoms
 
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from edge_inputs import EVERY_ATOM, SOME_ISOLATED, targets_of
-from helpers import largest, randn
+from helpers import EVERY_ATOM, SOME_ISOLATED, largest, randn, targets_of
 
 from eqv2_plugin.kernels.segments import (
     _SegmentSum,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from helpers import generator, randn
+from helpers import generator, randn, targets_of
 
 from eqv2_plugin.config import BackboneConfig
 from eqv2_plugin.geometry.edge_frames import edge_frames
@@ -11,14 +11,6 @@ from eqv2_plugin.geometry.irreps import EdgeLayout
 from eqv2_plugin.geometry.wigner import stretched_coupling, wigner_rows
 from eqv2_plugin.layers.edges import EdgeBatch, sort_by_target
 from eqv2_plugin.layers.radial import GaussianBasis
-
-# Edges per target. Atoms without edges lie at the start, side by side, and at the end.
-EVERY_ATOM = [3, 1, 5, 2, 8, 4]
-SOME_ISOLATED = [0, 3, 0, 0, 5, 1, 0]
-
-
-def targets_of(counts: list[int]) -> torch.Tensor:
-    return torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts))
 
 
 def random_vectors(num_edges: int, seed: int) -> torch.Tensor:

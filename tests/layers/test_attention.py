@@ -6,10 +6,12 @@ import dataclasses
 
 import pytest
 import torch
-from edge_inputs import EVERY_ATOM, SOME_ISOLATED, edge_batch
+from edge_inputs import edge_batch
 from helpers import (
     ACTIVATIONS,
+    EVERY_ATOM,
     GATE,
+    SOME_ISOLATED,
     largest,
     node_wigner,
     randn,

@@ -4,8 +4,17 @@ from __future__ import annotations
 
 import pytest
 import torch
-from edge_inputs import EVERY_ATOM, SOME_ISOLATED, edge_batch
-from helpers import generator, largest, node_wigner, random_rotation, randomise, tiny_config
+from edge_inputs import edge_batch
+from helpers import (
+    EVERY_ATOM,
+    SOME_ISOLATED,
+    generator,
+    largest,
+    node_wigner,
+    random_rotation,
+    randomise,
+    tiny_config,
+)
 
 from eqv2_plugin.geometry.irreps import degree_of_row
 from eqv2_plugin.geometry.wigner import truncation_scale

@@ -12,11 +12,11 @@ from helpers import (
     DIRECT_HEADS,
     GATE,
     batch_of,
+    boxed_molecule,
     conservative_model,
     crystal,
     flatten,
     largest,
-    molecule,
     relative_error,
     slab,
     tiny_model,
@@ -45,7 +45,7 @@ models = pytest.mark.parametrize("make", MODELS.values(), ids=MODELS)
 
 
 def data(dtype: torch.dtype = torch.float32):
-    return batch_of(slab(), molecule(), crystal(), dtype=dtype)
+    return batch_of(slab(), boxed_molecule(), crystal(), dtype=dtype)
 
 
 def bits(model, dtype: torch.dtype = torch.float32) -> list[torch.Tensor]:

@@ -10,24 +10,16 @@ from helpers import (
     ACTIVATIONS,
     DIRECT_HEADS,
     GATE,
+    boxed_molecule,
     conservative_model,
     crystal,
     largest,
-    molecule,
     predict,
     random_rotation,
     relative_error,
     slab,
     tiny_model,
 )
-
-
-def boxed_molecule() -> Atoms:
-    """In a cell, for a conservative stress is the virial divided by a volume."""
-    atoms = molecule()
-    atoms.set_cell([9.0, 10.0, 11.0])
-    return atoms
-
 
 STRUCTURES = {"slab": slab, "molecule": boxed_molecule, "crystal": crystal}
 MODELS = {
