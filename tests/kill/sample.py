@@ -16,6 +16,7 @@ SAMPLE: dict[str, tuple[str, ...]] = {
         rf"torn write {_RUN}.*history",
         r"after rename job/checkpoints/final/.metadata.tmp",
         rf"after \w+ {_RUN}.*metrics.json",
+        rf"after open {_RUN}.*finished.json",
     ),
     "dens": (
         r"torn save job/checkpoints/step_4/inference_ckpt.pt",

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from eqv2_plugin.training.results import are_complete, mark_finished, unmark
+from eqv2_plugin.training.results import are_complete, mark_finished, mark_if_missing, unmark
 
 FILES = ("metrics.json", "inference_ckpt.pt", "learning_curve.png", "history.jsonl")
 PNG = b"\x89PNG picture IEND\xaeB`\x82"
@@ -52,6 +52,15 @@ def test_whole_results_of_older_versions_are_complete(results):
 def test_half_written_results_of_older_versions_are_not(results, name, left):
     (results / name).write_bytes((results / name).read_bytes()[:left])
     assert not are_complete(results)
+
+
+def test_complete_results_get_the_marker_that_a_kill_left_out(results):
+    mark_if_missing(results)
+    marker = (results / "finished.json").read_bytes()
+    assert json.loads(marker)["steps"] == 6
+    (results / "later.txt").write_text("a file of the user's")
+    mark_if_missing(results)
+    assert (results / "finished.json").read_bytes() == marker
 
 
 def test_a_run_that_goes_on_is_no_longer_finished(results):

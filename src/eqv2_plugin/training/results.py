@@ -33,6 +33,19 @@ def mark_finished(results: Path, step: int) -> None:
     save_text(results / MARKER, json.dumps(content, indent=2) + "\n")
 
 
+def mark_if_missing(results: Path) -> None:
+    """Write the marker of complete results: a kill came before it, or a version without it.
+
+    Args:
+        results: for which `are_complete` holds.
+
+    Raises:
+        OSError: the marker cannot be written.
+    """
+    if not (results / MARKER).is_file():
+        mark_finished(results, (_json(results / METRICS) or {}).get("steps", 0))
+
+
 def unmark(results: Path) -> None:
     """A run in this folder goes on: its results are no longer, or not yet, complete."""
     # Without metrics, the results of a version that wrote no marker count as incomplete, too.

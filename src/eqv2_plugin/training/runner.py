@@ -21,7 +21,7 @@ from eqv2_plugin.training.checkpoints import FINAL, METADATA, last_whole, remove
 from eqv2_plugin.training.checks import check_labels, check_tasks_match_heads
 from eqv2_plugin.training.element_checks import check_frames_elements
 from eqv2_plugin.training.report import RunReport
-from eqv2_plugin.training.results import are_complete
+from eqv2_plugin.training.results import are_complete, mark_if_missing
 
 RESUME_CONFIG = "resume.yaml"
 
@@ -116,7 +116,9 @@ class EquiformerV2TrainRunner(TrainEvalRunner):
                 )
             return _Begin(False, checkpoint)
         last = last_whole(checkpoints)
-        if are_complete(self._folder / "results") and (last is None or last.name == FINAL):
+        results = self._folder / "results"
+        if are_complete(results) and (last is None or last.name == FINAL):
+            mark_if_missing(results)
             return _Begin(True, None)
         if removed := remove_unfinished(checkpoints):
             _say(f"Not complete, and removed: {', '.join(removed)} in {checkpoints}.")
