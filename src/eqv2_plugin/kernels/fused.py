@@ -18,11 +18,15 @@ from eqv2_plugin.kernels.rotation import pack_wigner, rotate_and_scale_order
 from eqv2_plugin.kernels.sphere import sampled_silu
 
 
-class NumbaKernels(ReferenceKernels):
-    """float32 on a CPU, channels a multiple of 16."""
+class _FusedKernels(ReferenceKernels):
+    """What both compilers' kernels have in common: Wigner matrices packed into one per edge."""
 
     def pack(self, wigner: list[torch.Tensor]) -> torch.Tensor:
         return pack_wigner(wigner)
+
+
+class NumbaKernels(_FusedKernels):
+    """float32 on a CPU, channels a multiple of 16."""
 
     def gather_rotate_scale(
         self, nodes: torch.Tensor, edges: Edges, weights: RadialWeights
@@ -53,11 +57,8 @@ class NumbaKernels(ReferenceKernels):
         return weigh_rotate_sum(values, attention, edges.packed, edges.offsets, edges.layout)
 
 
-class TritonKernels(ReferenceKernels):
+class TritonKernels(_FusedKernels):
     """float32 and bfloat16 on a GPU, any channels."""
-
-    def pack(self, wigner: list[torch.Tensor]) -> torch.Tensor:
-        return pack_wigner(wigner)
 
     def gather_rotate_scale(
         self, nodes: torch.Tensor, edges: Edges, weights: RadialWeights

@@ -120,6 +120,19 @@ def test_a_slab_that_is_bare_all_over_is_refused():
         prepare_slab(fcc111("Pt", (3, 3, 1), vacuum=11, periodic=True), "the slab")
 
 
+def prepared_in_one_piece(atoms, wrapped):
+    """The slab as a file gives it, and as it is prepared: whole, with nine surface atoms."""
+    given = atoms.copy()
+    if wrapped:
+        given.positions = given.cell.cartesian_positions(given.get_scaled_positions() % 1.0)
+    prepared = prepare_slab(given, "the slab")
+    # In one piece, also for whoever wraps it.
+    heights = prepared.atoms.get_scaled_positions()[:, 2] * prepared.atoms.cell[2, 2]
+    assert np.ptp(heights) == pytest.approx(np.ptp(atoms.positions[:, 2]), abs=1e-8)
+    assert (prepared.atoms.get_tags() == 1).sum() == 9
+    return given, prepared
+
+
 BELOW = [0.0, 1e-15, 1e-10, 1e-7, 1e-5, 5e-3]
 
 
@@ -131,14 +144,7 @@ def test_a_slab_may_begin_at_the_border_up_to_rounding(below, wrapped, tilted):
     atoms.positions[:, 2] -= atoms.positions[:, 2].min() + below
     if tilted:
         atoms.set_cell(atoms.cell.array + np.array([[0, 0, 0], [0, 0, 0], [3.1, -1.7, 0]]))
-    given = atoms.copy()
-    if wrapped:
-        given.positions = given.cell.cartesian_positions(given.get_scaled_positions() % 1.0)
-    prepared = prepare_slab(given, "the slab")
-    # In one piece, also for whoever wraps it.
-    heights = prepared.atoms.get_scaled_positions()[:, 2] * prepared.atoms.cell[2, 2]
-    assert np.ptp(heights) == pytest.approx(np.ptp(atoms.positions[:, 2]), abs=1e-8)
-    assert (prepared.atoms.get_tags() == 1).sum() == 9
+    given, prepared = prepared_in_one_piece(atoms, wrapped)
     relaxed = given.copy()
     relaxed.positions[-1, 2] += 0.1
     moved = prepare_relaxed(prepared, relaxed, "the slab").positions - prepared.atoms.positions
@@ -150,13 +156,7 @@ def test_a_slab_may_begin_at_the_border_up_to_rounding(below, wrapped, tilted):
 def test_a_slab_may_end_at_the_border_up_to_rounding(beyond, wrapped):
     atoms = slab()
     atoms.positions[:, 2] += atoms.cell[2, 2] - atoms.positions[:, 2].max() + beyond
-    given = atoms.copy()
-    if wrapped:
-        given.positions = given.cell.cartesian_positions(given.get_scaled_positions() % 1.0)
-    prepared = prepare_slab(given, "the slab")
-    heights = prepared.atoms.get_scaled_positions()[:, 2] * prepared.atoms.cell[2, 2]
-    assert np.ptp(heights) == pytest.approx(np.ptp(atoms.positions[:, 2]), abs=1e-8)
-    assert (prepared.atoms.get_tags() == 1).sum() == 9
+    prepared_in_one_piece(atoms, wrapped)
 
 
 @pytest.mark.parametrize("below", [0.1, 1.0])
