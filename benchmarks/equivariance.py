@@ -19,7 +19,7 @@ from ase.build import add_adsorbate, fcc111, molecule
 from fairchem.core.datasets.atomic_data import AtomicData
 from scipy.spatial.transform import Rotation
 
-from eqv2_plugin.model import EquiformerV2
+from eqv2_plugin.models.hydra import EquiformerV2
 
 SETTINGS = [
     # activation, L, M, R
@@ -46,7 +46,7 @@ def random_model(activation: str, lmax: int, mmax: int, resolution: int | None) 
     torch.manual_seed(0)
     model = EquiformerV2(
         backbone={
-            "model": "eqv2_plugin.backbone.EquiformerV2Backbone",
+            "model": "eqv2_plugin.backbones.equiformer_v2.backbone.EquiformerV2Backbone",
             "cutoff": 6.0, "num_layers": 2, "sphere_channels": 16, "attn_hidden_channels": 16,
             "num_heads": 2, "attn_alpha_channels": 8, "attn_value_channels": 8,
             "ffn_hidden_channels": 16, "edge_channels": 16, "num_distance_basis": 64,

@@ -25,8 +25,8 @@ from compare.cases import slab
 from compare.report import processor
 from fairchem.core.datasets.atomic_data import AtomicData, atomicdata_list_to_batch
 
-from eqv2_plugin.graph import build_graph
-from eqv2_plugin.model import EquiformerV2
+from eqv2_plugin.graphs.build import build_graph
+from eqv2_plugin.models.hydra import EquiformerV2
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
@@ -39,7 +39,7 @@ HEADS = {
 
 def model(device: str, **backbone: object) -> EquiformerV2:
     torch.manual_seed(0)
-    name = "eqv2_plugin.backbone.EquiformerV2Backbone"
+    name = "eqv2_plugin.backbones.equiformer_v2.backbone.EquiformerV2Backbone"
     built = EquiformerV2(backbone={"model": name, **backbone}, heads=HEADS)
     return built.eval().to(device)
 

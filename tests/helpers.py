@@ -10,10 +10,10 @@ from ase.build import molecule as ase_molecule
 from e3nn import o3
 from fairchem.core.datasets.atomic_data import AtomicData, atomicdata_list_to_batch
 
-from eqv2_plugin.config import BackboneConfig
-from eqv2_plugin.model import EquiformerV2
+from eqv2_plugin.backbones.equiformer_v2.config import BackboneConfig
+from eqv2_plugin.models.hydra import EquiformerV2
 
-BACKBONE = "eqv2_plugin.backbone.EquiformerV2Backbone"
+BACKBONE = "eqv2_plugin.backbones.equiformer_v2.backbone.EquiformerV2Backbone"
 ENERGY = {"module": "eqv2_plugin.heads.energy.EnergyHead"}
 FORCES = {"module": "eqv2_plugin.heads.forces.ForceHead"}
 CONSERVATIVE = {"module": "eqv2_plugin.heads.conservative.ConservativeHead"}

@@ -14,7 +14,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch.optim.swa_utils import AveragedModel
 
-from eqv2_plugin.model import EquiformerV2
+from eqv2_plugin.models.hydra import EquiformerV2
 
 UNIT = "fairchem.core.units.mlip_unit.mlip_unit"
 NORMALIZATION = "fairchem.core.modules.normalization"
@@ -79,7 +79,7 @@ def checkpoint(kind: str, references: dict[str, Any] | None = None) -> MLIPInfer
         tasks.append(task("stress", "system", [1, 9]))
     tasks[0]["element_references"] = references
     return MLIPInferenceCheckpoint(
-        model_config={"_target_": "eqv2_plugin.model.EquiformerV2", **config},
+        model_config={"_target_": "eqv2_plugin.models.hydra.EquiformerV2", **config},
         model_state_dict=latest.state_dict(),
         ema_state_dict=AveragedModel(averaged).state_dict(),
         tasks_config=tasks,

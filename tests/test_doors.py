@@ -28,7 +28,7 @@ from native_checkpoints import write_checkpoint
 import eqv2_plugin
 from eqv2_plugin.checkpoints.door import open_model
 from eqv2_plugin.cli import build_parser, main
-from eqv2_plugin.evaluation.adsorbml.input import SlabFile, build_input, write_input
+from eqv2_plugin.tasks.adsorbml.input import SlabFile, build_input, write_input
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 KINDS = {**PLAIN_KINDS, **PICKLE_KINDS, **BOMBS}

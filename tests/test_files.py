@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from eqv2_plugin.files import read_npz, save_npz, save_text, whole_file
+from eqv2_plugin.common.files import read_npz, save_npz, save_text, whole_file
 
 # Importing the package again would take seconds.
 FORK = multiprocessing.get_context("fork")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from eqv2_plugin.locks import LOCK_FILE, FileLock, InUseError, folder_lock
+from eqv2_plugin.common.locks import LOCK_FILE, FileLock, InUseError, folder_lock
 
 # Importing the package again would take seconds.
 FORK = multiprocessing.get_context("fork")

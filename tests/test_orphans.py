@@ -7,7 +7,7 @@ import os
 import signal
 import time
 
-from eqv2_plugin.orphans import end_with_parent
+from eqv2_plugin.common.orphans import end_with_parent
 
 FORK = multiprocessing.get_context("fork")
 

@@ -20,13 +20,13 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from compare.serving import Implementation, serve
 from compare.structure_arrays import fairchem_batch
 
-from eqv2_plugin.checkpoints.v1_config import normalise_model
-from eqv2_plugin.checkpoints.v1_heads import translate_heads
-from eqv2_plugin.checkpoints.v1_names import rename_v1_state
-from eqv2_plugin.checkpoints.v1_options import backbone_options, with_defaults
+from eqv2_plugin.checkpoints.v1.config import normalise_model
+from eqv2_plugin.checkpoints.v1.heads import translate_heads
+from eqv2_plugin.checkpoints.v1.names import rename_v1_state
+from eqv2_plugin.checkpoints.v1.options import backbone_options, with_defaults
 from eqv2_plugin.layers.linear import product
 from eqv2_plugin.layers.sphere_grid import SphereGrid
-from eqv2_plugin.model import EquiformerV2
+from eqv2_plugin.models.hydra import EquiformerV2
 
 
 class Plugin(Implementation):
@@ -45,7 +45,7 @@ class Plugin(Implementation):
         heads = translate_heads(v1.heads, {})
         self.model = EquiformerV2(
             backbone={
-                "model": "eqv2_plugin.backbone.EquiformerV2Backbone",
+                "model": "eqv2_plugin.backbones.equiformer_v2.backbone.EquiformerV2Backbone",
                 **options,
                 "activation_checkpointing": self.recompute,
             },

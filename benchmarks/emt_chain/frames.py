@@ -20,8 +20,8 @@ from emt_chain.surfaces import (
     relaxed_slab,
 )
 from eqv2_plugin.data.sample import write_ase_db
-from eqv2_plugin.evaluation.adsorbml.adsorbates import adsorbate_list
-from eqv2_plugin.evaluation.adsorbml.placements import place
+from eqv2_plugin.tasks.adsorbml.adsorbates import adsorbate_list
+from eqv2_plugin.tasks.adsorbml.placements import place
 
 MODE = "random_site_heuristic_placement"
 # Placements of each split; AdsorbML's own are drawn with seed 0.

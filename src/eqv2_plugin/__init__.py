@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from eqv2_plugin.backbone import EquiformerV2Backbone
+from eqv2_plugin import earlier_paths
+from eqv2_plugin.backbones.equiformer_v2.backbone import EquiformerV2Backbone
 from eqv2_plugin.data.lmdb import LmdbDataset, OC22LmdbDataset
 from eqv2_plugin.heads.conservative import ConservativeHead
 from eqv2_plugin.heads.energy import EnergyHead
 from eqv2_plugin.heads.forces import ForceHead
 from eqv2_plugin.heads.stress import StressHead
-from eqv2_plugin.model import EquiformerV2
+from eqv2_plugin.models.hydra import EquiformerV2
 from eqv2_plugin.version import __version__
 
 if TYPE_CHECKING:
@@ -35,6 +36,8 @@ __all__ = [
     "__version__",
     "load",
 ]
+
+earlier_paths.install()
 
 
 def load(

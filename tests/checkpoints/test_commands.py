@@ -15,7 +15,7 @@ from checkpoint_inputs import DENS, OC22, PLAIN, edited, with_training_state
 
 import eqv2_plugin
 from eqv2_plugin import cli
-from eqv2_plugin.checkpoints.hashing import file_sha256
+from eqv2_plugin.common.hashing import file_sha256
 
 
 def run(capsys, *arguments) -> tuple[int, str, str]:

@@ -11,18 +11,18 @@ import yaml
 from checkpoint_inputs import DENS, OC22, PLAIN
 
 from eqv2_plugin import cli
-from eqv2_plugin.checkpoints.convert import convert_file
-from eqv2_plugin.checkpoints.energy_kind import (
+from eqv2_plugin.checkpoints.native import load_native
+from eqv2_plugin.checkpoints.native_export import export_native, read_inference_checkpoint
+from eqv2_plugin.checkpoints.v1.convert import convert_file
+from eqv2_plugin.models.energy_kind import (
     ENERGY_REFERENCES,
     EnergyKind,
     energy_kind_of,
     same_energies,
 )
-from eqv2_plugin.checkpoints.facts import ModelFacts
-from eqv2_plugin.checkpoints.native import load_native
-from eqv2_plugin.checkpoints.native_export import export_native, read_inference_checkpoint
-from eqv2_plugin.evaluation.adsorbml.energy_kind import check_energy_kind
-from eqv2_plugin.evaluation.relaxation.report import energy_notes
+from eqv2_plugin.models.metadata import ModelFacts
+from eqv2_plugin.tasks.adsorbml.energy_kind import check_energy_kind
+from eqv2_plugin.tasks.relaxation.report import energy_notes
 from eqv2_plugin.training.runner import check_same_model
 
 ROOT = Path(__file__).parents[2]

@@ -7,11 +7,11 @@ import torch
 import yaml
 from checkpoint_inputs import DENS, OC22, PLAIN, edited
 
-from eqv2_plugin.checkpoints.energy_reference import energy_reference, find_data_set
-from eqv2_plugin.checkpoints.published import OC20, OMAT, PUBLISHED
-from eqv2_plugin.checkpoints.published import OC22 as OC22_DATA
 from eqv2_plugin.checkpoints.reading import read_checkpoint
-from eqv2_plugin.checkpoints.v1_file import take_apart
+from eqv2_plugin.checkpoints.v1.energy_reference import energy_reference, find_data_set
+from eqv2_plugin.checkpoints.v1.file import take_apart
+from eqv2_plugin.checkpoints.v1.published import OC20, OMAT, PUBLISHED
+from eqv2_plugin.checkpoints.v1.published import OC22 as OC22_DATA
 
 OC20_NUMBERS = (-0.7554450631141663, 2.887317180633545)
 

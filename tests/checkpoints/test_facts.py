@@ -11,9 +11,9 @@ from fairchem.core.units.mlip_unit.predict import MLIPPredictUnit
 from helpers import BACKBONE, DIRECT_HEADS, TINY
 
 from eqv2_plugin.checkpoints import facts as facts_module
-from eqv2_plugin.checkpoints.convert import convert_file, write
-from eqv2_plugin.checkpoints.facts import ENERGY_REFERENCES, ModelFacts
-from eqv2_plugin.model import EquiformerV2
+from eqv2_plugin.checkpoints.v1.convert import convert_file, write
+from eqv2_plugin.models.hydra import EquiformerV2
+from eqv2_plugin.models.metadata import ENERGY_REFERENCES, ModelFacts
 from eqv2_plugin.version import __version__
 
 
@@ -72,7 +72,7 @@ def test_another_checkpoint_in_the_same_process_is_said_too(converted, caplog, t
 def test_a_checkpoint_without_facts_loads_and_says_nothing(tmp_path, caplog):
     config = {"backbone": {"model": BACKBONE, **TINY}, "heads": DIRECT_HEADS}
     model = EquiformerV2(**config)
-    target = {"_target_": "eqv2_plugin.model.EquiformerV2", **config}
+    target = {"_target_": "eqv2_plugin.models.hydra.EquiformerV2", **config}
     write(tmp_path / "old.pt", target, model.state_dict(), [])
     with caplog.at_level(logging.WARNING):
         unit = MLIPPredictUnit(str(tmp_path / "old.pt"), device="cpu")

@@ -9,8 +9,8 @@ import torch
 from checkpoint_inputs import EMBEDDED, Expected, checkpoint_cases
 from fairchem.core import FAIRChemCalculator
 
-from eqv2_plugin.checkpoints.convert import Conversion, convert_file
 from eqv2_plugin.checkpoints.describe import describe_file
+from eqv2_plugin.checkpoints.v1.convert import Conversion, convert_file
 
 CASES = checkpoint_cases()
 # A training checkpoint and what the same run wrote as its best one, from the same step.

@@ -14,8 +14,8 @@ import torch
 from checkpoint_inputs import PLAIN, edited
 
 from eqv2_plugin.checkpoints.describe import describe_file
-from eqv2_plugin.checkpoints.hashing import file_sha256, state_sha256
 from eqv2_plugin.checkpoints.reading import read_checkpoint
+from eqv2_plugin.common.hashing import file_sha256, state_sha256
 
 
 class Bomb:

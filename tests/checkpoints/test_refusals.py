@@ -7,8 +7,8 @@ import torch
 import yaml
 from checkpoint_inputs import DENS, OC22, PLAIN, edited
 
-from eqv2_plugin.checkpoints.convert import convert_file
 from eqv2_plugin.checkpoints.families import family_of
+from eqv2_plugin.checkpoints.v1.convert import convert_file
 
 
 def refused(source, tmp_path, match, error=ValueError, **options):

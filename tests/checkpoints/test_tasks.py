@@ -6,9 +6,9 @@ import pytest
 import torch
 from checkpoint_inputs import DENS, PLAIN, edited
 
-from eqv2_plugin.checkpoints.convert import convert_file
 from eqv2_plugin.checkpoints.reading import read_checkpoint
-from eqv2_plugin.checkpoints.v1_file import take_apart
+from eqv2_plugin.checkpoints.v1.convert import convert_file
+from eqv2_plugin.checkpoints.v1.file import take_apart
 
 
 def tasks_of(path) -> dict[str, dict]:

@@ -7,7 +7,7 @@ import torch
 from checkpoint_inputs import DENS, OC22, PLAIN, edited, with_training_state
 
 from eqv2_plugin.checkpoints.reading import read_checkpoint
-from eqv2_plugin.checkpoints.v1_file import take_apart
+from eqv2_plugin.checkpoints.v1.file import take_apart
 
 
 def taken(path, weights=None):

@@ -14,7 +14,7 @@ from helpers import molecule, predict, slab
 
 from eqv2_plugin.cli import main
 from eqv2_plugin.doctor.predictor import UnitPredictor, choose_task, known_elements, open_unit
-from eqv2_plugin.model import EquiformerV2
+from eqv2_plugin.models.hydra import EquiformerV2
 
 
 @pytest.fixture(scope="module")

@@ -11,8 +11,6 @@ import yaml
 from ase import Atoms
 from ase.data import atomic_numbers
 
-from eqv2_plugin.checkpoints.energy_kind import EnergyKind, same_energies
-from eqv2_plugin.evaluation.predictor import Prediction
 from eqv2_plugin.inference.energy_agreement import (
     Compared,
     compare,
@@ -21,6 +19,8 @@ from eqv2_plugin.inference.energy_agreement import (
     magnitudes_note,
     spread_out,
 )
+from eqv2_plugin.inference.predictor import Prediction
+from eqv2_plugin.models.energy_kind import EnergyKind, same_energies
 
 GROUPS = Path(__file__).parents[2] / "src/eqv2_plugin/configs"
 RNG = np.random.default_rng(7)

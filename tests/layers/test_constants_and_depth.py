@@ -19,7 +19,7 @@ from helpers import (
     tiny_model,
 )
 
-from eqv2_plugin.layers.block import StochasticDepth
+from eqv2_plugin.backbones.equiformer_v2.block import StochasticDepth
 from eqv2_plugin.layers.constants import ExactConstants
 
 ROUGH = np.array([1 / 3, np.pi, 1e-8 + 1])

@@ -79,6 +79,7 @@ def test_a_head_on_a_foreign_backbone_names_ours(head, config):
     foreign = torch.nn.Linear(2, 2)
     if config is not None:
         foreign.config = config
-    message = f"{head.__name__} needs the backbone eqv2_plugin.backbone.EquiformerV2Backbone"
+    backbone = "eqv2_plugin.backbones.equiformer_v2.backbone.EquiformerV2Backbone"
+    message = f"{head.__name__} needs the backbone {backbone}"
     with pytest.raises(ValueError, match=f"{message}, got Linear"):
         head(foreign)

@@ -13,7 +13,7 @@ from fairchem.core import FAIRChemCalculator
 from fairchem.core.units.mlip_unit.api.inference import InferenceSettings
 from native_checkpoints import checkpoint
 
-from eqv2_plugin.evaluation.predictor import BatchPredictor
+from eqv2_plugin.inference.predictor import BatchPredictor
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import torch
 from ase import Atoms
 from helpers import batch_of, crystal, molecule, slab, tiny_config
 
-from eqv2_plugin.graph import build_graph
+from eqv2_plugin.graphs.build import build_graph
 
 TILTED = np.array([[5.0, 1, 2], [1, 5, -2], [0, 0, 9]])
 PERIODICITIES = list(itertools.product([False, True], repeat=3))

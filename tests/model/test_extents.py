@@ -23,10 +23,10 @@ from helpers import (
 )
 
 from eqv2_plugin import structure_checks
-from eqv2_plugin.compact import compact
-from eqv2_plugin.evaluation.centring import near_origin
-from eqv2_plugin.graph import build_graph
-from eqv2_plugin.structure_checks import geometry_of
+from eqv2_plugin.graphs.build import build_graph
+from eqv2_plugin.graphs.checks import geometry_of
+from eqv2_plugin.graphs.compact import compact
+from eqv2_plugin.inference.centring import near_origin
 
 FAR = np.array([3.0, -1.0, 2.0]) * 1e4
 
@@ -102,7 +102,7 @@ def test_ordinary_structures_are_searched_where_they_are(monkeypatch):
     def not_asked(*_):
         raise AssertionError
 
-    monkeypatch.setattr("eqv2_plugin.graph.compact", not_asked)
+    monkeypatch.setattr("eqv2_plugin.graphs.build.compact", not_asked)
     build_graph(batch_of(slab(), molecule(), crystal()), tiny_config())
 
 

@@ -18,7 +18,7 @@ from helpers import BACKBONE, CONSERVATIVE, ENERGY, FORCES, TINY, batch_of, flat
 from torch.optim.swa_utils import AveragedModel
 
 import eqv2_plugin
-from eqv2_plugin.model import EquiformerV2
+from eqv2_plugin.models.hydra import EquiformerV2
 
 SCALE, MEAN = 2.5, -0.7
 OPTIONS = {**TINY, "num_layers": 1}
@@ -67,7 +67,7 @@ def make_checkpoint(path: Path, kind: str) -> EquiformerV2:
     if kind == "conservative":
         tasks.append(task("stress", "stress", "system", [1, 9]))
     checkpoint = MLIPInferenceCheckpoint(
-        model_config={"_target_": "eqv2_plugin.model.EquiformerV2", **config},
+        model_config={"_target_": "eqv2_plugin.models.hydra.EquiformerV2", **config},
         model_state_dict=latest.state_dict(),
         ema_state_dict=AveragedModel(averaged).state_dict(),
         tasks_config=tasks,

@@ -10,7 +10,7 @@ import torch
 from ase import Atoms
 from helpers import TINY, batch_of, crystal, molecule, randn, slab, tiny_config
 
-from eqv2_plugin.graph import Graph, build_graph
+from eqv2_plugin.graphs.build import Graph, build_graph
 
 PERIODICITIES = list(itertools.product([False, True], repeat=3))
 versions = pytest.mark.parametrize("version", [1, 2, 3])

@@ -6,7 +6,7 @@ import pytest
 import torch
 from helpers import BACKBONE, DIRECT_HEADS, ENERGY
 
-from eqv2_plugin.model import EquiformerV2
+from eqv2_plugin.models.hydra import EquiformerV2
 
 # The options of the base model of Table 7, spelt out so that no default can hide a change.
 BASE = {

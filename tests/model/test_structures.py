@@ -23,7 +23,7 @@ from helpers import (
     tiny_model,
 )
 
-from eqv2_plugin.graph import build_graph
+from eqv2_plugin.graphs.build import build_graph
 
 STRESS = {"module": "eqv2_plugin.heads.stress.StressHead"}
 WITH_STRESS = {**DIRECT_HEADS, "stress": STRESS}

@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from fairchem.core.datasets.atomic_data import AtomicData
 
-from eqv2_plugin.checkpoints.v1_names import from_single_class, rename_v1_state
-from eqv2_plugin.checkpoints.v1_options import backbone_options
-from eqv2_plugin.graph import Graph, build_graph
+from eqv2_plugin.checkpoints.v1.names import from_single_class, rename_v1_state
+from eqv2_plugin.checkpoints.v1.options import backbone_options
+from eqv2_plugin.graphs.build import Graph, build_graph
 from eqv2_plugin.layers.edges import sort_by_target
-from eqv2_plugin.model import EquiformerV2
+from eqv2_plugin.models.hydra import EquiformerV2
 
 HEAD_MODULES = {
     "equiformer_v2_energy_head": "eqv2_plugin.heads.energy.EnergyHead",
@@ -93,7 +93,10 @@ class ReferenceCase:
             # fairchem-core 1.10's hydra class held this reference, and never added it.
             state.pop("backbone.energy_lin_ref", None)
         model = EquiformerV2(
-            backbone={"model": "eqv2_plugin.backbone.EquiformerV2Backbone", **options},
+            backbone={
+                "model": "eqv2_plugin.backbones.equiformer_v2.backbone.EquiformerV2Backbone",
+                **options,
+            },
             heads=heads,
             pass_through_head_outputs=True,
         )

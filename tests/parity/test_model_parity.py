@@ -17,8 +17,8 @@ from reference_case import (
     stored_edge_set,
 )
 
-from eqv2_plugin.checkpoints.v1_names import from_single_class, rename_v1_key
-from eqv2_plugin.graph import build_graph
+from eqv2_plugin.checkpoints.v1.names import from_single_class, rename_v1_key
+from eqv2_plugin.graphs.build import build_graph
 
 CASES = case_folders(fixtures_folder())
 DTYPES = {"float64": torch.float64, "float32": torch.float32}

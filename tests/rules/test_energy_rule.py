@@ -70,7 +70,7 @@ def metrics(results: Path) -> dict:
 
 def adsorbml_input(folder: Path) -> Path:
     pytest.importorskip("fairchem.data.oc")
-    from eqv2_plugin.evaluation.adsorbml.input import SlabFile, build_input, write_input
+    from eqv2_plugin.tasks.adsorbml.input import SlabFile, build_input, write_input
 
     path = folder / "input.pkl"
     if not path.exists():
@@ -238,7 +238,7 @@ def adsorbml_says_why_nothing_is_ranked(folder: Path, name: str) -> None:
         name, f"checkpoint={folder / 'nocopper.pt'}", f"input={data}",
         "placements.random_site_heuristic_placement=1",
     )  # fmt: skip
-    from eqv2_plugin.evaluation.adsorbml.system_result import load_results
+    from eqv2_plugin.tasks.adsorbml.system_result import load_results
 
     (result,) = load_results(run_here(config, folder / "elements"))
     assert not result.ranked()

@@ -28,7 +28,7 @@ from rule_inputs import (
 )
 
 from eqv2_plugin.data.fixed_atoms import PARTLY_FIXED
-from eqv2_plugin.evaluation.submission.files import read_npz
+from eqv2_plugin.tasks.submission.files import read_npz
 
 RULE = Rule("fixed atoms")
 COUNT = SYSTEMS * FRAMES
@@ -120,7 +120,7 @@ def doctor_holds(folder: Path, hold: str) -> None:
 @RULE.behaviour("eqv2 adsorbml input")
 def prepares_slabs(folder: Path, hold: str) -> None:
     pytest.importorskip("fairchem.data.oc")
-    from eqv2_plugin.evaluation.adsorbml.slabs import prepare_slab
+    from eqv2_plugin.tasks.adsorbml.slabs import prepare_slab
 
     def prepared(constraints: list) -> Atoms:
         slab = fcc111("Cu", (4, 4, 3), vacuum=8.0, periodic=True)

@@ -39,7 +39,7 @@ def write_start(
     heads = DIRECT_HEADS if heads is None else heads
     backbone = {"model": BACKBONE, **TINY, "num_layers": 1, **options}
     config = {
-        "_target_": "eqv2_plugin.model.EquiformerV2",
+        "_target_": "eqv2_plugin.models.hydra.EquiformerV2",
         "backbone": backbone,
         "heads": deepcopy(heads),
         "supports_single_atoms": True,

@@ -13,7 +13,7 @@ from fairchem.core._cli import get_hydra_config_from_yaml
 from finetuning_inputs import REFERENCES, write_start
 from helpers import CONSERVATIVE, DIRECT_HEADS, ENERGY
 
-from eqv2_plugin.model import EquiformerV2
+from eqv2_plugin.models.hydra import EquiformerV2
 from eqv2_plugin.training.finetuning import starting_model
 from eqv2_plugin.training.report import improvements
 from eqv2_plugin.training.start_values import start_normalizer, start_references

@@ -11,7 +11,7 @@ import pytest
 import torch
 from training_runs import command, environment, history, numbers, run, run_and_kill, weights
 
-from eqv2_plugin.locks import folder_lock
+from eqv2_plugin.common.locks import folder_lock
 
 
 @pytest.fixture(scope="module")

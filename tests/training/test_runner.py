@@ -12,7 +12,7 @@ import torch
 from omegaconf import OmegaConf
 from torch.distributed import checkpoint as dcp
 
-from eqv2_plugin.locks import InUseError, folder_lock
+from eqv2_plugin.common.locks import InUseError, folder_lock
 from eqv2_plugin.training import runner as runner_module
 from eqv2_plugin.training.runner import EquiformerV2TrainRunner
 

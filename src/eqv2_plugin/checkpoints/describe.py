@@ -11,15 +11,15 @@ import torch
 from ase.data import atomic_numbers
 from fairchem.core.units.mlip_unit.api.inference import MLIPInferenceCheckpoint
 
-from eqv2_plugin.checkpoints.energy_kind import ENERGY_REFERENCES, energy_kind_of
-from eqv2_plugin.checkpoints.facts import UNITS, ModelFacts
-from eqv2_plugin.checkpoints.hashing import file_sha256, state_sha256
 from eqv2_plugin.checkpoints.inference_checkpoint import plain_checkpoint
-from eqv2_plugin.checkpoints.known_elements import references_or_nan
 from eqv2_plugin.checkpoints.native import SUFFIX, as_checkpoint, read_native
 from eqv2_plugin.checkpoints.reading import read_checkpoint
-from eqv2_plugin.checkpoints.v1_file import take_apart
+from eqv2_plugin.checkpoints.v1.file import take_apart
+from eqv2_plugin.common.hashing import file_sha256, state_sha256
 from eqv2_plugin.data.references.coefficients import PUBLISHED, load_coefficients
+from eqv2_plugin.models.energy_kind import ENERGY_REFERENCES, energy_kind_of
+from eqv2_plugin.models.known_elements import references_or_nan
+from eqv2_plugin.models.metadata import UNITS, ModelFacts
 
 
 def describe_file(path: Path, unsafe: bool = False) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from safetensors.torch import save_file
 
 from eqv2_plugin.checkpoints.native_header import NativeHeader, TaskRecord
 from eqv2_plugin.checkpoints.whitelist import MODELS, class_of
-from eqv2_plugin.files import whole_file
+from eqv2_plugin.common.files import whole_file
 
 if TYPE_CHECKING:
     from fairchem.core.units.mlip_unit.predict import MLIPPredictUnit

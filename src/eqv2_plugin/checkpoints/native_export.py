@@ -7,8 +7,8 @@ from pathlib import Path
 
 from eqv2_plugin.checkpoints.door import read_model
 from eqv2_plugin.checkpoints.inference_checkpoint import as_native, read_inference_checkpoint
-from eqv2_plugin.checkpoints.known_elements import references_or_nan
 from eqv2_plugin.checkpoints.native import NativeModel, write_native
+from eqv2_plugin.models.known_elements import references_or_nan
 
 __all__ = ["as_native", "export_native", "read_inference_checkpoint"]
 

@@ -11,12 +11,13 @@ from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
 
-from eqv2_plugin.checkpoints.facts import ModelFacts
+from eqv2_plugin.backbones.equiformer_v2.config import BackboneConfig
 from eqv2_plugin.checkpoints.plain import plain_config
-from eqv2_plugin.config import BackboneConfig
+from eqv2_plugin.earlier_paths import current_name
+from eqv2_plugin.models.metadata import ModelFacts
 
-MODELS = ("eqv2_plugin.model.EquiformerV2",)
-BACKBONES = ("eqv2_plugin.backbone.EquiformerV2Backbone",)
+MODELS = ("eqv2_plugin.models.hydra.EquiformerV2",)
+BACKBONES = ("eqv2_plugin.backbones.equiformer_v2.backbone.EquiformerV2Backbone",)
 HEADS = (
     "eqv2_plugin.heads.conservative.ConservativeHead",
     "eqv2_plugin.heads.energy.EnergyHead",
@@ -73,6 +74,8 @@ def with_full_names(config: Any) -> Any:
         return config
     unset = ("finetune_config", "model_id", "facts")
     config = {k: v for k, v in config.items() if not (k in unset and v is None)}
+    if isinstance(config.get("_target_"), str):
+        config["_target_"] = current_name(config["_target_"])
     if isinstance(config.get("backbone"), dict):
         config["backbone"] = _named(config["backbone"], "model", BACKBONES)
     if isinstance(config.get("heads"), dict):
@@ -118,7 +121,7 @@ def _named(part: Any, key: str, classes: tuple[str, ...]) -> Any:
         found = registry.mapping["model_name_mapping"].get(name)
         full = f"{found.__module__}.{found.__qualname__}" if found is not None else name
         name = full if full in classes else name
-    return {**part, key: name}
+    return {**part, key: current_name(name)}
 
 
 def _check_backbone(backbone: Any) -> None:

@@ -16,7 +16,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.constraints import FixAtoms
 from ase_db_backends.aselmdb import LMDBDatabase
 
-from eqv2_plugin.files import building_folder
+from eqv2_plugin.common.files import building_folder
 
 # Splits of each sample; its file is samples/<name>.npz.
 SAMPLES = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from fairchem.core.datasets.atomic_data import AtomicData
 
-from eqv2_plugin.backbone import ENCODED_FORCES, NOISE_SIGMA
+from eqv2_plugin.backbones.equiformer_v2.backbone import ENCODED_FORCES, NOISE_SIGMA
 from eqv2_plugin.dens.config import DenoisingConfig
 from eqv2_plugin.dens.corruption import Corruption
 

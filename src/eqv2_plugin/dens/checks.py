@@ -10,11 +10,11 @@ from fairchem.core.datasets.atomic_data import AtomicData
 from fairchem.core.datasets.mt_concat_dataset import ConcatDataset
 from fairchem.core.units.mlip_unit.mlip_unit import Task
 
+from eqv2_plugin.common.naming import atom_names, structure_name
 from eqv2_plugin.data.lmdb import LmdbDataset
 from eqv2_plugin.dens.batch import NOISE_TARGET
 from eqv2_plugin.dens.config import DenoisingConfig
 from eqv2_plugin.dens.losses import DenoisingLoss
-from eqv2_plugin.naming import atom_names, structure_name
 
 # Frames per split that are read before the first step; batches are checked as they come.
 _FRAMES_READ = 1000

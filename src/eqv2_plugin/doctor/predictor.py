@@ -8,8 +8,8 @@ import torch
 from ase import Atoms
 from fairchem.core.datasets.atomic_data import AtomicData
 
-from eqv2_plugin.evaluation.centring import near_origin
-from eqv2_plugin.evaluation.predictor import (
+from eqv2_plugin.inference.centring import near_origin
+from eqv2_plugin.inference.predictor import (
     BatchPredictor,
     Device,
     Predict,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from eqv2_plugin.config import BackboneConfig
+from eqv2_plugin.backbones.equiformer_v2.config import BackboneConfig
 
 
 def config_of(backbone: nn.Module, head: str) -> BackboneConfig:
@@ -16,7 +16,8 @@ def config_of(backbone: nn.Module, head: str) -> BackboneConfig:
     config = getattr(backbone, "config", None)
     if not isinstance(config, BackboneConfig):
         raise ValueError(
-            f"{head} needs the backbone eqv2_plugin.backbone.EquiformerV2Backbone, got "
+            f"{head} needs the backbone "
+            "eqv2_plugin.backbones.equiformer_v2.backbone.EquiformerV2Backbone, got "
             f"{type(backbone).__name__}: set backbone.model accordingly"
         )
     return config

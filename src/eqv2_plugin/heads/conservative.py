@@ -21,7 +21,7 @@ from eqv2_plugin.heads.volume import where_volume
 if TYPE_CHECKING:
     from fairchem.core.datasets.atomic_data import AtomicData
 
-    from eqv2_plugin.backbone import EquiformerV2Backbone
+    from eqv2_plugin.backbones.equiformer_v2.backbone import EquiformerV2Backbone
 
 
 @registry.register_model("equiformer_v2_conservative_head")

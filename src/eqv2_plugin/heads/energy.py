@@ -16,7 +16,7 @@ from eqv2_plugin.layers.feed_forward import FeedForward
 if TYPE_CHECKING:
     from fairchem.core.datasets.atomic_data import AtomicData
 
-    from eqv2_plugin.backbone import EquiformerV2Backbone
+    from eqv2_plugin.backbones.equiformer_v2.backbone import EquiformerV2Backbone
 
 
 # torch's CPU code generator fails on a float64 index_add fused into a float32 kernel.

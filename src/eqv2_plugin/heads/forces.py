@@ -15,7 +15,7 @@ from eqv2_plugin.layers.attention import EquivariantGraphAttention
 if TYPE_CHECKING:
     from fairchem.core.datasets.atomic_data import AtomicData
 
-    from eqv2_plugin.backbone import EquiformerV2Backbone
+    from eqv2_plugin.backbones.equiformer_v2.backbone import EquiformerV2Backbone
 
 
 class VectorHead(nn.Module, HeadInterface):

@@ -16,7 +16,7 @@ from eqv2_plugin.layers.constants import ExactConstants
 if TYPE_CHECKING:
     from fairchem.core.datasets.atomic_data import AtomicData
 
-    from eqv2_plugin.backbone import EquiformerV2Backbone
+    from eqv2_plugin.backbones.equiformer_v2.backbone import EquiformerV2Backbone
 
 
 def symmetric_tensor_basis() -> np.ndarray:

@@ -19,7 +19,7 @@ from eqv2_plugin.layers.norms import make_norm
 if TYPE_CHECKING:
     from fairchem.core.datasets.atomic_data import AtomicData
 
-    from eqv2_plugin.backbone import EquiformerV2Backbone
+    from eqv2_plugin.backbones.equiformer_v2.backbone import EquiformerV2Backbone
 
 
 def _mlp(width: int, num_layers: int) -> nn.Sequential:

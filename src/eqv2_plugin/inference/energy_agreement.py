@@ -15,10 +15,10 @@ import torch
 from ase import Atoms
 from ase.data import chemical_symbols
 
-from eqv2_plugin.checkpoints.energy_kind import EnergyKind, as_energy_kind, same_energies
+from eqv2_plugin.models.energy_kind import EnergyKind, as_energy_kind, same_energies
 
 if TYPE_CHECKING:
-    from eqv2_plugin.evaluation.predictor import Predict
+    from eqv2_plugin.inference.predictor import Predict
 
 # Structures that are compared.
 MOST = 16

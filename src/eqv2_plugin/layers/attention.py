@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from eqv2_plugin.config import BackboneConfig
+from eqv2_plugin.backbones.equiformer_v2.config import BackboneConfig
 from eqv2_plugin.geometry.irreps import EdgeLayout
 from eqv2_plugin.geometry.sphere_grid import edge_grid_matrices, grid_shape
 from eqv2_plugin.kernels.interface import RadialWeights

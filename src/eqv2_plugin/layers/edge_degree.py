@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from eqv2_plugin.config import BackboneConfig
+from eqv2_plugin.backbones.equiformer_v2.config import BackboneConfig
 from eqv2_plugin.geometry.wigner import rotate_degree_back
 from eqv2_plugin.kernels.segments import sum_over_neighbours
 from eqv2_plugin.layers.edges import EdgeBatch

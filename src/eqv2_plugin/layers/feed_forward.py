@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from eqv2_plugin.config import BackboneConfig
+from eqv2_plugin.backbones.equiformer_v2.config import BackboneConfig
 from eqv2_plugin.geometry.irreps import degree_of_row
 from eqv2_plugin.geometry.sphere_grid import sphere_grid_matrices
 from eqv2_plugin.layers.activations import EquivariantActivation

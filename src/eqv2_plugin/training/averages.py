@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from fairchem.core.common import distutils
 
-from eqv2_plugin.files import save_text
+from eqv2_plugin.common.files import save_text
 
 AVERAGES = "averages.json"
 

@@ -11,7 +11,7 @@ from fairchem.core.datasets.atomic_data import AtomicData
 from fairchem.core.datasets.mt_concat_dataset import ConcatDataset
 from fairchem.core.units.mlip_unit.mlip_unit import Task, mt_collater_adapter
 
-from eqv2_plugin.checkpoints.known_elements import elements_with_references, without_reference
+from eqv2_plugin.models.known_elements import elements_with_references, without_reference
 
 # Frames per split that are read before the first step; every batch is checked as it comes.
 _FRAMES_READ = 1000

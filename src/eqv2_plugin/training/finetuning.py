@@ -15,12 +15,12 @@ from fairchem.core.units.mlip_unit.api.inference import MLIPInferenceCheckpoint
 from fairchem.core.units.mlip_unit.utils import load_inference_model
 from omegaconf import OmegaConf
 
-from eqv2_plugin.checkpoints.energy_kind import energy_kind_of
-from eqv2_plugin.checkpoints.facts import ModelFacts
-from eqv2_plugin.config import BackboneConfig
+from eqv2_plugin.backbones.equiformer_v2.config import BackboneConfig
 from eqv2_plugin.heads.forces import NoiseHead
 from eqv2_plugin.inference.energy_agreement import kinds_note
-from eqv2_plugin.model import EquiformerV2
+from eqv2_plugin.models.energy_kind import energy_kind_of
+from eqv2_plugin.models.hydra import EquiformerV2
+from eqv2_plugin.models.metadata import ModelFacts
 from eqv2_plugin.training.start_checkpoint import averaged_weights, read_start
 
 # Options of the backbone that fine-tuning may change; the others belong to the weights.
@@ -85,7 +85,7 @@ def starting_model(
         raise ValueError("from_scratch=true with freeze_backbone=true would freeze random weights")
     averaged = averaged_weights(start.path, unsafe)
     overrides = {
-        "_target_": "eqv2_plugin.model.EquiformerV2",
+        "_target_": "eqv2_plugin.models.hydra.EquiformerV2",
         "backbone": changes,
         "supports_single_atoms": supports_single_atoms,
     }

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from eqv2_plugin.files import save_text
+from eqv2_plugin.common.files import save_text
 
 HISTORY = "history.jsonl"
 

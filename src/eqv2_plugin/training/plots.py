@@ -8,7 +8,7 @@ from typing import Any
 import matplotlib
 import numpy as np
 
-from eqv2_plugin.files import whole_file
+from eqv2_plugin.common.files import whole_file
 from eqv2_plugin.training.evaluation import SplitPredictions
 
 matplotlib.use("Agg")

@@ -16,7 +16,7 @@ from torchtnt.framework.state import State
 from torchtnt.framework.unit import TEvalUnit, TTrainUnit
 from tqdm import tqdm
 
-from eqv2_plugin.files import save_text, whole_file
+from eqv2_plugin.common.files import save_text, whole_file
 from eqv2_plugin.training.averages import Sums, load_averages, save_averages
 from eqv2_plugin.training.baselines import baselines
 from eqv2_plugin.training.checkpoints import FINAL

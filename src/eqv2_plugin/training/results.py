@@ -7,7 +7,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-from eqv2_plugin.files import save_text
+from eqv2_plugin.common.files import save_text
 
 METRICS, INFERENCE_CHECKPOINT, LEARNING_CURVE = (
     "metrics.json",

@@ -12,11 +12,11 @@ from fairchem.core.components.train.train_runner import TrainEvalRunner
 from omegaconf import OmegaConf
 from torch.distributed.checkpoint import CheckpointException
 
+from eqv2_plugin.common.files import save_text
+from eqv2_plugin.common.locks import FileLock, folder_lock
+from eqv2_plugin.common.orphans import end_with_parent
 from eqv2_plugin.dens.checks import check_denoising_data
 from eqv2_plugin.dens.unit import EquiformerV2DeNSUnit
-from eqv2_plugin.files import save_text
-from eqv2_plugin.locks import FileLock, folder_lock
-from eqv2_plugin.orphans import end_with_parent
 from eqv2_plugin.training.checkpoints import FINAL, METADATA, last_whole, remove_unfinished
 from eqv2_plugin.training.checks import check_labels, check_tasks_match_heads
 from eqv2_plugin.training.element_checks import check_frames_elements

@@ -13,7 +13,7 @@ from inspection_inputs import molecule_frames, oc20_frames, relabelled, write_da
 from matplotlib import image
 from omegaconf import OmegaConf
 
-from eqv2_plugin.data.commands import check, references
+from eqv2_plugin.cli.data import check, references
 from eqv2_plugin.data.references.coefficients import load_coefficients
 
 TRAIN, VAL = "embedded:oc20_sample/train", "embedded:oc20_sample/val_ood"

@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 
+from eqv2_plugin.common.files import save_text
+from eqv2_plugin.common.locks import FileLock, InUseError
 from eqv2_plugin.data.conversion.record import Record, save_npz
 from eqv2_plugin.data.conversion.shard import Shard, writing_to
-from eqv2_plugin.files import save_text
-from eqv2_plugin.locks import FileLock, InUseError
 
 METADATA = "metadata.npz"
 # Hidden, or fairchem would try to read what is in it.

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from eqv2_plugin import files
+from eqv2_plugin.common import files
 
 
 @dataclass(frozen=True)

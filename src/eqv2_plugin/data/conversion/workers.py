@@ -9,8 +9,8 @@ from multiprocessing.sharedctypes import RawValue, Value
 from pathlib import Path
 from typing import Any
 
+from eqv2_plugin.common.orphans import end_with_parent
 from eqv2_plugin.data.conversion.shard import Shard, write_shard
-from eqv2_plugin.orphans import end_with_parent
 
 _POLL_SECONDS = 0.3
 

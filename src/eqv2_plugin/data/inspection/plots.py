@@ -7,8 +7,8 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 
+from eqv2_plugin.common.files import whole_file
 from eqv2_plugin.data.inspection.forces import BINS
-from eqv2_plugin.files import whole_file
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt

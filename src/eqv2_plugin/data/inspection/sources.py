@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 from torch.utils.data import Dataset
 
+from eqv2_plugin.common.files import read_npz
 from eqv2_plugin.data.ase_dataset import CheckedAseDB
 from eqv2_plugin.data.datasets import EMBEDDED
 from eqv2_plugin.data.inspection.frames import Frame, frame_of
 from eqv2_plugin.data.lmdb.shards import open_lmdb
 from eqv2_plugin.data.sample import sample_directory
-from eqv2_plugin.files import read_npz
 
 # Suffixes of databases that fairchem's reader opens by their names.
 ASE_SUFFIXES = (".aselmdb", ".db", ".json")

@@ -15,9 +15,9 @@ from fairchem.core.datasets.atomic_data import AtomicData
 from fairchem.core.datasets.base_dataset import BaseDataset
 from fairchem.core.modules.transforms import DataTransforms
 
+from eqv2_plugin.common.files import read_npz
 from eqv2_plugin.data.lmdb.records import ALIASES, Record, read_record
 from eqv2_plugin.data.lmdb.shards import Shards
-from eqv2_plugin.files import read_npz
 
 # What fairchem's create_dataset reads of a split's options itself.
 _OF_FAIRCHEM = ("format", "seed", "max_atoms", "subset_to", "first_n", "sample_n", "no_shuffle")

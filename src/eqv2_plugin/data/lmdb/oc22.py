@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from fairchem.core.common.registry import registry
 
+from eqv2_plugin.common.files import read_npz
 from eqv2_plugin.data.lmdb.dataset import LmdbDataset
 from eqv2_plugin.data.lmdb.records import Record
-from eqv2_plugin.files import read_npz
 from eqv2_plugin.unpickling.restricted import restricted_loads
 
 # eV per atom. A fit says nothing of elements that its data lacks: some coefficients of the

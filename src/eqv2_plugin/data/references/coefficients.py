@@ -10,7 +10,7 @@ import torch
 from ase.data import atomic_numbers, chemical_symbols
 from fairchem.core.modules.normalization.element_references import ElementReferences
 
-from eqv2_plugin.files import read_npz, save_npz
+from eqv2_plugin.common.files import read_npz, save_npz
 
 PUBLISHED = {
     "oc20_linear": "oc20_linref.npz",

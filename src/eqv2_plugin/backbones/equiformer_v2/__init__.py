@@ -1,0 +1,1 @@
+"""EquiformerV2."""

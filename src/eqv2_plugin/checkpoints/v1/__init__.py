@@ -1,0 +1,1 @@
+"""Checkpoints of fairchem-core 1."""

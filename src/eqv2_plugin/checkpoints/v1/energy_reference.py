@@ -1,0 +1,158 @@
+"""What a v1 checkpoint's energies are relative to, from all that it tells."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from eqv2_plugin.checkpoints.v1.config import dataset_section
+from eqv2_plugin.checkpoints.v1.published import MPTRJ, OC20, OC22, ODAC, OMAT, PUBLISHED, DataSet
+from eqv2_plugin.models.energy_kind import ENERGY_REFERENCES, EnergyKind, as_energy_kind
+
+# Mean and scale of the energy in the published OC20 configs; scale in those of OC22.
+_OC20_ENERGY = (-0.7554450631141663, 2.887317180633545)
+_OC22_ENERGY = (0.0, 25.119809935106424)
+_WORDS = [
+    (r"oc22", OC22),
+    (r"odac", ODAC),
+    (r"omat", OMAT),
+    (r"mptrj", MPTRJ),
+    (r"oc20|trajectory_lmdb", OC20),
+]
+SETTLE = "say which it is with --energy-reference"
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Which energy, the data set if it is known, and how both were found."""
+
+    key: EnergyKind
+    data: DataSet | None
+    basis: str
+
+
+def find_data_set(
+    config: Mapping[str, Any],
+    energy: tuple[float, float] | None,
+    file_name: str,
+    wanted: str | None,
+) -> tuple[DataSet | None, str]:
+    """The training data, and what tells it.
+
+    Args:
+        config: of the checkpoint, or given by the user.
+        energy: (mean, rmsd) of the energy's normaliser in the checkpoint.
+        file_name: the published names count.
+        wanted: --energy-reference (the name of an `EnergyKind`), which settles a conflict.
+
+    Raises:
+        ValueError: the normaliser and the config speak of different data sets.
+    """
+    by_numbers = _by_normalizer(energy)
+    by_text = _by_text(config)
+    if by_numbers and by_text and by_numbers.task != by_text.task:
+        agreeing = [data for data in (by_numbers, by_text) if wanted and _agrees(wanted, data)]
+        if len(agreeing) == 1:
+            return agreeing[0], "stated by the user"
+        raise ValueError(
+            f"energy reference in conflict: the checkpoint's normaliser is that of "
+            f"{by_numbers.words} ({ENERGY_REFERENCES[by_numbers.energy_reference]}), but the "
+            f"config names {by_text.words} ({ENERGY_REFERENCES[by_text.energy_reference]}); "
+            + SETTLE
+        )
+    if file_name in PUBLISHED:
+        return PUBLISHED[file_name], f"file name {file_name}, as published"
+    if by_numbers:
+        return by_numbers, f"the energy's normaliser is that of {by_numbers.words}"
+    if by_text:
+        return by_text, f"the config names {by_text.words}"
+    return None, "nothing in the file tells"
+
+
+def energy_reference(
+    found: tuple[DataSet | None, str], structure: EnergyKind | None, wanted: str | None
+) -> Reference:
+    """Settle what the energies are.
+
+    Args:
+        found: from `find_data_set`.
+        structure: what the checkpoint's own references imply: ``TOTAL_LINEAR`` (it adds
+            some), ``LINEAR_RESIDUAL`` (it has some and does not add them), None (it has none).
+        wanted: the user's word, the name of an `EnergyKind`.
+
+    Raises:
+        ValueError: these contradict each other, or the user names no kind.
+    """
+    data, basis = found
+    if wanted is not None:
+        wanted = as_energy_kind(wanted, "--energy-reference")
+    if structure is not None:
+        held = "the checkpoint holds linear references per element"
+        basis = held if data is None else f"{basis}; {held}"
+        if wanted == EnergyKind.TOTAL and structure == EnergyKind.TOTAL_LINEAR:
+            wanted = structure
+        if wanted not in (None, structure):
+            raise ValueError(
+                f"--energy-reference {wanted} is in conflict with the checkpoint, which holds "
+                f"linear references per element: {ENERGY_REFERENCES[structure]}"
+            )
+        if data is not None and data.energy_reference == EnergyKind.ADSORPTION:
+            raise ValueError(
+                f"energy reference in conflict: the checkpoint holds linear references per "
+                f"element, but {data.words} ({basis}) has adsorption energies"
+            )
+        return Reference(structure, data, basis)
+    if wanted in (EnergyKind.TOTAL_LINEAR, EnergyKind.LINEAR_RESIDUAL):
+        if wanted == EnergyKind.TOTAL_LINEAR:
+            raise ValueError(
+                "--energy-reference total_linear is in conflict with the checkpoint, which holds "
+                "no linear references to add"
+            )
+        return Reference(wanted, data, "stated by the user")
+    if wanted is not None:
+        if data is not None and not _agrees(wanted, data):
+            raise ValueError(
+                f"--energy-reference {wanted} is in conflict with {data.words} ({basis}): "
+                f"{ENERGY_REFERENCES[data.energy_reference]}"
+            )
+        return Reference(wanted, data, "stated by the user")
+    if data is None:
+        return Reference(EnergyKind.UNKNOWN, None, basis)
+    if data.energy_reference == EnergyKind.TOTAL_LINEAR:
+        raise ValueError(
+            f"energy reference in conflict: {data.words} models ({basis}) learn energies relative "
+            "to linear references per element, but the checkpoint holds none. If they were trained "
+            "without, pass --energy-reference total; if the references are kept elsewhere, "
+            "--energy-reference linear_residual"
+        )
+    return Reference(data.energy_reference, data, basis)
+
+
+def _agrees(wanted: str, data: DataSet) -> bool:
+    """Adsorption energies and total ones exclude each other; the rest is a matter of detail."""
+    if wanted == EnergyKind.UNKNOWN:
+        return True
+    adsorption = EnergyKind.ADSORPTION
+    return (wanted == adsorption) == (data.energy_reference == adsorption)
+
+
+def _by_normalizer(energy: tuple[float, float] | None) -> DataSet | None:
+    for numbers, data in ((_OC20_ENERGY, OC20), (_OC22_ENERGY, OC22)):
+        if energy is not None and all(
+            abs(a - b) < 1e-5 * max(abs(b), 1.0) for a, b in zip(energy, numbers, strict=True)
+        ):
+            return data
+    return None
+
+
+def _by_text(config: Mapping[str, Any]) -> DataSet | None:
+    section = dataset_section(config)
+    task = config.get("task") or {}
+    texts = [section.get("src"), section.get("format"), task.get("dataset")]
+    text = " ".join(str(entry) for entry in texts).lower()
+    for pattern, data in _WORDS:
+        if re.search(pattern, text):
+            return data
+    return None

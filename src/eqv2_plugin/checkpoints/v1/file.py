@@ -1,0 +1,170 @@
+"""A v1 checkpoint taken apart: layout, model, normalisers, weights and what its energies are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from eqv2_plugin.checkpoints.families import refuse_other_family
+from eqv2_plugin.checkpoints.v1.config import V1Model, normalise_model, stated_normalizers
+from eqv2_plugin.checkpoints.v1.energy_reference import Reference, energy_reference, find_data_set
+from eqv2_plugin.checkpoints.v1.heads import translate_heads
+from eqv2_plugin.checkpoints.v1.layout import Layout, recognise
+from eqv2_plugin.checkpoints.v1.linear_reference import take_linear_reference
+from eqv2_plugin.checkpoints.v1.names import from_single_class, rename_v1_state
+from eqv2_plugin.checkpoints.v1.options import backbone_options, with_defaults
+from eqv2_plugin.checkpoints.v1.tasks import (
+    make_tasks,
+    read_element_references,
+    read_normalizers,
+    scaled_references,
+)
+from eqv2_plugin.checkpoints.v1.weights import Weights, choose_weights
+from eqv2_plugin.models.energy_kind import EnergyKind
+
+_MODEL = "eqv2_plugin.models.hydra.EquiformerV2"
+_BACKBONE = "eqv2_plugin.backbones.equiformer_v2.backbone.EquiformerV2Backbone"
+
+
+@dataclass(frozen=True)
+class V1File:
+    """All that conversion needs.
+
+    Attributes:
+        layout: see `Layout`.
+        weights: which were chosen, and why (their ``state`` has v1's names).
+        state: the chosen weights under our names.
+        model_config: of fairchem's HydraModel, ``_target_`` and all.
+        tasks: configs of fairchem's tasks.
+        reference: what the energies are.
+        notes: what the user should know besides.
+    """
+
+    layout: Layout
+    weights: Weights
+    state: dict[str, torch.Tensor]
+    model_config: dict[str, Any]
+    tasks: list[dict[str, Any]]
+    reference: Reference
+    notes: list[str]
+
+
+def take_apart(
+    checkpoint: Any,
+    source: Path,
+    weights: str | None = None,
+    config: Mapping[str, Any] | None = None,
+    wanted_reference: str | None = None,
+) -> V1File:
+    """Every step from a loaded v1 file to our names and options; nothing is built or run.
+
+    Args:
+        checkpoint: from `read_checkpoint`.
+        source: its path, for names in errors.
+        weights: "ema", "raw", or None for the layout's default.
+        config: a v1 config that replaces the one in the file.
+        wanted_reference: the name of an `EnergyKind`.
+
+    Raises:
+        ValueError: whatever is wrong with the file, in one sentence.
+    """
+    layout = recognise(checkpoint, str(source))
+    own = checkpoint.get("config")
+    used = config if config is not None else (own if isinstance(own, Mapping) else {})
+    model = _model_of(used, checkpoint["state_dict"])
+    normalizers = read_normalizers(checkpoint.get("normalizers"))
+    _compare_normalizers(normalizers, stated_normalizers(used))
+    references = read_element_references(checkpoint.get("elementrefs"))
+    chosen, state, notes, structure = _renamed_weights(
+        checkpoint, layout, model, weights, wanted_reference, normalizers, references
+    )
+    reference = energy_reference(
+        find_data_set(used, normalizers.get("energy"), source.name, wanted_reference),
+        structure,
+        wanted_reference,
+    )
+    heads = translate_heads(model.heads, normalizers)
+    dataset = reference.data.task if reference.data else "eqv2"
+    if not model.backbone.get("use_pbc", True):
+        notes.append("use_pbc=false: v1 ignored periodicity; here it is the structure's own pbc")
+    return V1File(
+        layout=layout,
+        weights=chosen,
+        state=state,
+        model_config={
+            "_target_": _MODEL,
+            "backbone": {"model": _BACKBONE, **backbone_options(with_defaults(model.backbone))},
+            "heads": {name: head.config for name, head in heads.items()},
+            "supports_single_atoms": True,
+        },
+        tasks=make_tasks(heads, normalizers, references, dataset),
+        reference=reference,
+        notes=notes,
+    )
+
+
+def _model_of(config: Mapping[str, Any], state: Mapping[str, torch.Tensor]) -> V1Model:
+    if not config:
+        refuse_other_family(None, state)
+        raise ValueError("the checkpoint holds no config; give the model's with --config FILE.yml")
+    model = normalise_model(config)
+    refuse_other_family(model.family_name, state)
+    return model
+
+
+def _renamed_weights(
+    checkpoint: Mapping[str, Any],
+    layout: Layout,
+    model: V1Model,
+    requested: str | None,
+    wanted: str | None,
+    normalizers: Mapping[str, tuple[float, float]],
+    references: dict[str, list[float]],
+) -> tuple[Weights, dict[str, torch.Tensor], list[str], EnergyKind | None]:
+    """Chosen weights, the same under our names, notes, and what the references imply.
+
+    References among the weights are moved to ``references``.
+    """
+    try:
+        chosen = choose_weights(checkpoint, layout, requested, model.single_class)
+        # The references are no trained weight, and v1 knows them in the backbone only.
+        plain, linear = take_linear_reference(
+            chosen.state, model.backbone, model.single_class, wanted
+        )
+        state = rename_v1_state(from_single_class(plain) if model.single_class else plain)
+    except KeyError as error:
+        raise ValueError(str(error.args[0])) from None
+    structure = EnergyKind.TOTAL_LINEAR if "energy" in references else None
+    if linear.values is not None:
+        if structure is not None:
+            raise ValueError(
+                "energy reference in conflict: the checkpoint holds both 'elementrefs' and "
+                "'energy_lin_ref'"
+            )
+        added = linear.added
+        structure = EnergyKind.TOTAL_LINEAR if added else EnergyKind.LINEAR_RESIDUAL
+        if linear.added:
+            _, rmsd = normalizers.get("energy", (0.0, 1.0))
+            references["energy"] = scaled_references(linear.values, rmsd)
+    return chosen, state, [linear.note] if linear.note else [], structure
+
+
+def _compare_normalizers(
+    stored: Mapping[str, tuple[float, float]], stated: Mapping[str, tuple[float, float]]
+) -> None:
+    """The checkpoint's numbers count; a config that states others belongs to another model."""
+    for target, numbers in stated.items():
+        kept = stored.get(target)
+        same = kept is not None and all(
+            abs(a - b) <= 1e-5 * max(abs(a), abs(b), 1e-6)
+            for a, b in zip(kept, numbers, strict=True)
+        )
+        if not same:
+            raise ValueError(
+                f"config and checkpoint are in conflict: the config normalises {target} with mean "
+                f"and scale {numbers}, the checkpoint with {kept}"
+            )

@@ -1,0 +1,99 @@
+"""``eqv2 convert``: a checkpoint of fairchem-core 1 into one of fairchem 2."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from eqv2_plugin.cli.unsafe import add_unsafe
+from eqv2_plugin.models.energy_kind import ENERGY_REFERENCES, EnergyKind, energy_kind_of
+
+if TYPE_CHECKING:
+    from eqv2_plugin.checkpoints.v1.convert import Conversion
+
+REFERENCE_HELP = "what the energies are, where OLD does not tell: " + "; ".join(
+    f"{key} = {words}" for key, words in ENERGY_REFERENCES.items()
+)
+
+
+def add_parsers(commands: argparse._SubParsersAction) -> None:
+    """Add the command."""
+    parser = commands.add_parser(
+        "convert",
+        help="convert a published or v1 checkpoint",
+        description="Convert a checkpoint of fairchem-core 1 or OCP (single class, hydra, DeNS, "
+        "stress, OC22 linear references) into an inference checkpoint of fairchem 2, which "
+        "FAIRChemCalculator.from_model_checkpoint loads. All weights must fit; NEW is written "
+        "only after a prediction with it was finite.",
+    )
+    parser.add_argument("old", type=Path, metavar="OLD.pt", help="file to convert")
+    parser.add_argument("new", type=Path, metavar="NEW.pt", help="file to write")
+    add_v1_arguments(parser)
+    parser.set_defaults(run=run)
+
+
+def add_v1_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options on how a v1 file is read."""
+    parser.add_argument(
+        "--weights",
+        choices=("ema", "raw"),
+        help="averaged weights or the last ones (default: what fairchem-core 1's calculator used)",
+    )
+    parser.add_argument(
+        "--config",
+        type=Path,
+        metavar="v1.yml",
+        help="fairchem-core 1's config, in place of the one in OLD",
+    )
+    parser.add_argument(
+        "--energy-reference",
+        choices=[kind.value for kind in EnergyKind],
+        metavar="KEY",
+        help=REFERENCE_HELP,
+    )
+    add_unsafe(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Convert, and print what was done."""
+    from eqv2_plugin.checkpoints.v1.convert import convert_file
+
+    done = convert_file(
+        options.old,
+        options.new,
+        options.weights,
+        options.config,
+        options.unsafe,
+        options.energy_reference,
+    )
+    print_conversion(done, options.new)
+    return 0
+
+
+def print_conversion(done: Conversion, target: Path) -> None:
+    """Lines "what: value"."""
+    facts = done.facts
+    lines = {
+        "layout": done.layout,
+        "weights": f"{facts.weights} ({done.reason})",
+        "parameters": f"{done.parameters:,}, all of them fit",
+        "energy": f"{facts.energy_reference} ({facts.basis})",
+        "energy kind": energy_kind_of(facts).value,
+        "functional": facts.functional or "unknown",
+        "training data": facts.training_data or "unknown",
+        "prediction": ", ".join(
+            f"{task} up to {float(value.abs().max()):.4g} {facts.units[task]}"
+            for task, value in done.checked.items()
+        )
+        + " on the built-in structure",
+        "SHA-256 of file": f"{facts.source_sha256}  {facts.source_file}",
+        "of weights": facts.weights_sha256,
+    }
+    for name, value in lines.items():
+        print(f"{name:>16}: {value}")
+    for note in done.notes:
+        print(f"{'note':>16}: {note}")
+    if energy_kind_of(facts) == EnergyKind.UNKNOWN:
+        print(f"{'note':>16}: if you know what the energies are, say so with --energy-reference")
+    print(f"{'written':>16}: {target} (FAIRChemCalculator's task_name: {done.task_name!r})")

@@ -1,0 +1,141 @@
+"""``eqv2 info``: what a checkpoint file or a config of ours is."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ase.data import chemical_symbols
+
+from eqv2_plugin.cli.unsafe import add_unsafe
+
+
+def add_parsers(commands: argparse._SubParsersAction) -> None:
+    """Add the command."""
+    parser = commands.add_parser(
+        "info",
+        help="what a checkpoint or a config is",
+        description="Of a checkpoint (ours, or of fairchem-core 1): architecture, parameters, "
+        "tasks, units, energy reference, training data and hashes. Of a config (--config): "
+        "model and training settings.",
+    )
+    parser.add_argument(
+        "--config", metavar="YML", help="a file of configs/, instead of a checkpoint"
+    )
+    parser.add_argument("--json", action="store_true", help="a checkpoint's facts as JSON")
+    add_unsafe(parser)
+    parser.add_argument(
+        "arguments",
+        nargs="*",
+        metavar="FILE|OVERRIDE",
+        help="one checkpoint, or with --config overrides as for fairchem -c (scale=oc20_2m)",
+    )
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print what the file or the config is.
+
+    Raises:
+        ValueError: neither one file nor a config was given.
+    """
+    if options.config is not None:
+        if options.json or options.unsafe:
+            raise ValueError("--json and --unsafe are for checkpoint files, not for --config")
+        return config_info(options.config, options.arguments)
+    if len(options.arguments) != 1:
+        raise ValueError(
+            "info needs one checkpoint file, or --config FILE.yml with overrides; got "
+            f"{len(options.arguments)} files"
+        )
+    from eqv2_plugin.checkpoints.describe import describe_file
+
+    described = describe_file(Path(options.arguments[0]), options.unsafe)
+    if options.json:
+        print(json.dumps(described, indent=2, ensure_ascii=False))
+    else:
+        print_description(described)
+    return 0
+
+
+def print_description(described: Mapping[str, Any]) -> None:
+    """Lines "what: value" of `describe_file`'s result."""
+    facts = dict(described["facts"])
+    facts.pop("units", None)
+    facts["energy_kind"] = described["energy_kind"]
+    lines = {
+        "file": described["file"],
+        "form": described["form"],
+        "parameters": f"{described['parameters']:,}",
+        **{key.replace("_", " "): value for key, value in facts.items()},
+        "SHA-256 of file": described["file_sha256"],
+        "SHA-256 of weights": described["weights_sha256"],
+        "backbone": _options(described["architecture"]["backbone"]),
+    }
+    lines.pop("weights sha256", None)
+    for name, value in lines.items():
+        print(f"{name:>18}: {value}")
+    for name, head in described["architecture"]["heads"].items():
+        print(f"{'head ' + name:>18}: {_options(head)}")
+    for task in described["tasks"]:
+        references = task["element_references"]
+        added = _elements(references)
+        scale = f"mean {task['mean']}, rmsd {task['rmsd']}"
+        where = f" (task_name {', '.join(task['datasets'])})" if task["datasets"] else ""
+        print(f"{'task ' + task['name']:>18}: {task['unit']}, {scale}{added}{where}")
+    for note in described["notes"]:
+        print(f"{'note':>18}: {note}")
+
+
+def _elements(references: Mapping[str, Any] | None) -> str:
+    """Of a task: how many elements have a reference, and which if they are few."""
+    if references is None:
+        return ""
+    if not all(z.isdecimal() for z in references):
+        return f", element references {_options(references)}"
+    symbols = [chemical_symbols[int(z)] for z in references]
+    named = f" ({', '.join(symbols)})" if 0 < len(symbols) <= 20 else ""
+    return f", element references of {len(references)} elements{named}"
+
+
+def _options(options: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key}={value}" for key, value in sorted(options.items()))
+
+
+def config_info(config_path: str, overrides: Sequence[str]) -> int:
+    """Print model size and training settings of a config; reads no data."""
+    # These imports take seconds; `eqv2 --help` should not.
+    import hydra
+    import torch
+    from fairchem.core._cli import get_hydra_config_from_yaml
+
+    logging.getLogger().setLevel(logging.ERROR)
+    config = get_hydra_config_from_yaml(config_path, list(overrides))
+    with torch.device("meta"):
+        model = hydra.utils.instantiate(config.runner.train_eval_unit.model)
+    parts: dict[str, int] = defaultdict(int)
+    for name, parameter in model.named_parameters():
+        parts[".".join(name.split(".")[:2])] += parameter.numel()
+    unit, runner = config.runner.train_eval_unit, config.runner
+    for fact, value in runner.callbacks[-1].facts.items():
+        print(f"{fact:>18}: {value}")
+    print(f"{'parameters':>18}: {sum(parts.values()):,}")
+    for name, count in sorted(parts.items()):
+        print(f"{'':>20}{name}: {count:,}")
+    backbone = unit.model.backbone
+    shown = {key: value for key, value in backbone.items() if key != "model"}
+    print(f"{'backbone':>18}: {', '.join(f'{k}={v}' for k, v in sorted(shown.items()))}")
+    print(f"{'batch size':>18}: {runner.train_dataloader.batch_sampler_fn.batch_size}")
+    print(f"{'epochs':>18}: {runner.max_epochs}")
+    optimizer = unit.optimizer_fn
+    print(f"{'optimizer':>18}: AdamW, lr {optimizer.lr}, weight decay {optimizer.weight_decay}")
+    for task in unit.tasks:
+        scale = f"mean {task.normalizer.mean}, rmsd {task.normalizer.rmsd}"
+        coefficient = task.loss_fn.coefficient
+        print(f"{'task ' + task.name:>18}: loss coefficient {coefficient}, {scale}")
+    return 0

@@ -1,0 +1,152 @@
+"""Import paths of earlier versions, which checkpoints, configs and scripts name, still work.
+
+Importing a module by its earlier path gives the module itself, not a copy of it.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+
+_PACKAGE = "eqv2_plugin."
+# Packages that are no more; their modules are in the table.
+_GONE = ("evaluation", "evaluation.prediction", "evaluation.relaxation", "evaluation.adsorbml",
+         "evaluation.submission")  # fmt: skip
+MOVED = {
+    "backbone": "backbones.equiformer_v2.backbone",
+    "checkpoints.convert": "checkpoints.v1.convert",
+    "checkpoints.energy_kind": "models.energy_kind",
+    "checkpoints.energy_reference": "checkpoints.v1.energy_reference",
+    "checkpoints.facts": "models.metadata",
+    "checkpoints.forward_check": "checkpoints.v1.forward_check",
+    "checkpoints.hashing": "common.hashing",
+    "checkpoints.known_elements": "models.known_elements",
+    "checkpoints.layout": "checkpoints.v1.layout",
+    "checkpoints.linear_reference": "checkpoints.v1.linear_reference",
+    "checkpoints.published": "checkpoints.v1.published",
+    "checkpoints.strict_keys": "checkpoints.v1.strict_keys",
+    "checkpoints.tasks": "checkpoints.v1.tasks",
+    "checkpoints.weights": "checkpoints.v1.weights",
+    "coincidence": "graphs.coincidence",
+    "compact": "graphs.compact",
+    "config": "backbones.equiformer_v2.config",
+    "evaluation.adsorbml.adsorbates": "tasks.adsorbml.adsorbates",
+    "evaluation.adsorbml.analysis": "tasks.adsorbml.analysis",
+    "evaluation.adsorbml.duplicates": "tasks.adsorbml.duplicates",
+    "evaluation.adsorbml.energy_kind": "tasks.adsorbml.energy_kind",
+    "evaluation.adsorbml.exposure": "tasks.adsorbml.exposure",
+    "evaluation.adsorbml.fairchem_runner": "tasks.adsorbml.fairchem_runner",
+    "evaluation.adsorbml.folder": "tasks.adsorbml.folder",
+    "evaluation.adsorbml.input": "tasks.adsorbml.input",
+    "evaluation.adsorbml.metrics": "tasks.adsorbml.metrics",
+    "evaluation.adsorbml.packages": "tasks.adsorbml.packages",
+    "evaluation.adsorbml.pickled_slabs": "tasks.adsorbml.pickled_slabs",
+    "evaluation.adsorbml.placements": "tasks.adsorbml.placements",
+    "evaluation.adsorbml.plots": "tasks.adsorbml.plots",
+    "evaluation.adsorbml.relaxing": "tasks.adsorbml.relaxing",
+    "evaluation.adsorbml.report": "tasks.adsorbml.report",
+    "evaluation.adsorbml.runner": "tasks.adsorbml.runner",
+    "evaluation.adsorbml.single_points": "tasks.adsorbml.single_points",
+    "evaluation.adsorbml.slab_files": "tasks.adsorbml.slab_files",
+    "evaluation.adsorbml.slab_json": "tasks.adsorbml.slab_json",
+    "evaluation.adsorbml.slabs": "tasks.adsorbml.slabs",
+    "evaluation.adsorbml.system_result": "tasks.adsorbml.system_result",
+    "evaluation.adsorbml.tables": "tasks.adsorbml.tables",
+    "evaluation.centring": "inference.centring",
+    "evaluation.html": "common.html",
+    "evaluation.prediction.description": "inference.description",
+    "evaluation.prediction.energies": "tasks.s2ef.energies",
+    "evaluation.prediction.joining": "tasks.s2ef.joining",
+    "evaluation.prediction.metrics": "tasks.s2ef.metrics",
+    "evaluation.prediction.model": "inference.model",
+    "evaluation.prediction.parts": "inference.parts",
+    "evaluation.prediction.predicting": "tasks.s2ef.predicting",
+    "evaluation.prediction.reading": "tasks.s2ef.reading",
+    "evaluation.prediction.runner": "tasks.s2ef.runner",
+    "evaluation.predictor": "inference.predictor",
+    "evaluation.processes": "inference.processes",
+    "evaluation.relaxation.anomalies": "tasks.relaxation.anomalies",
+    "evaluation.relaxation.batch_size": "inference.batch_size",
+    "evaluation.relaxation.failed": "tasks.relaxation.failed",
+    "evaluation.relaxation.finished": "inference.finished",
+    "evaluation.relaxation.inputs": "tasks.relaxation.initial_structures",
+    "evaluation.relaxation.joining": "tasks.relaxation.joining",
+    "evaluation.relaxation.lockstep": "inference.lockstep",
+    "evaluation.relaxation.memory": "inference.memory",
+    "evaluation.relaxation.metrics": "tasks.relaxation.metrics",
+    "evaluation.relaxation.notes": "tasks.relaxation.notes",
+    "evaluation.relaxation.pictures": "tasks.relaxation.pictures",
+    "evaluation.relaxation.predicting": "inference.resilient",
+    "evaluation.relaxation.progress": "tasks.relaxation.progress",
+    "evaluation.relaxation.relaxation": "inference.relaxation",
+    "evaluation.relaxation.relaxed": "inference.relaxed",
+    "evaluation.relaxation.report": "tasks.relaxation.report",
+    "evaluation.relaxation.results": "tasks.relaxation.results",
+    "evaluation.relaxation.runner": "tasks.relaxation.runner",
+    "evaluation.relaxation.settings": "inference.settings",
+    "evaluation.relaxation.store": "inference.store",
+    "evaluation.relaxation.stored": "inference.stored",
+    "evaluation.relaxation.table": "tasks.relaxation.table",
+    "evaluation.structures": "inference.structures",
+    "evaluation.submission.check": "tasks.submission.check",
+    "evaluation.submission.expected": "tasks.submission.expected",
+    "evaluation.submission.files": "tasks.submission.files",
+    "evaluation.submission.ids": "inference.ids",
+    "evaluation.submission.joined": "tasks.submission.joined",
+    "evaluation.submission.layout": "tasks.submission.layout",
+    "files": "common.files",
+    "graph": "graphs.build",
+    "layers.block": "backbones.equiformer_v2.block",
+    "locks": "common.locks",
+    "model": "models.hydra",
+    "naming": "common.naming",
+    "orphans": "common.orphans",
+    "refusals": "graphs.refusals",
+    "structure_checks": "graphs.checks",
+}
+
+
+def current_name(name: str) -> str:
+    """The present full name of a class or module that is named as in an earlier version."""
+    if not name.startswith(_PACKAGE):
+        return name
+    module, _, attribute = name.removeprefix(_PACKAGE).rpartition(".")
+    if module in MOVED:
+        return f"{_PACKAGE}{MOVED[module]}.{attribute}"
+    return name
+
+
+class _MovedModule(Loader):
+    def create_module(self, spec: ModuleSpec) -> None:
+        """Python's own kind of module, to be replaced."""
+
+    def exec_module(self, module: ModuleType) -> None:
+        spec = module.__spec__
+        assert spec is not None
+        path = spec.name.removeprefix(_PACKAGE)
+        if path in MOVED:
+            # The import statement returns what stands here afterwards.
+            sys.modules[spec.name] = import_module(_PACKAGE + MOVED[path])
+
+
+class MovedFinder(MetaPathFinder):
+    """Finds modules by their earlier paths; Python asks it for names that it does not find."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        """See `importlib.abc.MetaPathFinder`."""
+        short = fullname.removeprefix(_PACKAGE)
+        if short == fullname or not (short in MOVED or short in _GONE):
+            return None
+        return ModuleSpec(fullname, _MovedModule(), is_package=short in _GONE)
+
+
+def install() -> None:
+    """Once per process."""
+    if not any(isinstance(finder, MovedFinder) for finder in sys.meta_path):
+        sys.meta_path.append(MovedFinder())

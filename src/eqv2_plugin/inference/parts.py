@@ -1,0 +1,135 @@
+"""The parts that a prediction job is cut into, and the files that finished ones leave.
+
+A part is a run of some thousand structures of one split, as they stand in the data. Which
+process predicts it does not change what is in it, so that any number of ranks and array jobs,
+killed and started again, leave the same files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from eqv2_plugin.common.files import read_npz, save_npz
+
+# Folder of all parts, in the results of a job.
+PARTS = "parts"
+
+
+@dataclass(frozen=True)
+class Part:
+    """Structures ``start`` to ``stop`` (exclusive) of a split."""
+
+    split: str
+    number: int
+    start: int
+    stop: int
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """The predictions of one part, in the order of its data.
+
+    Attributes:
+        ids: [n] see `submission.ids.s2ef_id`.
+        energy: [n] eV, in the model's precision.
+        forces: [free atoms, 3] eV/Å of all structures in a row.
+        free: [n] numbers of free atoms.
+        metrics: {name: (sum, number of terms)} of fairchem's evaluator; empty without labels.
+        failed: (id, why there is no prediction) of the structures that are not among the n.
+    """
+
+    ids: np.ndarray
+    energy: np.ndarray
+    forces: np.ndarray
+    free: np.ndarray
+    metrics: dict[str, tuple[float, float]]
+    failed: Sequence[tuple[str, str]] = ()
+
+
+def cut(split: str, structures: int, size: int) -> list[Part]:
+    """The parts of a split."""
+    starts = range(0, structures, size)
+    return [Part(split, n, start, min(start + size, structures)) for n, start in enumerate(starts)]
+
+
+class PartFolder:
+    """The files of the finished parts of one split.
+
+    Args:
+        path: the folder.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def has(self, part: Part) -> bool:
+        """Whether the part is finished.
+
+        Raises:
+            ValueError: its file is damaged.
+        """
+        if not self.exists(part):
+            return False
+        self.load(part)
+        return True
+
+    def exists(self, part: Part) -> bool:
+        """Whether the part's file is there."""
+        return self._file(part).exists()
+
+    def save(self, part: Part, predicted: Predicted) -> None:
+        """Write a finished part; its file appears when it is complete.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        names = sorted(predicted.metrics)
+        arrays = {
+            "ids": np.asarray(predicted.ids, dtype=str),
+            "energy": predicted.energy,
+            "forces": predicted.forces,
+            "free": np.asarray(predicted.free, np.int64),
+            "metrics": np.asarray(names, dtype=str),
+            "failed": np.asarray(predicted.failed, dtype=str).reshape(-1, 2),
+            "sums": np.array([predicted.metrics[name] for name in names], np.float64),
+        }
+        save_npz(self._file(part), arrays, compressed=False)
+
+    def load(self, part: Part) -> Predicted:
+        """Read a finished part.
+
+        Raises:
+            FileNotFoundError: it is not finished.
+            ValueError: its file is damaged, or of another part.
+        """
+        file = self._file(part)
+        try:
+            arrays = read_npz(file)
+            # Parts of earlier versions have no failures.
+            failed = [(str(one), str(why)) for one, why in arrays.get("failed", ())]
+            good = len(part) - len(failed)
+            whole = len(arrays["ids"]) == len(arrays["energy"]) == len(arrays["free"]) == good
+            if not whole or len(arrays["forces"]) != arrays["free"].sum():
+                raise ValueError(f"it does not hold {len(part)} structures")
+            sums = arrays["sums"].reshape(-1, 2).tolist()
+            metrics = {
+                str(name): (total, count)
+                for name, (total, count) in zip(arrays["metrics"], sums, strict=True)
+            }
+        except (KeyError, ValueError) as error:
+            raise ValueError(
+                f"{file} is damaged ({error}): delete it and run the same command again"
+            ) from error
+        return Predicted(
+            arrays["ids"], arrays["energy"], arrays["forces"], arrays["free"], metrics, failed
+        )
+
+    def _file(self, part: Part) -> Path:
+        return self.path / f"{part.number:05d}.npz"

@@ -1,0 +1,161 @@
+"""A model as a function from structures to energies and forces, in one batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from ase import Atoms
+from fairchem.core.calculate.ase_calculator import AllZeroUnitCellError
+from fairchem.core.datasets.atomic_data import AtomicData, atomicdata_list_to_batch
+from fairchem.core.units.mlip_unit.api.inference import InferenceSettings
+from fairchem.core.units.mlip_unit.predict import MLIPPredictUnit
+
+from eqv2_plugin.checkpoints.door import open_model
+from eqv2_plugin.data.labels import drop_info_labels
+from eqv2_plugin.inference.centring import near_origin
+from eqv2_plugin.models.known_elements import elements_with_references
+
+Device = Literal["cpu", "cuda"]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Of one structure.
+
+    Attributes:
+        energy: eV.
+        forces: [atoms, 3] eV/Å, of fixed atoms too.
+        stress: [3, 3] eV/Å^3; None where the model predicts none, or a direction is not periodic.
+    """
+
+    energy: float
+    forces: np.ndarray
+    stress: np.ndarray | None = None
+
+
+Predict = Callable[[Sequence[Atoms]], Sequence[Prediction]]
+
+
+def open_unit(
+    path: Path, device: Device, precision: torch.dtype, unsafe: bool = False
+) -> MLIPPredictUnit:
+    """The predict unit of a checkpoint or native file, as fairchem loads it, not compiled.
+
+    Raises:
+        FileNotFoundError, ValueError: see `eqv2_plugin.checkpoints.door.open_model`.
+    """
+    settings = InferenceSettings(activation_checkpointing=False, base_precision_dtype=precision)
+    return open_model(path, device, settings, unsafe=unsafe)
+
+
+class BatchPredictor:
+    """A `Predict` whose numbers are those of ``FAIRChemCalculator``, but for a whole batch.
+
+    Structures are checked and handed to the model as the calculator does it (atoms moved into
+    the cell, the unit's precision), and forces keep the dtype that the model returns: optimizers
+    take other paths with forces that were rounded otherwise. Only structures that lie far from
+    the origin are moved there first (`near_origin`): the calculator's numbers suffer where
+    positions are rounded to float32.
+
+    Args:
+        unit: see `open_unit`.
+        task_name: data set whose tasks are predicted, see `choose_task`.
+    """
+
+    def __init__(self, unit: MLIPPredictUnit, task_name: str) -> None:
+        self.unit = unit
+        self.task_name = task_name
+        self.dtype = unit.inference_settings.base_precision_dtype
+
+    def __call__(self, structures: Sequence[Atoms]) -> list[Prediction]:
+        """Predict all structures in one batch.
+
+        Raises:
+            ValueError: no structures, or one without atoms, periodic without a cell, or with an
+                element that the model does not know.
+        """
+        if not structures:
+            raise ValueError("there are no structures to predict: give at least one")
+        for atoms in structures:
+            self._check(atoms)
+        batch = atomicdata_list_to_batch([self.data(atoms) for atoms in structures])
+        outputs = self.unit.predict(batch)
+        energies = outputs["energy"].detach().cpu().numpy().ravel()
+        forces = outputs["forces"].detach().cpu().numpy()
+        ends = np.cumsum([len(atoms) for atoms in structures])
+        parts = np.split(forces, ends[:-1])
+        stresses = self._stresses(outputs, structures)
+        return [
+            Prediction(float(e), f, s) for e, f, s in zip(energies, parts, stresses, strict=True)
+        ]
+
+    def _stresses(
+        self, outputs: Mapping[str, torch.Tensor], structures: Sequence[Atoms]
+    ) -> list[np.ndarray | None]:
+        if "stress" not in outputs:
+            return [None] * len(structures)
+        found = outputs["stress"].detach().cpu().numpy().reshape(-1, 3, 3)
+        return [s if a.pbc.all() else None for s, a in zip(found, structures, strict=True)]
+
+    def data(self, atoms: Atoms) -> AtomicData:
+        """fairchem's form of one structure, without labels; errors of the model name its sid."""
+        sid = atoms.info.get("sid")
+        bare = atoms.copy()
+        drop_info_labels(bare.info)
+        return AtomicData.from_ase(
+            near_origin(bare),
+            sid=None if sid is None else str(sid),
+            task_name=self.task_name,
+            target_dtype=self.dtype,
+        )
+
+    def _check(self, atoms: Atoms) -> None:
+        if len(atoms) == 0:
+            raise ValueError("the structure has no atoms")
+        if atoms.pbc.all() and np.allclose(atoms.cell, 0):
+            raise AllZeroUnitCellError
+        self.unit.validate_atoms_data(atoms, self.task_name)
+
+
+def choose_task(unit: MLIPPredictUnit, wanted: str | None, option: str = "--task") -> str:
+    """The data set whose energies and forces are predicted.
+
+    Args:
+        unit: of the model.
+        wanted: name of the data set; None if the model knows only one.
+        option: where the user chooses, for the error.
+
+    Raises:
+        ValueError: no such data set, several and none chosen, or no energies and forces.
+    """
+    known = sorted(unit.dataset_to_tasks)
+    if wanted is None and len(known) > 1:
+        raise ValueError(f"the model was trained on {', '.join(known)}: choose one with {option}")
+    if wanted is not None and wanted not in known:
+        raise ValueError(f"the model has no task {wanted!r}; it has {', '.join(known)}")
+    task = known[0] if wanted is None else wanted
+    properties = {t.property for t in unit.dataset_to_tasks[task]}
+    missing = {"energy", "forces"} - properties
+    if missing:
+        raise ValueError(
+            f"the model predicts no {' and no '.join(sorted(missing))} for {task}, but only "
+            f"{', '.join(sorted(properties))}: energies and forces are needed"
+        )
+    return task
+
+
+def known_elements(unit: MLIPPredictUnit, task_name: str) -> set[int]:
+    """Atomic numbers that the model can predict: embedded, and with an element reference."""
+    most = unit.model.module.backbone.config.max_num_elements
+    known = elements_with_references(unit.dataset_to_tasks[task_name], most)
+    return set(known.nonzero()[0].tolist())
+
+
+def is_direct(unit: MLIPPredictUnit) -> bool:
+    """Whether forces come from a head of their own."""
+    return bool(unit.model.module.backbone.regress_config.direct_forces)

@@ -1,0 +1,154 @@
+"""One structure on its way down, driven from outside."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from ase import Atoms
+
+from eqv2_plugin.inference.predictor import Prediction
+from eqv2_plugin.inference.relaxed import Relaxed
+from eqv2_plugin.inference.settings import RelaxationSettings
+from eqv2_plugin.inference.stored import NotInLockstepError, StoredResults
+
+FAILED = "failed"
+
+
+class Relaxation:
+    """A structure with its optimizer of ASE.
+
+    The owner predicts ``atoms`` and hands the result to `receive`, again and again until
+    `finished`. Between two predictions this does exactly what one turn of ASE's
+    ``Optimizer.run`` does.
+
+    Args:
+        identity: id of the structure.
+        structure: where it starts; stays as it is.
+        settings: see there.
+        trajectory: file to write, or None. It appears when the relaxation has ended; of one that
+            failed, in a folder `FAILED` beside it.
+    """
+
+    def __init__(
+        self,
+        identity: str,
+        structure: Atoms,
+        settings: RelaxationSettings,
+        trajectory: Path | None = None,
+    ) -> None:
+        self.id = identity
+        self.initial = structure.copy()
+        self.initial.calc = None
+        self.atoms = self.initial.copy()
+        self.settings = settings
+        self.finished = False
+        self._results = StoredResults()
+        self.atoms.calc = self._results
+        self._trajectory = trajectory
+        self._writing = None if trajectory is None else _partial(trajectory)
+        path = None if self._writing is None else str(self._writing)
+        self._optimizer = settings.make_optimizer(self.atoms, path)
+        self._last = self.atoms.positions.copy()
+        self._forces = np.full((len(self.atoms), 3), np.nan)
+        self._energies: list[float] = []
+        self._fmax: list[float] = []
+        self._converged = False
+        self._error = ""
+
+    def receive(self, prediction: Prediction) -> None:
+        """Take energy and forces of the current positions, and move on unless it has ended."""
+        taken = self._optimizer.nsteps
+        if not np.isfinite(prediction.energy) or not np.isfinite(prediction.forces).all():
+            return self.fail(
+                f"the prediction after step {taken} is not finite: energy "
+                f"{prediction.energy:g} eV, {int(np.sum(~np.isfinite(prediction.forces)))} force "
+                "components"
+            )
+        self._results.supply(prediction)
+        with self._guarded(f"reading the forces after step {taken}"):
+            gradient = self._optimizer.optimizable.get_gradient()
+            fmax = float(self._optimizer.optimizable.gradient_norm(gradient))
+        if self.finished:
+            return None
+        if not np.isfinite(fmax):
+            largest = float(np.abs(prediction.forces).max())
+            return self.fail(
+                f"the forces after step {taken} are too large to be followed: {largest:g} eV/Å"
+            )
+        self._last = self.atoms.positions.copy()
+        self._forces = prediction.forces
+        self._energies.append(prediction.energy)
+        self._fmax.append(fmax)
+        if self._writing is not None:
+            self._optimizer.call_observers()
+        self._converged = bool(self._optimizer.gradient_converged(gradient))
+        if self._converged or taken >= self.settings.steps:
+            return self._end()
+        return self._step()
+
+    def fail(self, reason: str) -> None:
+        """End here, because the model cannot predict the current structure."""
+        self._error = reason
+        self._converged = False
+        self._end()
+
+    def result(self) -> Relaxed:
+        """What the relaxation has left, once it is `finished`."""
+        relaxed = self.initial.copy()
+        relaxed.positions[:] = self._last
+        return Relaxed(
+            id=self.id,
+            initial=self.initial,
+            atoms=relaxed,
+            energy=self._energies[-1] if self._energies else float("nan"),
+            forces=self._forces,
+            steps=max(len(self._energies) - 1, 0),
+            converged=self._converged,
+            energies=np.array(self._energies),
+            fmax=np.array(self._fmax),
+            error=self._error,
+        )
+
+    @contextmanager
+    def _guarded(self, what: str) -> Iterator[None]:
+        """An error of this structure's optimizer or constraints ends this relaxation only."""
+        try:
+            # What overflows is found afterwards, and said with the structure's id.
+            with np.errstate(all="ignore"):
+                yield
+        except (OSError, MemoryError, NotInLockstepError):
+            raise
+        except Exception as error:
+            self.fail(f"{what} ended in {type(error).__name__}: {error}")
+
+    def _step(self) -> None:
+        with self._guarded(f"step {self._optimizer.nsteps + 1} of the optimizer"):
+            self._optimizer.step()
+        if self.finished:
+            return
+        self._optimizer.nsteps += 1
+        self._results.supply(None)
+        if not np.isfinite(self.atoms.positions).all():
+            self.fail(
+                f"step {self._optimizer.nsteps} of the optimizer moved atoms to positions that "
+                f"are not finite; the largest force before it was {self._fmax[-1]:g} eV/Å"
+            )
+
+    def _end(self) -> None:
+        self.finished = True
+        self._optimizer.close()
+        if self._trajectory is None or self._writing is None or not self._writing.exists():
+            return
+        target = self._trajectory
+        if self._error:
+            # fairchem's script takes every trajectory beside it for a result.
+            target = target.parent / FAILED / target.name
+            target.parent.mkdir(exist_ok=True)
+        self._writing.replace(target)
+
+
+def _partial(path: Path) -> Path:
+    return path.with_name(f".{path.name}.partial")

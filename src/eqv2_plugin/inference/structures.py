@@ -1,0 +1,215 @@
+"""The structures of any data set that fairchem reads, as ASE atoms with their ids."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+from ase import Atoms
+from fairchem.core.datasets.ase_datasets import AseAtomsDataset
+from fairchem.core.datasets.base_dataset import create_dataset
+from omegaconf import OmegaConf
+
+from eqv2_plugin.data.ase_dataset import own_format
+from eqv2_plugin.data.datasets import EMBEDDED
+from eqv2_plugin.data.lmdb.dataset import LmdbDataset
+from eqv2_plugin.data.lmdb.frames import to_ase
+from eqv2_plugin.data.lmdb.shards import open_lmdb
+from eqv2_plugin.data.sample import sample_directory
+from eqv2_plugin.inference.ids import split_frame
+
+_SHOWN = 5
+
+
+class Structures(Sequence[Atoms]):
+    """Structures in the order of their data set, each read when it is asked for.
+
+    Atoms carry what is stored: positions and cell (Å), tags, constraints (``FixAtoms`` for all
+    that are fixed), labels in a single-point calculator (eV, eV/Å). ``atoms.info`` has ``sid``
+    (str) and, where a frame is stored, ``fid`` (str), and ``y_relaxed`` (eV) where that is;
+    ``pos_relaxed`` (Å, [atoms, 3]) is among ``atoms.arrays``. Other arrays are lists in
+    ``atoms.info``: fairchem's calculator cannot compare arrays there when it is asked again.
+
+    Args:
+        dataset: fairchem's subset of a data set.
+        name: for errors.
+    """
+
+    def __init__(self, dataset: Any, name: str) -> None:
+        self.name = name
+        self._reader = dataset.dataset
+        self._indices = dataset.indices
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    @overload
+    def __getitem__(self, index: int) -> Atoms: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[Atoms]: ...
+
+    def __getitem__(self, index: int | slice) -> Atoms | list[Atoms]:
+        """One structure, or a list of them.
+
+        Raises:
+            IndexError: there is none.
+            ValueError: it cannot be read, has labels that contradict each other, or no sid.
+        """
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"{self.name} has {len(self)} structures, none with number {index}")
+        place = int(self._indices[index])
+        try:
+            atoms = self._read(place)
+        except Exception as error:
+            raise ValueError(f"{self.name}: structure {index} cannot be read: {error}") from error
+        sid, fid = atoms.info.get("sid"), atoms.info.pop("fid", None)
+        # fairchem makes up this sid where none is stored.
+        if sid is None or (type(sid) is int and sid == place):
+            raise ValueError(
+                f"{self.name}: structure {index} has no sid, the id that results are filed under: "
+                "store one as text in the data (row data of an ASE database, or attribute `sid`)"
+            )
+        system, frame = split_frame(str(sid))
+        # A frame in the sid counts where none is stored apart.
+        atoms.info["sid"] = str(sid) if fid is not None else system
+        if fid is not None or frame is not None:
+            atoms.info["fid"] = str(frame if fid is None else fid)
+        try:
+            take_arrays_out_of_info(atoms)
+        except ValueError as error:
+            raise ValueError(f"{self.name}: structure {index} ({sid}): {error}") from error
+        return atoms
+
+    def natoms(self, index: int) -> int:
+        """Number of atoms: from the data set's metadata if it has them, else read."""
+        found = self._reader.get_metadata("natoms", int(self._indices[index]))
+        return len(self._read(int(self._indices[index]))) if found is None else int(found)
+
+    def ids(self) -> list[tuple[str, str | None]]:
+        """(sid, fid or None) of every structure; reads the whole data set.
+
+        Raises:
+            ValueError: an id occurs twice, or a structure has none.
+        """
+        found = [(a.info["sid"], a.info.get("fid")) for a in self]
+        twice = [one for one, times in Counter(found).items() if times > 1]
+        if twice:
+            shown = ", ".join(s if f is None else f"{s} frame {f}" for s, f in twice[:_SHOWN])
+            raise ValueError(
+                f"{self.name} holds {len(twice)} id(s) more than once: {shown}. Remove the "
+                "doubles: results could not be told apart"
+            )
+        return found
+
+    def files(self) -> list[Path]:
+        """The files that the structures are read from, as far as they can be named."""
+        source = self._reader.config["src"]
+        paths = [Path(p) for p in ([source] if isinstance(source, str) else source)]
+        return [f for p in paths for f in (sorted(p.iterdir()) if p.is_dir() else [p])]
+
+    def _read(self, place: int) -> Atoms:
+        if isinstance(self._reader, LmdbDataset):
+            return to_ase(self._reader.record(place))
+        return self._reader.get_atoms(place)
+
+
+def take_arrays_out_of_info(atoms: Atoms) -> None:
+    """Move ``pos_relaxed`` to the arrays of ``atoms``, and make lists of other arrays.
+
+    Raises:
+        ValueError: ``pos_relaxed`` is no position for each atom.
+    """
+    relaxed = atoms.info.pop("pos_relaxed", None)
+    if relaxed is not None:
+        positions = np.asarray(relaxed, float)
+        if positions.size != 3 * len(atoms):
+            raise ValueError(
+                f"pos_relaxed has {positions.size} numbers, but there are {len(atoms)} atoms: "
+                "store [atoms, 3]"
+            )
+        atoms.set_array("pos_relaxed", positions.reshape(-1, 3))
+    for key, value in atoms.info.items():
+        if isinstance(value, np.ndarray):
+            atoms.info[key] = value.tolist()
+
+
+def open_structures(config: Mapping[str, Any], name: str = "the data set") -> Structures:
+    """Open what a data set config describes.
+
+    Args:
+        config: as for fairchem's data sets: ``format`` (ase_db, ase_read, lmdb, oc22_lmdb, ...),
+            ``src`` (path, or "embedded:SAMPLE/SPLIT"), and options such as ``first_n``.
+        name: for errors.
+
+    Raises:
+        FileNotFoundError: nothing at ``src``.
+        ValueError: no format or source given, a format that has no structures, or data that
+            cannot be read or is empty.
+    """
+    options = plain(config)
+    if missing := [key for key in ("format", "src") if not options.get(key)]:
+        raise ValueError(f"{name}: the data set config gives no {' and no '.join(missing)}")
+    options["src"] = _located(options["src"], name)
+    if not any(options.get(key) for key in ("first_n", "sample_n")):
+        options["no_shuffle"] = True
+    try:
+        dataset = create_dataset({**options, "format": own_format(options["format"])}, name)
+    except Exception as error:
+        raise ValueError(
+            f"{name}: cannot read {config['src']} as {options['format']}: {error}"
+        ) from error
+    if not isinstance(dataset.dataset, (AseAtomsDataset, LmdbDataset)):
+        raise ValueError(
+            f"{name}: data sets of format {options['format']} give no structures; use ase_db, lmdb "
+            "or oc22_lmdb"
+        )
+    _refuse_lost_shards(dataset.dataset, name)
+    if len(dataset) == 0:
+        raise ValueError(f"{name}: there is no structure in {config['src']}")
+    return Structures(dataset, name)
+
+
+def plain(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A config as plain data, interpolations resolved."""
+    found: Any = OmegaConf.to_container(OmegaConf.create(dict(config)), resolve=True)
+    return found
+
+
+def _located(source: str | Sequence[str], name: str) -> str | list[str]:
+    """Existing paths; of ASE's LMDB databases, which end a process if they are cut off, whole."""
+    if not isinstance(source, str):
+        return [str(_located(one, name)) for one in source]
+    if source.startswith(EMBEDDED):
+        sample, _, split = source.removeprefix(EMBEDDED).partition("/")
+        try:
+            return str(sample_directory(sample, split))
+        except ValueError as error:
+            raise FileNotFoundError(f"{name}: no {source}: {error}") from error
+    path = Path(source).expanduser()
+    if not path.exists():
+        raise FileNotFoundError(f"{name}: {path} does not exist")
+    for database in _databases(path):
+        open_lmdb(str(database)).close()
+    return str(path)
+
+
+def _databases(path: Path) -> list[Path]:
+    return sorted(path.glob("*.aselmdb")) if path.is_dir() else [path] * (path.suffix == ".aselmdb")
+
+
+def _refuse_lost_shards(reader: Any, name: str) -> None:
+    """fairchem's ``ase_db`` reader skips database files that it cannot open."""
+    source = reader.config["src"]
+    paths = [Path(p) for p in ([source] if isinstance(source, str) else source)]
+    there = [d for p in paths for d in _databases(p)]
+    opened = getattr(reader, "dbs", there)
+    if len(opened) < len(there):
+        raise ValueError(
+            f"{name}: only {len(opened)} of the {len(there)} databases in {source} can be opened"
+        )

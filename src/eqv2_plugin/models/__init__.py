@@ -1,0 +1,1 @@
+"""The trained model as a whole, and what is known about it."""

@@ -1,0 +1,55 @@
+"""fairchem's AdsorbML runner, with its input read here and the model's kind of energy compared.
+
+fairchem itself would unpickle nearly anything, and take any energy for an adsorption energy.
+"""
+
+from __future__ import annotations
+
+import pickle
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from fairchem.core import FAIRChemCalculator
+from fairchem.core.components.calculate import AdsorbMLRunner
+
+from eqv2_plugin.inference.processes import say
+from eqv2_plugin.tasks.adsorbml.energy_kind import check_energy_kind
+from eqv2_plugin.tasks.adsorbml.input import read_content
+
+
+class CheckedAdsorbMLRunner(AdsorbMLRunner):
+    """fairchem's ``AdsorbMLRunner``, unchanged but for what is checked before.
+
+    Args:
+        calculator: fairchem's, of one of our models.
+        input_data_path: see `eqv2_plugin.tasks.adsorbml.input`; JSON, too.
+        adsorption_energy_model: whether the model predicts adsorption energies.
+        **options: of fairchem's runner.
+
+    Raises:
+        FileNotFoundError, ValueError: see `read_content`, or a checkpoint that says that its
+            energies are of another kind.
+    """
+
+    def __init__(
+        self,
+        *,
+        calculator: FAIRChemCalculator,
+        input_data_path: str,
+        adsorption_energy_model: bool,
+        **options: Any,
+    ) -> None:
+        facts = getattr(calculator.predictor.model.module, "facts", None)
+        say(check_energy_kind(facts, adsorption_energy_model))
+        content = read_content(Path(input_data_path).expanduser())
+        # fairchem opens the file by name; what it finds is what was made here.
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "input.pkl"
+            path.write_bytes(pickle.dumps(content))
+            super().__init__(
+                calculator=calculator,
+                input_data_path=str(path),
+                adsorption_energy_model=adsorption_energy_model,
+                **options,
+            )

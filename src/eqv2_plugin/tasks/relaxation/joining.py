@@ -1,0 +1,162 @@
+"""What all processes of a relaxation job left becomes files, scores and a report."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from fairchem.core.scripts.make_submission_file import SPLITS
+
+from eqv2_plugin.common.files import save_text
+from eqv2_plugin.inference.finished import read_finished
+from eqv2_plugin.inference.store import PATTERN, read_description
+from eqv2_plugin.models.energy_kind import EnergyKind
+from eqv2_plugin.tasks.relaxation.failed import CHOICES, REFUSE, check_choice
+from eqv2_plugin.tasks.relaxation.initial_structures import Starts
+from eqv2_plugin.tasks.relaxation.notes import nothing_relaxed, refusal, result_notes
+from eqv2_plugin.tasks.relaxation.report import write_relaxation_report
+from eqv2_plugin.tasks.relaxation.results import (
+    IS2RE,
+    IS2RS,
+    SplitResults,
+    split_results,
+    write_split,
+)
+from eqv2_plugin.tasks.submission.joined import (
+    CheckedFile,
+    Written,
+    join_splits,
+    missing_splits,
+)
+
+METRICS, REPORT = "metrics.json", "report.html"
+
+
+@dataclass(frozen=True)
+class ResultOptions:
+    """What is written when all structures are relaxed.
+
+    Attributes:
+        dataset: "oc20" or "oc22", whose splits make a submission.
+        pictures: relaxations per split that the report draws.
+        facts: copied into ``metrics.json`` and the report.
+        failed: what stands in the files for a relaxation that failed: "refuse" (nothing, and no
+            submission without it), "last_finite" or "initial"; see `failed.CHOICES`.
+    """
+
+    dataset: str
+    pictures: int
+    facts: Mapping[str, str | None]
+    failed: str = REFUSE
+
+    def __post_init__(self) -> None:
+        if self.dataset.upper() not in SPLITS:
+            known = ", ".join(name.lower() for name in SPLITS)
+            raise ValueError(f"dataset must be one of {known}, not {self.dataset!r}")
+        if self.pictures < 0:
+            raise ValueError(f"pictures must be a number from 0, got {self.pictures}")
+        check_choice(self.failed)
+
+
+def write_results(
+    results: Path,
+    starts: Mapping[str, Starts],
+    options: ResultOptions,
+    kind: EnergyKind,
+    notes: Sequence[str],
+) -> Written:
+    """Join what all processes left, and write it.
+
+    Files: ``is2re/<split>.npz`` and ``is2rs/<split>.npz`` for EvalAI, their joined
+    ``is2re_submission.npz`` and ``is2rs_submission.npz`` where all splits of the data set are
+    there, ``tables/<split>.csv``, ``metrics.json`` and ``report.html``. The last three are
+    written where every relaxation failed, too.
+
+    Args:
+        results: folder with the relaxations, and for the files.
+        starts: {split: its structures}.
+        options: see there.
+        kind: of the model's energies.
+        notes: what the reader must know of the energies, see `energy_notes`.
+
+    Raises:
+        ValueError: relaxations are missing or damaged, or two sids have the same id at EvalAI.
+        OSError: a file cannot be written.
+    """
+    finished = read_finished(results)
+    splits = {
+        split: split_results(split, found, finished.records, options.failed)
+        for split, found in starts.items()
+    }
+    files: list[CheckedFile] = []
+    for split, found in splits.items():
+        files += write_split(results, split, found, options.dataset)
+    joined, refused = _submissions(results, splits, options)
+    files += joined
+    made_with = read_description(next(iter(sorted(results.glob(PATTERN))))) or {}
+    said = result_notes(splits, made_with["settings"], options.failed)
+    said += [note] if (note := finished.note()) else []
+    said += [line for file in files for line in file.lines()]
+    said += notes
+    report = {
+        "notes": said,
+        "facts": dict(options.facts),
+        "made with": made_with,
+        "energy": {"kind": kind.value, "notes": list(notes)},
+        "failed": options.failed,
+        "splits": {split: found.metrics for split, found in splits.items()},
+        "relaxed twice": list(finished.twice),
+        "files": {str(file.path.relative_to(results)): file.verdict for file in files},
+    }
+    save_text(results / METRICS, json.dumps(report, indent=2, ensure_ascii=False) + "\n")
+    facts = {**options.facts, "failed": f"{options.failed}: {CHOICES[options.failed]}"}
+    write_relaxation_report(results / REPORT, facts, made_with, splits, options.pictures, said)
+    lines = [*(f"NOTE: {one}" for one in said), *_table(splits)]
+    lines += [f"EvalAI: {file.path}" for file in joined if not file.faults]
+    lines += [refused] if refused else []
+    error = nothing_relaxed(splits)
+    where = f"Report: {results / REPORT}"
+    return Written("\n".join(["", *lines, where]), f"{error}. {where}" if error else "")
+
+
+def _submissions(
+    results: Path, splits: Mapping[str, SplitResults], options: ResultOptions
+) -> tuple[list[CheckedFile], str]:
+    """Join the splits; returns what was written, or why nothing was."""
+    paths = {task: results / f"{task}_submission.npz" for task in (IS2RE, IS2RS)}
+    missing = missing_splits(options.dataset, splits)
+    refused = f"No submission file: it needs the split(s) {', '.join(missing)}, too."
+    if not missing:
+        wanted = {split: splits[split] for split in SPLITS[options.dataset.upper()]}
+        refused = refusal(wanted, options.failed)
+    if refused:
+        for path in paths.values():
+            path.unlink(missing_ok=True)  # of an earlier choice
+        return [], refused
+    found = []
+    for task, path in paths.items():
+        files = {split: results / task / f"{split}.npz" for split in splits}
+        found.append(join_splits(path, files, options.dataset, task))
+    return found, ""
+
+
+def _table(splits: Mapping[str, SplitResults]) -> Sequence[str]:
+    head = f"{'split':<10} {'structures':>10} {'converged':>9} {'failed':>6} {'anomalies':>9} "
+    head += f"{'steps':>6} {'energy MAE eV':>13} {'EwT %':>6} {'ADwT %':>6}"
+    lines = ["", head, "-" * len(head)]
+    for split, found in splits.items():
+        m = found.metrics
+        energy, distance = m[IS2RE], m[IS2RS]
+        numbers = [
+            f"{energy['energy_mae_eV']:.3f}" if energy else "-",
+            f"{energy['EwT_percent']:.1f}" if energy else "-",
+            f"{distance['ADwT_percent']:.1f}" if distance else "-",
+        ]
+        odd = sum(bool(row.anomalies) for row in found.rows)
+        lines.append(
+            f"{split:<10} {m['structures']:>10,} {m['converged']:>9,} {m['failed']:>6,} "
+            f"{odd:>9,} {m['mean_steps']:>6.1f} {numbers[0]:>13} {numbers[1]:>6} {numbers[2]:>6}"
+        )
+    return [*lines, ""]

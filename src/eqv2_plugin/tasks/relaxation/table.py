@@ -1,0 +1,103 @@
+"""One line for every relaxation of a split."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from eqv2_plugin.inference.relaxed import Relaxed
+from eqv2_plugin.tasks.relaxation.anomalies import find_anomalies
+from eqv2_plugin.tasks.relaxation.failed import submitted
+from eqv2_plugin.tasks.relaxation.initial_structures import Target
+from eqv2_plugin.tasks.relaxation.metrics import free_atoms, mean_distance
+
+
+@dataclass(frozen=True)
+class Row:
+    """A relaxation in the table; what is unknown is None.
+
+    Attributes:
+        sid: of the structure, as the data have it.
+        atoms: how many.
+        steps: of the optimizer.
+        converged: see `Relaxed`.
+        energy_eV: of the last structure that was predicted.
+        energy_change_eV: that minus the initial one.
+        fmax_eV_per_A: largest force at the end.
+        largest_move_A: of an atom that may move.
+        dft_energy_eV: of DFT's relaxed structure.
+        mean_distance_A: of free atoms to DFT's, of the structure in the files.
+        submitted: what of it is in the files: "relaxed", "last_finite", "initial" or nothing.
+        anomalies: what is wrong with the last structure; see `find_anomalies`.
+        error: why it failed.
+    """
+
+    sid: str
+    atoms: int
+    steps: int
+    converged: bool
+    energy_eV: float | None  # noqa: N815
+    energy_change_eV: float | None  # noqa: N815
+    fmax_eV_per_A: float | None  # noqa: N815
+    largest_move_A: float  # noqa: N815
+    dft_energy_eV: float | None  # noqa: N815
+    mean_distance_A: float | None  # noqa: N815
+    submitted: str
+    anomalies: dict[str, str]
+    error: str
+
+    def cells(self) -> list[object]:
+        """Values of the table, with the sentences of all anomalies in one cell."""
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        values["anomalies"] = "; ".join(self.anomalies.values())
+        return list(values.values())
+
+
+HEADER = [field.name for field in dataclasses.fields(Row)]
+
+
+def make_row(sid: str, relaxed: Relaxed, target: Target, choice: str) -> Row:
+    """The line of one relaxation.
+
+    Args:
+        sid: of the structure.
+        relaxed: its relaxation.
+        target: what DFT found.
+        choice: see `failed.CHOICES`.
+    """
+    predicted = len(relaxed.energies) > 0
+    moved = np.linalg.norm(relaxed.atoms.positions - relaxed.initial.positions, axis=1)
+    taken = submitted(relaxed, choice)
+    distance = None
+    if taken is not None and target.positions is not None and relaxed.atoms.pbc.all():
+        distance = mean_distance(taken.atoms, target.positions)
+    what = choice if relaxed.failed else "relaxed"
+    return Row(
+        sid=sid,
+        atoms=len(relaxed.atoms),
+        steps=relaxed.steps,
+        converged=relaxed.converged,
+        energy_eV=relaxed.energy if predicted else None,
+        energy_change_eV=float(relaxed.energies[-1] - relaxed.energies[0]) if predicted else None,
+        fmax_eV_per_A=float(relaxed.fmax[-1]) if predicted else None,
+        largest_move_A=float((moved * free_atoms(relaxed.atoms)).max(initial=0.0)),
+        dft_energy_eV=target.energy,
+        mean_distance_A=distance,
+        submitted="" if taken is None else what,
+        anomalies=find_anomalies(relaxed.initial, relaxed.atoms) if predicted else {},
+        error=relaxed.error,
+    )
+
+
+def as_csv(rows: Sequence[Row]) -> str:
+    """The table as text."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(HEADER)
+    writer.writerows(row.cells() for row in rows)
+    return text.getvalue()

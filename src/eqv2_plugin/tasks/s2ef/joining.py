@@ -1,0 +1,144 @@
+"""From finished parts to what a user wants: EvalAI files and a table of metrics."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from eqv2_plugin.common.files import save_text
+from eqv2_plugin.inference.description import read_description
+from eqv2_plugin.inference.parts import PARTS, Part, PartFolder, Predicted, cut
+from eqv2_plugin.tasks.s2ef.metrics import added, readable, table
+from eqv2_plugin.tasks.submission.check import SPLITS
+from eqv2_plugin.tasks.submission.joined import (
+    CheckedFile,
+    Written,
+    checked,
+    join_splits,
+    missing_splits,
+)
+from eqv2_plugin.tasks.submission.layout import S2EF_DTYPES, write_s2ef
+
+SUBMISSION = "submission.npz"
+METRICS = "metrics.json"
+TASK = "s2ef"
+
+
+def join(
+    results: Path, splits: Sequence[str], facts: Mapping[str, Any], energy: Mapping[str, Any]
+) -> Written:
+    """Write ``<split>.npz`` of each split, ``metrics.json``, and of all splits ``submission.npz``.
+
+    Structures without prediction are left out of the files of their splits, and there is no
+    submission while one of its splits lacks some.
+
+    Args:
+        results: folder of the job's results, with all parts.
+        splits: names.
+        facts: copied into ``metrics.json``.
+        energy: from `energy_report`, likewise.
+
+    Raises:
+        FileNotFoundError: a part is missing.
+        ValueError: a part is damaged, or an id occurs twice.
+        OSError: a file cannot be written.
+    """
+    run = read_description(results / PARTS)
+    dataset = run["dataset"]
+    metrics: dict[str, dict[str, Any]] = {}
+    failed: dict[str, list[tuple[str, str]]] = {}
+    written: dict[str, CheckedFile] = {}
+    for split in splits:
+        folder = PartFolder(results / PARTS / split)
+        found = [folder.load(part) for part in all_parts(folder.path, run["structures_per_part"])]
+        file = results / f"{split}.npz"
+        if write_split(file, found, dataset):
+            written[split] = checked(file, dataset, TASK)
+        failed[split] = [one for predicted in found for one in predicted.failed]
+        count = {"structures": sum(len(one.ids) for one in found)}
+        metrics[split] = count | readable(added(one.metrics for one in found))
+        if failed[split]:
+            metrics[split] |= {"failed": len(failed[split]), "failures": dict(failed[split])}
+    submission, refused = _submission(results, dataset, failed)
+    files = [*written.values(), *submission]
+    report = {
+        "facts": {**facts, "dataset": dataset, "energy": run["model"]["energy"]},
+        "energy": dict(energy),
+        "splits": metrics,
+        "files": {file.path.name: file.verdict for file in files},
+    }
+    save_text(results / METRICS, json.dumps(report, indent=2, ensure_ascii=False) + "\n")
+    lines = ["", *(line for file in files for line in file.lines())]
+    lines += [f"NOTE: {note}" for note in energy["notes"]]
+    labelled = {split: one for split, one in metrics.items() if "energy_mae_meV" in one}
+    lines += [table(labelled), ""] if labelled else []
+    for split, one in written.items():
+        lines.append(f"{one.path}: {metrics[split]['structures']:,} structures")
+    lines.append(refused or f"{results / SUBMISSION}: submission of all splits")
+    return Written("\n".join(lines), _error(results, [f for one in failed.values() for f in one]))
+
+
+def _submission(
+    results: Path, dataset: str, failed: Mapping[str, Sequence[tuple[str, str]]]
+) -> tuple[list[CheckedFile], str]:
+    """Join the splits; returns what was written, or why nothing was."""
+    refused = ""
+    lacking = [
+        name for split, found in failed.items() if split in SPLITS[dataset] for name, _ in found
+    ]
+    if missing := missing_splits(dataset, failed):
+        refused = f"No submission file: it needs the split(s) {', '.join(missing)}, too."
+    elif lacking:
+        listed = ", ".join(lacking[:5]) + (", ..." if len(lacking) > 5 else "")
+        refused = (
+            f"No submission file: {len(lacking):,} structure(s) would be missing in it: {listed}"
+        )
+    if refused:
+        (results / SUBMISSION).unlink(missing_ok=True)
+        return [], refused
+    files = {split: results / f"{split}.npz" for split in failed}
+    return [join_splits(results / SUBMISSION, files, dataset, TASK)], ""
+
+
+def _error(results: Path, failed: Sequence[tuple[str, str]]) -> str:
+    if not failed:
+        return ""
+    name, reason = failed[0]
+    others = f" (and {len(failed) - 1:,} more)" if len(failed) > 1 else ""
+    return (
+        f"{name}: {reason}. This structure{others} has no prediction, and is missing in the files; "
+        f"all reasons are in {results / METRICS}"
+    )
+
+
+def all_parts(folder: Path, size: int) -> list[Part]:
+    """The parts of the split whose parts lie in ``folder``, ``size`` structures each."""
+    return cut(folder.name, read_description(folder)["structures"], size)
+
+
+def write_split(path: Path, found: list[Predicted], dataset: str) -> bool:
+    """Write the EvalAI file of one split; returns whether there is anything to write.
+
+    Raises:
+        ValueError: an id occurs twice.
+        OSError: it cannot be written.
+    """
+    ids = [str(one) for predicted in found for one in predicted.ids]
+    if not ids:
+        path.unlink(missing_ok=True)
+        return False
+    # Of nothing, numpy.split makes one part.
+    good = [predicted for predicted in found if len(predicted.ids)]
+    forces = [one for p in good for one in np.split(p.forces, np.cumsum(p.free)[:-1])]
+    energies = np.concatenate([predicted.energy for predicted in good])
+    try:
+        write_s2ef(path, ids, energies, forces, None, S2EF_DTYPES[dataset])
+    except ValueError as error:
+        raise ValueError(
+            f"the data of {path.stem}: {error}; mend them and predict again"
+        ) from error
+    return True

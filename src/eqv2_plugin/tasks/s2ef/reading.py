@@ -1,0 +1,142 @@
+"""Structures on their way to the model: read by worker processes, in batches of like size."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from ase import Atoms
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from eqv2_plugin.data.fixed_atoms import fixed_mask
+from eqv2_plugin.data.labels import read_labels
+from eqv2_plugin.inference.ids import s2ef_id
+from eqv2_plugin.inference.parts import Part
+from eqv2_plugin.inference.structures import Structures
+
+
+@dataclass(frozen=True)
+class Item:
+    """One structure.
+
+    Attributes:
+        index: in its split.
+        id: see `s2ef_id`.
+        atoms: without labels.
+        free: [atoms] True for atoms that are not fixed (`fixed_mask`).
+        energy: label, eV; None if none is stored.
+        forces: [atoms, 3] label, eV/Å; None if none is stored.
+    """
+
+    index: int
+    id: str
+    atoms: Atoms
+    free: np.ndarray
+    energy: float | None
+    forces: np.ndarray | None
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Names of the labels that are stored."""
+        found = {"energy": self.energy, "forces": self.forces}
+        return tuple(name for name, value in found.items() if value is not None)
+
+
+def read_item(structures: Structures, index: int) -> Item:
+    """Read one structure.
+
+    Raises:
+        ValueError: it cannot be read, lacks sid or fid, or has labels that contradict each other.
+    """
+    atoms = structures[index]
+    if "fid" not in atoms.info:
+        raise ValueError(
+            f"{structures.name}: structure {index} (sid {atoms.info['sid']}) has no fid, the "
+            "number of the frame: ids of S2EF predictions are <sid>_<fid>"
+        )
+    name = s2ef_id(atoms.info["sid"], atoms.info["fid"])
+    labels = read_labels(atoms, f"{structures.name}, {name}")
+    atoms.calc = None
+    # fairchem takes labels from here, too; what models take as input stays.
+    atoms.info = {key: atoms.info[key] for key in ("charge", "spin") if key in atoms.info}
+    return Item(index, name, atoms, ~fixed_mask(atoms), labels.energy, labels.forces)
+
+
+def batches_by_size(
+    sizes: Sequence[int], indices: Sequence[int], atoms_per_batch: int
+) -> list[list[int]]:
+    """Batches of like size, the largest structures first.
+
+    Args:
+        sizes: [n] numbers of atoms.
+        indices: [n] what to put into batches.
+        atoms_per_batch: at most; a larger structure is a batch of its own.
+    """
+    batches: list[list[int]] = []
+    room = 0
+    # Largest first: a batch that is too large for the memory shows at once.
+    for i in np.argsort(-np.asarray(sizes), kind="stable"):
+        if sizes[i] > room:
+            batches.append([])
+            room = atoms_per_batch
+        batches[-1].append(indices[i])
+        room -= sizes[i]
+    return batches
+
+
+class _Items(Dataset):
+    def __init__(self, structures: Structures) -> None:
+        self.structures = structures
+
+    def __len__(self) -> int:
+        return len(self.structures)
+
+    def __getitem__(self, index: int) -> Item | Exception:
+        # Raised in the main process: a worker's would come with two tracebacks.
+        try:
+            return read_item(self.structures, index)
+        except (ValueError, OSError) as error:
+            return error
+
+
+class _Batches(Sampler[list[int]]):
+    """Batches of all parts, one part after the other; sizes are looked up when it is reached."""
+
+    def __init__(self, structures: Structures, parts: Sequence[Part], atoms_per_batch: int) -> None:
+        self.structures = structures
+        self.parts = parts
+        self.atoms_per_batch = atoms_per_batch
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for part in self.parts:
+            indices = range(part.start, part.stop)
+            sizes = [self.structures.natoms(i) for i in indices]
+            yield from batches_by_size(sizes, indices, self.atoms_per_batch)
+
+
+def read_batches(
+    structures: Structures, parts: Sequence[Part], atoms_per_batch: int, num_workers: int
+) -> Iterator[list[Item]]:
+    """Batches of the parts, in the order of the parts.
+
+    Args:
+        structures: of one split.
+        parts: of this split.
+        atoms_per_batch: see `batches_by_size`.
+        num_workers: processes that read; 0 for this one.
+
+    Raises:
+        ValueError: a structure that cannot be read or has no id.
+    """
+    loader: DataLoader = DataLoader(
+        _Items(structures),
+        batch_sampler=_Batches(structures, parts, atoms_per_batch),
+        num_workers=num_workers,
+        collate_fn=list,
+    )
+    for batch in loader:
+        for item in batch:
+            if isinstance(item, Exception):
+                raise item
+        yield batch

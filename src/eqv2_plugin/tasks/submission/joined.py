@@ -1,0 +1,91 @@
+"""Files for EvalAI as they leave a job: splits joined, and every file checked."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from fairchem.core.scripts.make_submission_file import SPLITS, write_predictions
+
+from eqv2_plugin.common.files import whole_file
+from eqv2_plugin.data.inspection.findings import Verdict
+from eqv2_plugin.tasks.submission.check import check_submission
+
+
+@dataclass(frozen=True)
+class CheckedFile:
+    """A file that was written.
+
+    Attributes:
+        path: of the file.
+        faults: what `eqv2 submission check` calls bad; empty if EvalAI can read it.
+    """
+
+    path: Path
+    faults: tuple[str, ...]
+
+    @property
+    def verdict(self) -> str:
+        """ "ok", or the faults in one line."""
+        return "; ".join(self.faults) or "ok"
+
+    def lines(self) -> list[str]:
+        """For the user, where the file is not what EvalAI reads; else none."""
+        return [f"NOT FIT FOR EVALAI: {self.path}: {self.verdict}"] if self.faults else []
+
+
+@dataclass(frozen=True)
+class Written:
+    """What there is to say when the results of a job are written.
+
+    Attributes:
+        text: for the user.
+        error: why the job has failed nevertheless; empty if it has not.
+    """
+
+    text: str
+    error: str = ""
+
+
+def checked(path: Path, dataset: str, task: str) -> CheckedFile:
+    """Run a file through the check that ``eqv2 submission check`` makes.
+
+    Args:
+        path: file of one split, or joined.
+        dataset: "oc20" or "oc22".
+        task: "s2ef", "is2re" or "is2rs".
+
+    Raises:
+        FileNotFoundError, ValueError: there is no such file, or no complete npz file.
+    """
+    found = check_submission(path, dataset, task)
+    bad = [f"{line.check}: {line.text}" for line in found if line.verdict is Verdict.BAD]
+    return CheckedFile(path, tuple(bad))
+
+
+def missing_splits(dataset: str, splits: Collection[str]) -> list[str]:
+    """Splits that a submission needs besides these."""
+    return [split for split in SPLITS[dataset.upper()] if split not in splits]
+
+
+def join_splits(path: Path, files: Mapping[str, Path], dataset: str, task: str) -> CheckedFile:
+    """Join the files of the splits as fairchem's ``make_submission_file`` does, and check it.
+
+    Args:
+        path: of the joined file.
+        files: {split: its file}, of all splits of the data set at least.
+        dataset, task: see `checked`.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    wanted = {split: str(files[split]) for split in SPLITS[dataset.upper()]}
+    with whole_file(path) as building:
+        write_predictions(
+            argparse.Namespace(
+                is2re_relaxations=False, dataset=dataset.upper(), out_path=str(building), **wanted
+            )
+        )
+    return checked(path, dataset, task)

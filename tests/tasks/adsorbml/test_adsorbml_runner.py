@@ -1,0 +1,325 @@
+"""The batched runner: as fairchem's own, and able to go on."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import multiprocessing
+import os
+import pickle
+import signal
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+pytest.importorskip("fairchem.data.oc")
+pytest.importorskip("pandas")
+
+from adsorbml_inputs import (
+    RANDOM,
+    emt,
+    job_config,
+    make_runner,
+    results_of,
+    run,
+    write_model,
+    write_slab_input,
+)
+from ase.optimize import LBFGS
+from fairchem.core import FAIRChemCalculator
+from fairchem.core.components.calculate import AdsorbMLRunner
+from fairchem.core.components.calculate.recipes.adsorbml import run_adsorbml
+from fairchem.core.units.mlip_unit.api.inference import InferenceSettings
+
+from eqv2_plugin.inference.batch_size import BatchLimit
+from eqv2_plugin.inference.settings import RelaxationSettings
+from eqv2_plugin.tasks.adsorbml.input import read_input
+from eqv2_plugin.tasks.adsorbml.placements import placement_seed
+from eqv2_plugin.tasks.adsorbml.relaxing import SystemRelaxer
+from eqv2_plugin.tasks.adsorbml.system_result import load_results
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    return write_slab_input(tmp_path_factory.mktemp("input") / "in.pkl", Pt111_CO=-1.25)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> Path:
+    return write_model(tmp_path_factory.mktemp("model") / "tiny.pt")
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory, model, data) -> Path:
+    return run(tmp_path_factory.mktemp("done"), model, data)
+
+
+def calculator(model: Path) -> FAIRChemCalculator:
+    settings = InferenceSettings(activation_checkpointing=False, base_precision_dtype=torch.float64)
+    return FAIRChemCalculator.from_model_checkpoint(
+        str(model), inference_settings=settings, device="cpu"
+    )
+
+
+def numbers(results) -> list:
+    """All that is in results but ids of files, for comparisons."""
+    return [
+        (r.system, r.target, [(c.id, c.energy, c.anomalies, c.steps) for c in r.candidates])
+        for r in sorted(results, key=lambda r: r.system)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("energy", "options"),
+    [
+        ("adsorption", {}),
+        ("total", {"adsorption_energy_model": False}),
+        ("total", {"adsorption_energy_model": False, "place_on_relaxed_slab": True}),
+    ],
+)
+def test_placements_energies_and_anomalies_are_fairchems(tmp_path, data, energy, options):
+    model = write_model(tmp_path / "tiny.pt", energy)
+    results = load_results(run(tmp_path, model, data, **options))
+    own_energies = options.get("adsorption_energy_model", True)
+    for system, result in zip(read_input(data), results, strict=True):
+        entry = pickle.loads(data.read_bytes())[system.id]
+        theirs_calculator = calculator(model)  # which seeds numpy
+        np.random.seed(placement_seed(0, system.id, RANDOM))
+        theirs = run_adsorbml(
+            entry["slab_initial"],
+            entry["adsorbate"],
+            theirs_calculator,
+            LBFGS,
+            fmax=0.02,
+            steps=4,
+            num_placements=3,
+            reference_ml_energies=not own_energies,
+            relaxed_slab_atoms=entry["slab_relax"].atoms if own_energies else None,
+            place_on_relaxed_slab=options.get("place_on_relaxed_slab", False),
+        )
+        assert [list(c.anomalies) for c in result.candidates] == theirs["adslab_anomalies"]
+        assert len(result.ranked()) == len(theirs["adslabs"])
+        for ours, their in zip(result.ranked(), theirs["adslabs"], strict=True):
+            np.testing.assert_allclose(
+                ours.initial.positions, their["input_atoms"]["atoms"].positions, atol=1e-8
+            )
+            np.testing.assert_allclose(ours.relaxed.positions, their["atoms"].positions, atol=1e-6)
+            found = their["results"]
+            if not own_energies:
+                found = {"energy": found["referenced_adsorption_energy"]["adsorption_energy"]}
+            assert ours.energy == pytest.approx(found["energy"], abs=1e-6)
+
+
+def test_the_table_is_fairchems(tmp_path, model, done):
+    """One system only: fairchem draws all systems from one stream of random numbers."""
+    data = write_slab_input(tmp_path / "in.pkl", ["*CO"], Pt111_CO=-1.25)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        runner = AdsorbMLRunner(
+            calculator(model), str(data), adsorption_energy_model=True, num_placements=3, steps=4
+        )
+    np.random.seed(placement_seed(0, "Pt111_CO", RANDOM))
+    theirs = runner.calculate()[0]
+    table = json.loads(gzip.decompress((done / "adsorbml_1-0.json.gz").read_bytes()))
+    assert sorted(table) == sorted(theirs)
+    assert table["sid"] == {"0": "Pt111_CO", "1": "Pt111_O"}
+    assert table["energy_target"] == {"0": -1.25, "1": None}
+    assert table["anomaly_count"]["0"] == theirs["anomaly_count"]
+    assert table["energy"]["0"] == pytest.approx(theirs["energy"], abs=1e-6)
+
+
+def test_the_same_command_again_calculates_nothing(done, model, data, monkeypatch):
+    before = numbers(load_results(done))
+    monkeypatch.setattr(
+        "eqv2_plugin.inference.predictor.BatchPredictor.__call__", lambda *_: pytest.fail("again")
+    )
+    assert numbers(load_results(run(done.parents[1], model, data))) == before
+
+
+def test_array_jobs_share_the_systems_and_change_nothing(tmp_path, done, model, data):
+    first = run(tmp_path, model, data, job=0, jobs=2)
+    assert [r.system for r in load_results(first)] == ["Pt111_CO"]
+    assert not (first / "report.html").exists()
+    run(tmp_path, model, data, job=1, jobs=2)
+    for (name, _, ours), (_, _, whole) in zip(
+        numbers(load_results(first)), numbers(load_results(done)), strict=True
+    ):
+        assert [c[0] for c in ours] == [c[0] for c in whole], name
+        np.testing.assert_allclose([c[1] for c in ours], [c[1] for c in whole], atol=1e-9)
+    assert (first / "report.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        ({"placements": {RANDOM: 2}}, "placements"),
+        ({"relaxation": {"steps": 5}}, "relaxation"),
+        ({"seed": 1}, "seed"),
+        ({"precision": "float32"}, "precision"),
+    ],
+)
+def test_results_of_another_run_are_refused(done, model, data, change, what):
+    with pytest.raises(ValueError, match=f"another run, with another {what}.*run_name=NAME"):
+        run(done.parents[1], model, data, **change)
+
+
+def test_results_of_another_checkpoint_are_refused(tmp_path, done, data):
+    other = write_model(tmp_path / "other.pt", seed=1)
+    with pytest.raises(ValueError, match="another checkpoint_sha256"):
+        run(done.parents[1], other, data)
+
+
+@pytest.mark.parametrize(
+    ("energy", "said", "message"),
+    [
+        ("total", True, "DFT total energy.*set adsorption_energy_model=false"),
+        ("total_linear", True, "linear references.*set adsorption_energy_model=false"),
+        ("adsorption", False, "adsorption energy.*leave adsorption_energy_model at true"),
+        ("linear_residual", False, "not added back.*needs adsorption energies"),
+    ],
+)
+def test_a_model_of_other_energies_is_refused(tmp_path, data, energy, said, message):
+    model = write_model(tmp_path / "tiny.pt", energy)
+    with pytest.raises(ValueError, match=message):
+        run(tmp_path, model, data, adsorption_energy_model=said)
+
+
+@pytest.mark.parametrize("energy", [None, "unknown"])
+def test_a_checkpoint_that_says_nothing_is_taken_at_its_users_word(tmp_path, data, energy, capsys):
+    run(tmp_path, write_model(tmp_path / "tiny.pt", energy), data, placements={RANDOM: 1})
+    assert "does not say what its energies are; taken as adsorption" in capsys.readouterr().out
+
+
+def test_dft_energies_of_another_kind_are_said_once_and_in_the_report(tmp_path, model, capsys):
+    data = write_slab_input(tmp_path / "in.pkl", ["*O"], Pt111_O=-120.0)
+    results = run(tmp_path, model, data, placements={RANDOM: 1}, relaxation={"steps": 1})
+    out = capsys.readouterr().out
+    assert "NOTE: predicted energies differ from the labels of DFT (min_dft_ads_energy" in out
+    assert "different kinds of energy" in (results / "report.html").read_text()
+
+
+@pytest.mark.parametrize(("force", "reason"), [(np.nan, "not finite"), (1e200, "too large")])
+def test_a_structure_that_explodes_leaves_the_others_alone(
+    tmp_path, done, model, data, force, reason
+):
+    runner = make_runner(model, data)
+    runner.job_config = job_config(tmp_path)
+    import eqv2_plugin.tasks.adsorbml.runner as module
+
+    class Exploding(module.BatchPredictor):
+        calls = 0
+
+        def __call__(self, structures):
+            found = super().__call__(structures)
+            Exploding.calls += 1
+            if Exploding.calls == 2:
+                found[0].forces[-1] = force
+            return found
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "BatchPredictor", Exploding)
+        runner.run()
+    results = load_results(results_of(tmp_path))
+    failed = [c for r in results for c in r.candidates if c.error]
+    assert [c.id for c in failed] == [f"{RANDOM}-0000"]
+    assert reason in failed[0].error
+    assert failed[0].energy is None
+    assert failed[0] not in results[0].ranked()
+    whole = {c.id: c.energy for c in load_results(done)[0].candidates}
+    for one in results[0].candidates[1:]:
+        assert one.energy == pytest.approx(whole[one.id], abs=1e-9)
+
+
+def test_a_system_that_cannot_be_placed_leaves_the_others_alone(tmp_path, model):
+    path = write_slab_input(tmp_path / "in.pkl")
+    content = pickle.loads(path.read_bytes())
+    content["Pt111_CO"]["slab_initial"].atoms.set_constraint()
+    path.write_bytes(pickle.dumps(content))
+    results = {r.system: r for r in load_results(run(tmp_path, model, path))}
+    assert "Sub-surface atoms not constrained" in results["Pt111_CO"].error
+    assert results["Pt111_CO"].candidates == ()
+    assert len(results["Pt111_O"].candidates) == 3
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"checkpoint": None}, "set checkpoint=FILE.pt"),
+        ({"input_data_path": None}, "set input=FILE.json"),
+        ({"precision": "half"}, "float32 or float64"),
+        ({"placements": {"random": 0}}, "no placements"),
+        ({"relaxation": {"stps": 3}}, "did you mean 'steps'"),
+        ({"batch": {"structures": 0, "atoms": None}}, "at least 1 of structures"),
+    ],
+)
+def test_bad_options_are_refused_at_once(model, data, change, message):
+    with pytest.raises(ValueError, match=message):
+        make_runner(model, data, **change)
+
+
+def relaxer(folder: Path, predict) -> SystemRelaxer:
+    return SystemRelaxer(
+        predict=predict,
+        settings=RelaxationSettings(fmax=0.05, steps=6),
+        batch=BatchLimit(structures=2),
+        numbers={RANDOM: 3},
+        seed=0,
+        adsorption_energy_model=True,
+        place_on_relaxed_slab=True,
+        store_folder=folder,
+        share=(0, 1),
+        description={"a": 1},
+    )
+
+
+class Counting:
+    """EMT that counts structures, and kills its process at a call (never, if None)."""
+
+    def __init__(self, last: int | None = None) -> None:
+        self.calls = 0
+        self.structures = 0
+        self.last = last
+
+    def __call__(self, batch):
+        self.calls += 1
+        if self.calls == self.last:
+            os.kill(os.getpid(), signal.SIGKILL)
+        self.structures += len(batch)
+        return emt(batch)
+
+
+@pytest.mark.parametrize("last", [3, 12, 20])
+def test_a_killed_run_goes_on(tmp_path, data, last):
+    """Within clean slabs, within the first system, within the last one."""
+    systems = read_input(data)
+    whole = Counting()
+    expected = numbers(relaxer(tmp_path / "whole", whole).run(systems))
+    assert whole.calls > 20
+    killed = relaxer(tmp_path / "killed", Counting(last))
+    # EMT runs no threads, so that a fork is safe.
+    process = multiprocessing.get_context("fork").Process(target=lambda: list(killed.run(systems)))
+    process.start()
+    process.join(60)
+    assert process.exitcode == -signal.SIGKILL
+    store = tmp_path / "killed" / "relaxed.0-of-1.jsonl"
+    finished = len(store.read_bytes().splitlines()) - 1
+    assert (finished > 0) == (last > 6)
+    rest = Counting()
+    assert numbers(relaxer(tmp_path / "killed", rest).run(systems)) == expected
+    # Two clean slabs and six placements: none was relaxed twice.
+    assert len(store.read_bytes().splitlines()) - 1 == 8
+    assert rest.structures < whole.structures or not finished
+
+
+def test_of_placements_that_were_relaxed_twice_the_first_count(tmp_path, data, capsys):
+    systems = read_input(data)
+    expected = numbers(relaxer(tmp_path, emt).run(systems))
+    store = tmp_path / "relaxed.0-of-1.jsonl"
+    lines = store.read_text().splitlines(keepends=True)
+    other = {**json.loads(lines[-1]), "energies": [0.0]}
+    (tmp_path / "relaxed.1-of-2.jsonl").write_text(lines[0] + json.dumps(other) + "\n")
+    assert numbers(relaxer(tmp_path, None).run(systems)) == expected
+    assert "1 structure(s) were relaxed twice, by jobs with different" in capsys.readouterr().out

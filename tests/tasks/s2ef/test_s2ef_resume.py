@@ -1,0 +1,191 @@
+"""A job that is killed, at any point, is continued by the same command, with the same result."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+from prediction_inputs import (
+    frames,
+    options,
+    predict,
+    results,
+    settings,
+    write_data,
+    write_model,
+)
+from tqdm import tqdm
+
+from eqv2_plugin.tasks.s2ef import runner as runner_module
+
+SPLITS = {"id": {"src": "id"}, "ood": {"src": "ood"}}
+# Renames of a run: of three descriptions, three parts of each split, and four files for the user.
+BEFORE, PARTS, AFTER = 3, 2 * 3, 4
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory) -> dict:
+    folder = tmp_path_factory.mktemp("inputs")
+    write_data(folder / "id", frames("val_id"))
+    write_data(folder / "ood", frames("val_ood"))
+    return options(folder, write_model(folder / "model.pt"), SPLITS) | {"dataset": "oc22"}
+
+
+@pytest.fixture(scope="module")
+def whole(made, tmp_path_factory) -> dict[str, bytes]:
+    folder = tmp_path_factory.mktemp("whole")
+    predict(folder, made)
+    return results(folder)
+
+
+def predict_until(folder: Path, made: dict, module: object, name: str, calls: int) -> None:
+    """Predict, and be killed at a certain call of a function."""
+    function, remaining = getattr(module, name), [calls]
+
+    def deadly(*arguments, **keywords):
+        remaining[0] -= 1
+        if remaining[0] == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return function(*arguments, **keywords)
+
+    setattr(module, name, deadly)
+    # tqdm's lock is shared with forked processes: one that is killed would keep it for ever.
+    tqdm.set_lock(threading.RLock())
+    predict(folder, made)
+
+
+def kill_at(folder: Path, made: dict, module: object, name: str, calls: int) -> None:
+    process = multiprocessing.get_context("fork").Process(
+        target=predict_until, args=(folder, made, module, name, calls)
+    )
+    process.start()
+    process.join(100)
+    assert process.exitcode == -signal.SIGKILL
+
+
+def parts(folder: Path) -> dict[Path, int]:
+    return {path: path.stat().st_mtime_ns for path in folder.rglob("parts/*/0*.npz")}
+
+
+@pytest.mark.parametrize("calls", [1, 3, 4, 6, 9, 10, 12, BEFORE + PARTS + AFTER])
+def test_a_job_killed_before_a_file_appears_goes_on(made, whole, tmp_path, calls):
+    kill_at(tmp_path, made, os, "replace", calls)
+    finished = parts(tmp_path)
+    assert len(finished) == min(max(0, calls - 1 - BEFORE), PARTS)
+    predict(tmp_path, made)
+    assert finished.items() <= parts(tmp_path).items()
+    assert results(tmp_path) == whole
+
+
+def test_a_job_killed_in_the_middle_of_a_part_goes_on(made, whole, tmp_path):
+    kill_at(tmp_path, made, runner_module, "predict_items", 5)
+    assert 0 < len(parts(tmp_path)) < 6
+    predict(tmp_path, made)
+    assert results(tmp_path) == whole
+
+
+def test_a_finished_job_predicts_nothing_again(made, whole, tmp_path, monkeypatch):
+    predict(tmp_path, made)
+
+    def refuse(*arguments):
+        raise AssertionError("predicted again")
+
+    monkeypatch.setattr(runner_module, "predict_items", refuse)
+    predict(tmp_path, made)
+    assert results(tmp_path) == whole
+
+
+def test_other_numbers_of_processes_may_go_on(made, whole, tmp_path):
+    predict(tmp_path, made, job=0, jobs=3)
+    predict(tmp_path, made, job=1, jobs=2)
+    predict(tmp_path, made)
+    assert results(tmp_path) == whole
+
+
+def another_model(made: dict, folder: Path) -> dict:
+    def scaled(checkpoint) -> None:
+        checkpoint.tasks_config[0]["normalizer"]["rmsd"] = 3.0
+
+    return {"checkpoint": str(write_model(folder / "other.pt", scaled))}
+
+
+def other_data(made: dict, folder: Path) -> dict:
+    moved = frames("val_id")
+    moved[0].positions[0] += 1e-9
+    write_data(folder / "data" / "id", moved)
+    write_data(folder / "data" / "ood", frames("val_ood"))
+    return {"data": made["data"] | {"root": str(folder / "data")}}
+
+
+def fewer_structures(made: dict, folder: Path) -> dict:
+    return {"data": made["data"] | {"splits": {"id": {"src": "id", "first_n": 6}}}}
+
+
+CHANGES = {
+    "model": (another_model, "model.checkpoint_sha256: "),
+    "data": (other_data, "three_structures_sha256: "),
+    "structures": (fewer_structures, "options.first_n: None -> 6"),
+    "data set": (lambda made, folder: {"dataset": "oc20"}, "dataset: oc22 -> oc20"),
+    "parts": (lambda made, folder: {"structures_per_part": 4}, "structures_per_part: 3 -> 4"),
+    "precision": (
+        lambda made, folder: {"inference_settings": settings("float64")},
+        "base_precision_dtype: torch.float32 -> torch.float64",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_parts_of_something_else_are_refused(made, tmp_path, name):
+    predict(tmp_path, made, jobs=6)
+    change, text = CHANGES[name]
+    with pytest.raises(ValueError, match="holds predictions of something else") as error:
+        predict(tmp_path, made, **change(made, tmp_path))
+    assert text in str(error.value)
+    assert "run_name=NAME" in str(error.value)
+
+
+def test_another_size_of_batches_may_go_on(made, tmp_path):
+    """The advice where the memory is too small."""
+    predict(tmp_path, made, jobs=6)
+    before = parts(tmp_path)
+    predict(tmp_path, made, atoms_per_batch=50)
+    assert len(before) == 1
+    assert before.items() <= parts(tmp_path).items()
+
+
+def test_the_same_data_elsewhere_may_go_on(made, whole, tmp_path):
+    predict(tmp_path, made, jobs=2)
+    root = tmp_path / "moved"
+    write_data(root / "id", frames("val_id"))
+    write_data(root / "ood", frames("val_ood"))
+    changed = made | {"data": made["data"] | {"root": str(root)}}
+    predict(tmp_path, changed)
+    assert results(tmp_path) == whole
+
+
+def shorten(path: Path) -> None:
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+
+
+def lose_structures(path: Path) -> None:
+    with np.load(path) as file:
+        arrays = dict(file)
+    np.savez(path, **arrays | {"ids": arrays["ids"][:1]})
+
+
+@pytest.mark.parametrize("damage", [shorten, lose_structures])
+def test_a_damaged_part_is_refused(made, whole, tmp_path, damage):
+    predict(tmp_path, made)
+    part = tmp_path / "results" / "parts" / "id" / "00001.npz"
+    damage(part)
+    with pytest.raises(ValueError, match=r"00001\.npz is damaged .* delete it"):
+        predict(tmp_path, made)
+    part.unlink()
+    predict(tmp_path, made)
+    assert results(tmp_path) == whole
