@@ -6,8 +6,14 @@ from importlib import import_module
 
 import pytest
 from fairchem.core.common.registry import registry
+from helpers import BACKBONE, ENERGY, TINY
+from omegaconf import OmegaConf
 
+from eqv2_plugin.checkpoints.native_header import NativeHeader, TaskRecord
 from eqv2_plugin.earlier_paths import MOVED, current_name
+from eqv2_plugin.training.runner import RESUME_CONFIG, check_same_model
+
+MODEL = "eqv2_plugin.model.EquiformerV2"
 
 
 @pytest.mark.parametrize("earlier", sorted(MOVED))
@@ -33,3 +39,22 @@ def test_a_new_process_imports_an_earlier_path_first():
 def test_what_never_was_is_not_found():
     with pytest.raises(ModuleNotFoundError):
         import_module("eqv2_plugin.evaluation.nothing")
+
+
+def test_a_native_file_that_names_classes_by_earlier_paths_is_read():
+    record = TaskRecord("energy", "system", "energy", [1], "float32", ["oc20"], 0.0, 1.0, False)
+    backbone = {"model": BACKBONE, **TINY}
+    model = {"_target_": current_name(MODEL), "backbone": backbone, "heads": {"energy": ENERGY}}
+    header = NativeHeader(model, (record,))
+    text = header.to_json().replace(current_name(MODEL), MODEL)
+    text = text.replace(BACKBONE, "eqv2_plugin.backbone.EquiformerV2Backbone")
+    assert MODEL in text
+    assert NativeHeader.from_json(text) == header
+
+
+def test_a_run_of_an_earlier_version_is_resumed(tmp_path):
+    saved = {"runner": {"train_eval_unit": {"model": {"_target_": MODEL, "lmax": 2}}}}
+    OmegaConf.save(OmegaConf.create(saved), tmp_path / RESUME_CONFIG)
+    check_same_model(tmp_path, {"_target_": current_name(MODEL), "lmax": 2})
+    with pytest.raises(ValueError, match="lmax: 2 -> 3"):
+        check_same_model(tmp_path, {"_target_": current_name(MODEL), "lmax": 3})

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from eqv2_plugin.checkpoints.whitelist import HEADS, check_model_config, require
+from eqv2_plugin.checkpoints.whitelist import HEADS, check_model_config, require, with_full_names
 
 __all__ = ["HEADS", "NativeHeader", "TaskRecord", "check_model_config"]
 
@@ -121,7 +121,9 @@ class NativeHeader:
         )
         _same_keys(content, {"version", "model", "tasks"}, "its description")
         require(isinstance(content["tasks"], list), "tasks must be a list")
-        return cls(content["model"], tuple(_task(record) for record in content["tasks"]))
+        return cls(
+            with_full_names(content["model"]), tuple(_task(record) for record in content["tasks"])
+        )
 
 
 def _task(record: Any) -> TaskRecord:

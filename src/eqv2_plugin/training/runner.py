@@ -17,6 +17,7 @@ from eqv2_plugin.common.locks import FileLock, folder_lock
 from eqv2_plugin.common.orphans import end_with_parent
 from eqv2_plugin.dens.checks import check_denoising_data
 from eqv2_plugin.dens.unit import EquiformerV2DeNSUnit
+from eqv2_plugin.earlier_paths import current_name
 from eqv2_plugin.training.checkpoints import FINAL, METADATA, last_whole, remove_unfinished
 from eqv2_plugin.training.checks import check_labels, check_tasks_match_heads
 from eqv2_plugin.training.element_checks import check_frames_elements
@@ -264,7 +265,8 @@ def _flattened(config: Any) -> dict[str, Any]:
             for key, inner in value.items():
                 walk(f"{prefix}.{key}" if prefix else str(key), inner)
         else:
-            flat[prefix] = value
+            # Runs of earlier versions name the same classes by other paths.
+            flat[prefix] = current_name(value) if isinstance(value, str) else value
 
     walk("", OmegaConf.to_container(OmegaConf.create(config), resolve=True))
     return flat
