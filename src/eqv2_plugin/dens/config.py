@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any, Literal
+
+from eqv2_plugin.common.options import make_options
 
 
 @dataclass(frozen=True)
@@ -53,20 +54,8 @@ class DenoisingConfig:
         Raises:
             ValueError: an unknown or missing key, or a value out of range.
         """
-        known = [field.name for field in fields(cls)]
-        for key in options:
-            if key not in known:
-                close = difflib.get_close_matches(key, known, n=1)
-                suggestion = f"; did you mean {close[0]!r}?" if close else ""
-                raise ValueError(f"DeNS has no option {key!r}{suggestion}")
-        needed = ("probability", "corruption_ratio", "sigma", "coefficient")
-        missing = [key for key in needed if options.get(key) is None]
-        if missing:
-            raise ValueError(f"DeNS needs a value for {', '.join(missing)}")
         splits = options.get("exclude_splits") or ()
-        if isinstance(splits, str):
-            raise ValueError(f"exclude_splits must be a list of names, got {splits!r}")
-        return cls(**{**options, "exclude_splits": tuple(splits)})
+        return make_options(cls, {**options, "exclude_splits": splits}, "DeNS")
 
     def __post_init__(self) -> None:
         for name in ("probability", "corruption_ratio", "max_corrupted_fraction"):
@@ -81,10 +70,6 @@ class DenoisingConfig:
             value = getattr(self, name)
             if value is not None and not value >= 0.0:
                 raise ValueError(f"{name} must not be negative, got {value}")
-        if self.coefficient_decay not in ("none", "linear"):
-            raise ValueError(
-                f"coefficient_decay must be 'none' or 'linear', got {self.coefficient_decay!r}"
-            )
 
     def coefficient_at(self, progress: float) -> float:
         """lambda_DeNS after a fraction ``progress`` of the training."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-import difflib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,6 +10,8 @@ from typing import Any
 from ase import Atoms
 from ase.optimize import BFGS, FIRE, LBFGS
 from ase.optimize.optimize import Optimizer
+
+from eqv2_plugin.common.options import make_options
 
 # ASE's optimizer and which of the options below it has.
 OPTIMIZERS: dict[str, tuple[type[Optimizer], tuple[str, ...]]] = {
@@ -71,13 +71,7 @@ class RelaxationSettings:
         Raises:
             ValueError: an unknown option, or a value out of range.
         """
-        known = [item.name for item in dataclasses.fields(cls)]
-        for key in options:
-            if key not in known:
-                close = difflib.get_close_matches(str(key), known, n=1)
-                hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(known)}"
-                raise ValueError(f"relaxations have no option {key!r}; {hint}")
-        return cls(**options)
+        return make_options(cls, options, "a relaxation")
 
     def make_optimizer(self, atoms: Atoms, trajectory: str | None = None) -> Optimizer:
         """ASE's optimizer of these atoms, with ``fmax`` set, silent.

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from eqv2_plugin.common.options import did_you_mean
 from eqv2_plugin.models.energy_kind import ENERGY_REFERENCES, EnergyKind, as_energy_kind
 
 __all__ = ["ENERGY_REFERENCES", "UNITS", "ModelFacts", "announce_once"]
@@ -60,13 +60,11 @@ class ModelFacts:
         Raises:
             ValueError: a fact of another name, one that is no text, or no kind of energy.
         """
-        known = {item.name for item in dataclasses.fields(cls)}
+        known = [item.name for item in dataclasses.fields(cls)]
         values: dict[str, Any] = {}
         for key, value in facts.items():
             if key not in known:
-                close = difflib.get_close_matches(str(key), known, n=1)
-                hint = f"; did you mean {close[0]!r}?" if close else ""
-                raise ValueError(f"a model has no fact {key!r}{hint}")
+                raise ValueError(f"a model has no fact {key!r}{did_you_mean(key, known)}")
             if key == "units":
                 values[key] = {str(task): str(unit) for task, unit in value.items()}
             elif value is not None and not isinstance(value, str):

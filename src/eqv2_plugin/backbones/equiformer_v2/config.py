@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
-import types
-import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, Literal
 
+from eqv2_plugin.common.options import make_options
 from eqv2_plugin.geometry.irreps import EdgeLayout
 from eqv2_plugin.geometry.sphere_grid import grid_shape
 from eqv2_plugin.layers.activations import ActivationType
@@ -98,15 +96,7 @@ class BackboneConfig:
         Raises:
             ValueError: a key that does not exist, or a value of the wrong type or range.
         """
-        hints = typing.get_type_hints(cls)
-        checked = {}
-        for key, value in options.items():
-            if key not in hints:
-                close = difflib.get_close_matches(key, hints, n=1)
-                suggestion = f"; did you mean {close[0]!r}?" if close else ""
-                raise ValueError(f"the EquiformerV2 backbone has no option {key!r}{suggestion}")
-            checked[key] = _checked(key, value, hints[key])
-        return cls(**checked)
+        return make_options(cls, options, "the EquiformerV2 backbone")
 
     def __post_init__(self) -> None:
         EdgeLayout(self.lmax, self.mmax)
@@ -138,24 +128,3 @@ class BackboneConfig:
     def conservative(self) -> bool:
         """Whether forces or stress are gradients of the energy."""
         return not self.direct_forces and (self.regress_forces or self.regress_stress)
-
-
-def _checked(key: str, value: Any, hint: Any) -> Any:
-    """``value`` if it has the annotated type (an int serves as a float)."""
-    origin = get_origin(hint)
-    if origin is Literal:
-        if value not in get_args(hint):
-            raise ValueError(f"{key} must be one of {list(get_args(hint))}, got {value!r}")
-        return value
-    accepted = get_args(hint) if origin in (types.UnionType, typing.Union) else (hint,)
-    if value is None and type(None) in accepted:
-        return None
-    for kind in accepted:
-        if kind is float and isinstance(value, (int, float)) and not isinstance(value, bool):
-            return float(value)
-        if kind is bool and isinstance(value, bool):
-            return value
-        if kind is int and isinstance(value, int) and not isinstance(value, bool):
-            return value
-    names = " or ".join("null" if k is type(None) else k.__name__ for k in accepted)
-    raise ValueError(f"{key} must be of type {names}, got {value!r}")
