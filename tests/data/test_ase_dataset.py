@@ -17,7 +17,7 @@ from ase.io import write as write_file
 from eqv2_plugin.data.ase_dataset import own_format
 from eqv2_plugin.data.datasets import create_datasets
 from eqv2_plugin.data.sample import write_ase_db
-from eqv2_plugin.inference.structures import open_structures
+from eqv2_plugin.data.structures import open_structures
 from eqv2_plugin.training.checks import check_labels
 
 

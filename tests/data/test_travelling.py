@@ -16,7 +16,7 @@ from eqv2_plugin.data.datasets import create_datasets
 from eqv2_plugin.data.loading import create_dataloader
 from eqv2_plugin.data.sample import write_ase_db
 from eqv2_plugin.data.sampler import StructureBatchSampler
-from eqv2_plugin.inference.structures import open_structures
+from eqv2_plugin.data.structures import open_structures
 
 FRAMES = 5
 

@@ -13,7 +13,7 @@ from ase.constraints import FixAtoms
 from ase.db import connect
 
 from eqv2_plugin.data.sample import load_sample, write_ase_db
-from eqv2_plugin.inference.structures import open_structures
+from eqv2_plugin.data.structures import open_structures
 
 LMDB = Path(__file__).parents[1] / "fixtures" / "data_oc"
 

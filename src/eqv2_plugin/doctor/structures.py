@@ -15,7 +15,7 @@ from ase.neighborlist import neighbor_list
 from eqv2_plugin.data.fixed_atoms import PARTLY_FIXED, fixed_mask, partly_fixed
 from eqv2_plugin.data.labels import drop_info_labels
 from eqv2_plugin.data.sample import load_sample
-from eqv2_plugin.inference.structures import take_arrays_out_of_info
+from eqv2_plugin.data.structures import take_arrays_out_of_info
 
 MOST = 4  # structures that are used
 RATTLE = 0.05  # Å

@@ -13,7 +13,7 @@ from fairchem.core.units.mlip_unit.predict import MLIPPredictUnit
 
 from eqv2_plugin.common.files import save_text
 from eqv2_plugin.common.hashing import file_sha256
-from eqv2_plugin.inference.structures import Structures, plain
+from eqv2_plugin.data.structures import Structures, plain
 
 UNKNOWN = "energies of this model: the checkpoint does not say what they are relative to"
 _FILE = "description.json"

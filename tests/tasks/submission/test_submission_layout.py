@@ -12,7 +12,7 @@ from fairchem.core.scripts import make_submission_file
 from submission_inputs import predictions, read_independently, write_good, write_splits
 
 from eqv2_plugin.common.files import read_npz, save_npz, save_text
-from eqv2_plugin.inference.ids import s2ef_id, split_frame, system_id, system_ids
+from eqv2_plugin.data.ids import s2ef_id, split_frame, system_id, system_ids
 from eqv2_plugin.tasks.submission.layout import write_is2re, write_is2rs, write_s2ef
 
 

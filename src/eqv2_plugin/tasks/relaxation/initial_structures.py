@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 
+from eqv2_plugin.data.ids import system_ids
 from eqv2_plugin.data.labels import read_labels
+from eqv2_plugin.data.structures import Structures, open_structures
 from eqv2_plugin.inference.description import describe_data
 from eqv2_plugin.inference.energy_agreement import spread_out
-from eqv2_plugin.inference.ids import system_ids
-from eqv2_plugin.inference.structures import Structures, open_structures
 
 
 @dataclass(frozen=True)

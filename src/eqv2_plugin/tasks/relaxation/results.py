@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from eqv2_plugin.common.files import save_text
-from eqv2_plugin.inference.ids import system_ids
+from eqv2_plugin.data.ids import system_ids
 from eqv2_plugin.inference.relaxed import Relaxed
 from eqv2_plugin.inference.store import as_relaxed
 from eqv2_plugin.tasks.relaxation.anomalies import ANOMALIES

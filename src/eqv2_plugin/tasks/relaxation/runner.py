@@ -15,10 +15,10 @@ from tqdm import tqdm
 
 from eqv2_plugin.common.hashing import file_sha256
 from eqv2_plugin.common.orphans import end_with_parent
+from eqv2_plugin.data.ids import system_id
 from eqv2_plugin.inference.batch_size import BatchLimit
 from eqv2_plugin.inference.energy_agreement import compare, data_kind, magnitudes_note
 from eqv2_plugin.inference.finished import finished_ids
-from eqv2_plugin.inference.ids import system_id
 from eqv2_plugin.inference.lockstep import relax_many
 from eqv2_plugin.inference.memory import find_limit
 from eqv2_plugin.inference.predictor import BatchPredictor, Device, choose_task, open_unit

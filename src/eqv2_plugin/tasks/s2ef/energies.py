@@ -8,6 +8,7 @@ from typing import Any
 from ase import Atoms
 from torch import nn
 
+from eqv2_plugin.data.structures import Structures
 from eqv2_plugin.inference.energy_agreement import (
     compare,
     data_kind,
@@ -16,7 +17,6 @@ from eqv2_plugin.inference.energy_agreement import (
     spread_out,
 )
 from eqv2_plugin.inference.predictor import Predict
-from eqv2_plugin.inference.structures import Structures
 from eqv2_plugin.models.energy_kind import energy_kind_of
 from eqv2_plugin.tasks.s2ef.reading import read_item
 

@@ -10,10 +10,10 @@ from ase import Atoms
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from eqv2_plugin.data.fixed_atoms import fixed_mask
+from eqv2_plugin.data.ids import s2ef_id
 from eqv2_plugin.data.labels import read_labels
-from eqv2_plugin.inference.ids import s2ef_id
+from eqv2_plugin.data.structures import Structures
 from eqv2_plugin.inference.parts import Part
-from eqv2_plugin.inference.structures import Structures
 
 
 @dataclass(frozen=True)

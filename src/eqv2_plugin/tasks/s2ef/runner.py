@@ -14,12 +14,12 @@ from tqdm import tqdm
 
 from eqv2_plugin.common.orphans import end_with_parent
 from eqv2_plugin.data.datasets import EMBEDDED
+from eqv2_plugin.data.structures import Structures, open_structures
 from eqv2_plugin.inference.description import begin, describe_data, describe_model
 from eqv2_plugin.inference.model import open_model
 from eqv2_plugin.inference.parts import PARTS, Part, PartFolder, Predicted, cut
 from eqv2_plugin.inference.predictor import BatchPredictor, choose_task
 from eqv2_plugin.inference.processes import job_share, say
-from eqv2_plugin.inference.structures import Structures, open_structures
 from eqv2_plugin.tasks.s2ef.energies import energy_report
 from eqv2_plugin.tasks.s2ef.joining import join
 from eqv2_plugin.tasks.s2ef.metrics import Sums, added, batch_metrics

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from eqv2_plugin.common.files import read_npz
+from eqv2_plugin.data.ids import S2EF_ID, SYSTEM_ID
 from eqv2_plugin.data.inspection.findings import Finding, Verdict, listed
-from eqv2_plugin.inference.ids import S2EF_ID, SYSTEM_ID
 from eqv2_plugin.tasks.submission.layout import S2EF_DTYPES
 
 # The same as in fairchem.core.scripts.make_submission_file, which a test compares.

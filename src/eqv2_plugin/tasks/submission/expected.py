@@ -7,9 +7,9 @@ from pathlib import Path
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
+from eqv2_plugin.data.ids import s2ef_id, split_frame, system_id
 from eqv2_plugin.data.inspection.frames import Frame
 from eqv2_plugin.data.inspection.sources import open_dataset
-from eqv2_plugin.inference.ids import s2ef_id, split_frame, system_id
 from eqv2_plugin.tasks.submission.check import Expected
 
 

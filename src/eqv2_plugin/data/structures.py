@@ -15,11 +15,11 @@ from omegaconf import OmegaConf
 
 from eqv2_plugin.data.ase_dataset import own_format
 from eqv2_plugin.data.datasets import EMBEDDED
+from eqv2_plugin.data.ids import split_frame
 from eqv2_plugin.data.lmdb.dataset import LmdbDataset
 from eqv2_plugin.data.lmdb.frames import to_ase
 from eqv2_plugin.data.lmdb.shards import open_lmdb
 from eqv2_plugin.data.sample import sample_directory
-from eqv2_plugin.inference.ids import split_frame
 
 _SHOWN = 5
 
