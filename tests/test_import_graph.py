@@ -32,7 +32,6 @@ ORDER = (
 # Arrows that are still to be turned around.
 AGAINST = {
     ("checkpoints", ""),
-    ("dens", "training"),
     ("graphs", "backbones"),
     ("layers", "backbones"),
 }

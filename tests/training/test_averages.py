@@ -7,8 +7,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from eqv2_plugin.common.ranks import own_part
 from eqv2_plugin.dens.monitor import DenoisingMonitor
-from eqv2_plugin.training.averages import load_averages, own_part, save_averages
+from eqv2_plugin.training.averages import load_averages, save_averages
 from eqv2_plugin.training.progress import TaskLosses
 
 

@@ -12,10 +12,10 @@ import torch
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 
+from eqv2_plugin.common.ranks import step_seed
 from eqv2_plugin.data.datasets import EMBEDDED, create_datasets
 from eqv2_plugin.data.references import element_references, normalizer
 from eqv2_plugin.training.checks import check_labels, check_tasks_match_heads
-from eqv2_plugin.training.seeding import step_seed
 
 TASKS = [SimpleNamespace(name=name, datasets=["oc20"]) for name in ("energy", "forces")]
 READER = {"format": "ase_db", "key_mapping": {"energy": "energy", "forces": "forces"}}

@@ -8,9 +8,9 @@ from fairchem.core.common.distutils import get_device_for_local_rank
 from fairchem.core.datasets.atomic_data import AtomicData
 from fairchem.core.units.mlip_unit.mlip_unit import Task
 
+from eqv2_plugin.common.ranks import own_part
 from eqv2_plugin.dens.batch import NOISE_TARGET
 from eqv2_plugin.dens.corruption import Corruption
-from eqv2_plugin.training.averages import own_part
 
 # Names of the sums, each with the name of its count.
 _FIGURES = {

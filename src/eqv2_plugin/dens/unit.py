@@ -14,13 +14,13 @@ from fairchem.core.datasets.atomic_data import AtomicData
 from fairchem.core.units.mlip_unit.mlip_unit import MLIPTrainEvalUnit
 from torchtnt.framework.state import State
 
+from eqv2_plugin.common.ranks import step_seed
 from eqv2_plugin.dens.batch import NOISE_TARGET, corrupt_batch
 from eqv2_plugin.dens.checks import check_denoising_batch, check_denoising_tasks
 from eqv2_plugin.dens.config import DenoisingConfig
 from eqv2_plugin.dens.corruption import Corruption, draw_corruption
 from eqv2_plugin.dens.monitor import DenoisingMonitor
 from eqv2_plugin.heads.conservative import ConservativeHead
-from eqv2_plugin.training.seeding import step_seed
 
 
 @registry.register_trainer("equiformer_v2_dens")

@@ -68,19 +68,3 @@ def load_averages(checkpoint: Path, sums: dict[str, Sums]) -> None:
         raise ValueError(
             f"{path} is damaged ({error!r}): remove it, and run the same command again"
         ) from error
-
-
-def own_part(
-    ranks: list[dict[str, float]], rank: int, count: int, divisor: int
-) -> dict[str, float]:
-    """What a rank goes on from: its own sums, or with another number of ranks a part of all.
-
-    Args:
-        ranks: sums of every rank that there was.
-        rank, count: of the ranks that there are.
-        divisor: of the total, in that case.
-    """
-    if len(ranks) == count:
-        return dict(ranks[rank])
-    names = {name: None for one in ranks for name in one}
-    return {name: sum(one.get(name, 0.0) for one in ranks) / divisor for name in names}

@@ -13,7 +13,7 @@ from torchtnt.framework.state import State
 from torchtnt.framework.unit import TEvalUnit, TTrainUnit
 from tqdm import tqdm
 
-from eqv2_plugin.training.averages import own_part
+from eqv2_plugin.common.ranks import own_part
 
 # Beside the names of tasks.
 _STEPS = "number of steps"

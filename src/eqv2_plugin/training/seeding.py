@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from fairchem.core.common import distutils
 from torchtnt.framework.callback import Callback
 from torchtnt.framework.state import State
 from torchtnt.framework.unit import TTrainUnit
 
-
-def step_seed(seed: int, rank: int, step: int) -> int:
-    """A seed for one step on one data-parallel rank, well mixed."""
-    return int(np.random.SeedSequence((seed, rank, step)).generate_state(1, np.uint64)[0] >> 1)
+from eqv2_plugin.common.ranks import step_seed
 
 
 class SeedEveryStep(Callback):
