@@ -26,7 +26,7 @@ OWN = ("relaxed.", "adsorbml_", "finished.json")
 @pytest.fixture(scope="module")
 def jobs():
     """`kill.jobs`, which needs the inputs of other folders."""
-    folders = [str(TESTS / "evaluation" / name) for name in ("adsorbml", "relaxation")]
+    folders = [str(TESTS / "tasks" / name) for name in ("adsorbml", "relaxation")]
     sys.path[:0] = folders
     from kill import jobs
 

@@ -20,7 +20,7 @@ TWICE = "two at once"
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run trials; 1 if a result differs."""
     options = _options(arguments)
-    for folder in ("", "evaluation/adsorbml", "evaluation/relaxation", "data/conversion"):
+    for folder in ("", "tasks/adsorbml", "tasks/relaxation", "data/conversion"):
         sys.path.insert(0, str(TESTS / folder))
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
