@@ -1,0 +1,90 @@
+"""What the contents of a folder were made with: a run that goes on with them must match it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from eqv2_plugin.common.files import save_text
+
+_SHOWN = 5
+
+
+def begin(path: Path, made_with: Mapping[str, Any], folder: Path, holds: str) -> None:
+    """Write a manifest, or see that the one that is there says the same.
+
+    Args:
+        path: of the manifest, a JSON file.
+        made_with: what the contents depend on, fit for JSON.
+        folder, holds: see `refuse_other`.
+
+    Raises:
+        ValueError: it says something else, or is damaged.
+        OSError: it cannot be written.
+    """
+    if path.exists():
+        refuse_other(read_manifest(path), made_with, folder, holds)
+    else:
+        save_text(path, json.dumps(made_with, indent=2, ensure_ascii=False) + "\n")
+
+
+def read_manifest(path: Path) -> dict[str, Any]:
+    """What `begin` wrote.
+
+    Raises:
+        FileNotFoundError: nothing was begun here.
+        ValueError: the file is damaged.
+    """
+    if not path.exists():
+        raise FileNotFoundError(f"nothing was begun in {path.parent}: there is no {path.name}")
+    try:
+        return json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(
+            f"{path} is damaged ({error}): remove {path.parent} and start again"
+        ) from error
+
+
+def refuse_other(
+    before: Mapping[str, Any],
+    now: Mapping[str, Any],
+    folder: Path,
+    holds: str,
+    advice: str = "give the new one another name (run_name=NAME), or remove that folder",
+) -> None:
+    """See that what is there was made with the same.
+
+    Args:
+        before: what it was made with.
+        now: what it would go on with.
+        folder, holds: "<folder> holds <holds> made with something else (<differences>): <advice>".
+        advice: what the user can do.
+
+    Raises:
+        ValueError: it was not; the first differences are named.
+    """
+    if changed := differences(before, now):
+        raise ValueError(
+            f"{folder} holds {holds} made with something else ({'; '.join(changed[:_SHOWN])}): "
+            f"{advice}"
+        )
+
+
+def differences(before: Any, now: Any) -> list[str]:
+    """ "a.b: 1 -> 2" of every value that is not the same after a way through JSON."""
+    first, second = (_flattened(json.loads(json.dumps(one))) for one in (before, now))
+    return [
+        f"{key}: {first.get(key)} -> {second.get(key)}"
+        for key in sorted(first.keys() | second.keys())
+        if first.get(key) != second.get(key)
+    ]
+
+
+def _flattened(value: Any, prefix: str = "") -> dict[str, Any]:
+    """Values with dotted keys."""
+    if not isinstance(value, Mapping):
+        return {prefix: value}
+    inner = ((f"{prefix}.{key}" if prefix else str(key), value[key]) for key in value)
+    return {k: v for name, part in inner for k, v in _flattened(part, name).items()}
