@@ -22,6 +22,7 @@ ORDER = (
     "models",
     "checkpoints",
     "dens",
+    "registered",
     "inference",
     "training",
     "configs",
@@ -31,7 +32,6 @@ ORDER = (
 )
 # Arrows that are still to be turned around.
 AGAINST = {
-    ("checkpoints", ""),
     ("graphs", "backbones"),
     ("layers", "backbones"),
 }

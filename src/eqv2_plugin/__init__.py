@@ -6,16 +6,10 @@ Configs and checkpoints name them by their full path, which works without an imp
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+import sys
+from typing import TYPE_CHECKING, Any, Literal
 
 from eqv2_plugin import earlier_paths
-from eqv2_plugin.backbones.equiformer_v2.backbone import EquiformerV2Backbone
-from eqv2_plugin.data.lmdb import LmdbDataset, OC22LmdbDataset
-from eqv2_plugin.heads.conservative import ConservativeHead
-from eqv2_plugin.heads.energy import EnergyHead
-from eqv2_plugin.heads.forces import ForceHead
-from eqv2_plugin.heads.stress import StressHead
-from eqv2_plugin.models.hydra import EquiformerV2
 from eqv2_plugin.version import __version__
 
 if TYPE_CHECKING:
@@ -38,6 +32,26 @@ __all__ = [
 ]
 
 earlier_paths.install()
+if not getattr(sys.modules.get("eqv2_entry"), "started", False):
+    from eqv2_plugin.registered import (
+        ConservativeHead,
+        EnergyHead,
+        EquiformerV2,
+        EquiformerV2Backbone,
+        ForceHead,
+        LmdbDataset,
+        OC22LmdbDataset,
+        StressHead,
+    )
+
+
+def __getattr__(name: str) -> Any:
+    """The exported classes, where the command has not registered them yet."""
+    if name in __all__:
+        from eqv2_plugin import registered
+
+        return getattr(registered, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def load(

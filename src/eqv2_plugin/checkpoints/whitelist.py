@@ -116,8 +116,8 @@ def _named(part: Any, key: str, classes: tuple[str, ...]) -> Any:
     if "." not in name:
         from fairchem.core.common.registry import registry
 
-        import eqv2_plugin  # noqa: F401  # registers the short names of our classes
-
+        for known in classes:
+            class_of(known)  # its module registers the short names
         found = registry.mapping["model_name_mapping"].get(name)
         full = f"{found.__module__}.{found.__qualname__}" if found is not None else name
         name = full if full in classes else name

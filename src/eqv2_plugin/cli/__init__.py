@@ -25,6 +25,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit status."""
     options = build_parser().parse_args(arguments)
     try:
+        from eqv2_plugin import registered  # noqa: F401  # takes seconds, which the help need not
+
         return options.run(options)
     except Exception as error:
         print(f"eqv2: {error}", file=sys.stderr)

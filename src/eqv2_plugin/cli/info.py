@@ -10,8 +10,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ase.data import chemical_symbols
-
 from eqv2_plugin.cli.unsafe import add_unsafe
 
 
@@ -98,6 +96,8 @@ def _elements(references: Mapping[str, Any] | None) -> str:
         return ""
     if not all(z.isdecimal() for z in references):
         return f", element references {_options(references)}"
+    from ase.data import chemical_symbols
+
     symbols = [chemical_symbols[int(z)] for z in references]
     named = f" ({', '.join(symbols)})" if 0 < len(symbols) <= 20 else ""
     return f", element references of {len(references)} elements{named}"
