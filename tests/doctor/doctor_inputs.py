@@ -11,8 +11,9 @@ from ase.build import bulk
 from ase.calculators.calculator import Calculator
 from ase.calculators.emt import EMT
 
-from eqv2_plugin.doctor.examine import Examination, Examiner, Subject
-from eqv2_plugin.doctor.predictor import Predict, Prediction
+from eqv2_plugin.doctor import examine as doctor
+from eqv2_plugin.doctor.examination import Examination, Finding, Subject
+from eqv2_plugin.inference.predictor import Predict, Prediction
 
 Change = Callable[[Prediction, Atoms], Prediction]
 
@@ -96,11 +97,15 @@ class SlowMotion:
         return slow
 
 
-def examine(model: Subject, seconds: float = 6.0, atoms: list[Atoms] | None = None) -> Examination:
+def examine(
+    model: Subject, seconds: float = 6.0, atoms: list[Atoms] | None = None
+) -> dict[str, Finding]:
     clock, double = SlowMotion(), model.predict_double
     model = dataclasses.replace(
         model,
         predict=clock.timed(model.predict),
         predict_double=double if isinstance(double, str) else clock.timed(double),
     )
-    return Examiner(model, structures() if atoms is None else atoms, seconds, clock).run()
+    found = Examination(model, structures() if atoms is None else atoms, seconds, clock)
+    doctor.examine(found)
+    return found.findings

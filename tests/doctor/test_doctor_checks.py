@@ -19,9 +19,8 @@ from doctor_inputs import (
     swirl,
 )
 
-from eqv2_plugin.doctor.examine import Subject
-from eqv2_plugin.doctor.predictor import Predict, Prediction
-from eqv2_plugin.doctor.report import Line, Verdict
+from eqv2_plugin.doctor.examination import Verdict
+from eqv2_plugin.inference.predictor import Predict, Prediction
 
 NOISE = np.random.default_rng(0)
 CHECKS = {
@@ -29,10 +28,6 @@ CHECKS = {
     "alone or in a batch", "same input twice", "net force", "force Jacobian symmetric",
     "forces against energy", "energy in NVE run", "speed",
 }  # fmt: skip
-
-
-def lines_of(model: Subject, **options) -> dict[str, Line]:
-    return {line.check: line for line in examine(model, **options).lines}
 
 
 def larger_batches_differ() -> Predict:
@@ -61,7 +56,7 @@ DEFECTS = {
 
 
 def test_a_sound_model_is_good_in_every_check():
-    lines = lines_of(subject(sound))
+    lines = examine(subject(sound))
     assert set(lines) == CHECKS
     unsound = {name: line.text for name, line in lines.items() if line.verdict != Verdict.GOOD}
     assert set(unsound) == {"speed"}, unsound
@@ -70,12 +65,12 @@ def test_a_sound_model_is_good_in_every_check():
 
 @pytest.mark.parametrize("check", DEFECTS)
 def test_a_planted_defect_is_bad(check):
-    line = lines_of(subject(DEFECTS[check]))[check]
+    line = examine(subject(DEFECTS[check]))[check]
     assert line.verdict == Verdict.BAD, line.text
 
 
 def test_tiny_noise_is_named_but_not_bad():
-    line = lines_of(subject(noise(1e-6)))["same input twice"]
+    line = examine(subject(noise(1e-6)))["same input twice"]
     assert line.verdict == Verdict.LOOK
     assert "not bit for bit" in line.text
 
@@ -83,12 +78,12 @@ def test_tiny_noise_is_named_but_not_bad():
 def test_direct_forces_are_judged_by_other_limits_than_gradients():
     slightly = forces_plus(lambda atoms: 2.0 * swirl(atoms))
     for direct, verdict in ((False, Verdict.BAD), (True, Verdict.LOOK)):
-        line = lines_of(subject(slightly, direct))["force Jacobian symmetric"]
+        line = examine(subject(slightly, direct))["force Jacobian symmetric"]
         assert line.verdict == verdict, line.text
 
 
 def test_predictions_that_are_not_numbers_are_bad():
-    lines = lines_of(subject(forces_plus(lambda atoms: np.full((len(atoms), 3), np.nan))))
+    lines = examine(subject(forces_plus(lambda atoms: np.full((len(atoms), 3), np.nan))))
     for check in CHECKS - {"speed"}:
         assert lines[check].verdict == Verdict.BAD, f"{check}: {lines[check].text}"
 
@@ -97,7 +92,7 @@ def test_a_model_that_fails_is_bad_and_says_how():
     def fail(batch):
         raise RuntimeError("no kernel image")
 
-    lines = lines_of(subject(fail))
+    lines = examine(subject(fail))
     assert set(lines) == CHECKS
     for line in lines.values():
         assert line.verdict == Verdict.BAD
@@ -105,14 +100,14 @@ def test_a_model_that_fails_is_bad_and_says_how():
 
 
 def test_vanishing_forces_are_no_reason_to_pass():
-    lines = lines_of(subject(changed(lambda p, _: Prediction(p.energy, 0.0 * p.forces))))
+    lines = examine(subject(changed(lambda p, _: Prediction(p.energy, 0.0 * p.forces))))
     for check in CHECKS - {"speed", "energy in NVE run"}:
         assert lines[check].verdict == Verdict.NOT_RUN
         assert "forces" in lines[check].text
 
 
 def test_too_little_time_is_said():
-    lines = lines_of(subject(sound), seconds=1e-4)
+    lines = examine(subject(sound), seconds=1e-4)
     for check in CHECKS - {"speed"}:
         assert lines[check].verdict == Verdict.NOT_RUN
         assert "raise --seconds" in lines[check].text
@@ -120,7 +115,7 @@ def test_too_little_time_is_said():
 
 def test_a_model_without_float64_says_so_and_is_examined_in_float32():
     model = dataclasses.replace(subject(sound), predict_double="no room for float64")
-    lines = lines_of(model)
+    lines = examine(model)
     assert lines["rotation, float64"].verdict == Verdict.NOT_RUN
     assert lines["rotation, float64"].text == "no room for float64"
     assert lines["force Jacobian symmetric"].verdict == Verdict.GOOD
@@ -130,13 +125,13 @@ def test_fixed_atoms_leave_the_net_force_and_the_moved_atoms_out():
     held = structures()
     for atoms in held:
         atoms.set_constraint(FixAtoms([0, 1]))
-    lines = lines_of(subject(sound), atoms=held)
+    lines = examine(subject(sound), atoms=held)
     assert lines["net force"].verdict == Verdict.NOT_RUN
     assert "2 atoms moved" in lines["force Jacobian symmetric"].text
     assert lines["energy in NVE run"].verdict == Verdict.GOOD
     for atoms in held:
         atoms.set_constraint(FixAtoms(range(4)))
-    lines = lines_of(subject(sound), atoms=held)
+    lines = examine(subject(sound), atoms=held)
     for check in ("force Jacobian symmetric", "energy in NVE run"):
         assert lines[check].verdict == Verdict.NOT_RUN
         assert "fixed" in lines[check].text
@@ -158,17 +153,17 @@ def with_stress(change: Callable[[np.ndarray], np.ndarray]) -> Predict:
 
 def test_a_stress_that_turns_with_the_structure_is_good_and_another_bad():
     covariant = with_stress(lambda virial: virial + virial.T)
-    line = lines_of(dataclasses.replace(subject(covariant), stress=True))["stress under rotation"]
+    line = examine(dataclasses.replace(subject(covariant), stress=True))["stress under rotation"]
     assert line.verdict == Verdict.GOOD, line.text
     # What an activation of each component by itself makes of it.
     broken = with_stress(lambda virial: np.maximum(virial + virial.T, 0.0))
-    line = lines_of(dataclasses.replace(subject(broken), stress=True))["stress under rotation"]
+    line = examine(dataclasses.replace(subject(broken), stress=True))["stress under rotation"]
     assert line.verdict == Verdict.BAD
     assert line.numbers["stress_max_relative"] > 0.1
 
 
 def test_stress_is_not_examined_without_a_volume():
     model = dataclasses.replace(subject(with_stress(lambda virial: virial)), stress=True)
-    line = lines_of(model, atoms=structures()[2:])["stress under rotation"]
+    line = examine(model, atoms=structures()[2:])["stress under rotation"]
     assert line.verdict == Verdict.NOT_RUN
     assert "periodic in three directions" in line.text

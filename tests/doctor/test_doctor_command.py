@@ -13,7 +13,8 @@ from ase.build import bulk
 from helpers import molecule, predict, slab
 
 from eqv2_plugin.cli import main
-from eqv2_plugin.doctor.predictor import UnitPredictor, choose_task, known_elements, open_unit
+from eqv2_plugin.doctor.subject import UnitPredictor
+from eqv2_plugin.inference.predictor import choose_task, known_elements, open_unit
 from eqv2_plugin.models.hydra import EquiformerV2
 
 

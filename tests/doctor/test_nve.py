@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from eqv2_plugin.doctor.examination import Verdict
 from eqv2_plugin.doctor.nve import Run
-from eqv2_plugin.doctor.report import Verdict
 
 TIMES = np.linspace(0.0, 0.1, 201)
 
@@ -23,7 +23,7 @@ def test_the_drift_is_the_slope_in_mev_per_ps(slope, verdict):
         assert run.fluctuation == pytest.approx(0.0, abs=1e-9)
 
 
-def test_a_drift_that_fluctuation_could_feign_is_not_called_bad():
+def test_a_drift_within_the_fluctuation_is_not_called_bad():
     noisy = Run(TIMES, 70.0 * TIMES + 6.0 * np.cos(314.159 * TIMES))
     assert 50.0 < abs(noisy.drift) < noisy.resolution
     assert noisy.verdict() == Verdict.LOOK

@@ -111,10 +111,11 @@ def relaxes(folder: Path, hold: str, name: str) -> None:
 
 @RULE.behaviour("eqv2 doctor")
 def doctor_holds(folder: Path, hold: str) -> None:
-    from eqv2_plugin.doctor.structures import choose_structures, fixed_atoms
+    from eqv2_plugin.data.fixed_atoms import fixed_mask
+    from eqv2_plugin.doctor.structures import choose_structures
 
-    chosen = choose_structures(folder / f"{hold}.traj", "oc20", {8, 29}, 6.0)
-    assert all(fixed_atoms(atoms).tolist() == list(range(HELD)) for atoms in chosen.structures)
+    chosen, _ = choose_structures(folder / f"{hold}.traj", "oc20", {8, 29}, 6.0)
+    assert all(fixed_mask(atoms).nonzero()[0].tolist() == list(range(HELD)) for atoms in chosen)
 
 
 @RULE.behaviour("eqv2 adsorbml input")

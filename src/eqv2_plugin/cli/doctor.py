@@ -51,8 +51,8 @@ def run_doctor(options: argparse.Namespace) -> int:
     import torch
 
     from eqv2_plugin.common.files import save_text
-    from eqv2_plugin.doctor.examine import Examiner
-    from eqv2_plugin.doctor.report import Verdict, as_json, table
+    from eqv2_plugin.doctor.examination import Examination, Verdict
+    from eqv2_plugin.doctor.examine import as_json, examine, plot, table
     from eqv2_plugin.doctor.subject import open_subject
 
     for path in (options.json, options.plot):
@@ -68,9 +68,9 @@ def run_doctor(options: argparse.Namespace) -> int:
     print(f"{options.file.name}: task {opened.task_name}, {kind}; on {device}{threads}")
     sizes = ", ".join(str(len(atoms)) for atoms in opened.structures)
     print(f"structures: {opened.origin}, rattled; {sizes} atoms\n", flush=True)
-    examiner = Examiner(opened.subject, opened.structures, options.seconds)
-    found = examiner.run(lambda name: print(f"eqv2 doctor: {name}", file=sys.stderr, flush=True))
-    print(table(found.lines))
+    found = Examination(opened.subject, opened.structures, options.seconds)
+    examine(found, lambda name: print(f"eqv2 doctor: {name}", file=sys.stderr, flush=True))
+    print(table(found))
     if options.json is not None:
         content = {
             "file": str(options.file),
@@ -78,14 +78,12 @@ def run_doctor(options: argparse.Namespace) -> int:
             "direct_forces": opened.subject.direct,
             "device": device,
             "structures": opened.origin,
-            "checks": as_json(found.lines),
+            "checks": as_json(found),
         }
         save_text(options.json, json.dumps(content, indent=1, allow_nan=False) + "\n")
         print(f"written: {options.json}")
     if options.plot is not None:
-        from eqv2_plugin.doctor.plots import plot_examination
-
-        plot_examination(found, options.file.name, options.plot)
+        plot(found, options.file.name, options.plot)
         print(f"written: {options.plot}")
     meaning = {
         Verdict.GOOD: "every check passed",

@@ -7,12 +7,19 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import psutil
 import torch
 from ase import Atoms
 
-from eqv2_plugin.doctor.predictor import Predict
+from eqv2_plugin.doctor.examination import Examination, Finding, Verdict
+from eqv2_plugin.inference.predictor import Predict
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_SHARE = 0.15  # of the time of all checks
 
 # Stop before a batch that may need more than this share of the memory that is free.
 _MEMORY_SHARE = 0.5
@@ -37,9 +44,35 @@ class Timings:
     is_limit: bool
     peak_bytes: int
 
-    @property
-    def best(self) -> float:
-        return min(self.seconds)
+
+def speed(exam: Examination) -> Finding:
+    """Of the smallest structure, alone and in batches."""
+    subject, atoms, share = exam.subject, exam.smallest, _SHARE * exam.seconds
+    exam.measured["timings"] = found = time_batches(
+        subject.predict, atoms, subject.device, share, exam.clock
+    )
+    text = (
+        f"{len(atoms)} atoms: {found.seconds[0]:.3g} s alone, {min(found.seconds):.3g} s at best "
+        f"in a batch; largest batch on this {subject.device}: "
+        f"{'' if found.is_limit else 'at least '}{found.sizes[-1]} ({found.stopped})"
+    )
+    numbers = {
+        "seconds_alone": found.seconds[0],
+        "seconds_best": min(found.seconds),
+        "largest_batch": float(found.sizes[-1]),
+        "largest_batch_is_limit": float(found.is_limit),
+        "atoms": float(len(atoms)),
+        "peak_bytes": float(found.peak_bytes),
+    }
+    return Finding(Verdict.INFO, text, numbers)
+
+
+def plot(axis: Axes, timings: Timings) -> None:
+    """Time against the size of the batch."""
+    axis.plot(timings.sizes, timings.seconds, marker="o", ms=4)
+    axis.set_xscale("log", base=2)
+    axis.set_xticks(timings.sizes, [str(size) for size in timings.sizes])
+    axis.set_ylim(0, None)
 
 
 def time_batches(

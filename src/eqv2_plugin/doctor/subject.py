@@ -2,36 +2,58 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from ase import Atoms
 from fairchem.core import FAIRChemCalculator
+from fairchem.core.datasets.atomic_data import AtomicData
 
-from eqv2_plugin.doctor.examine import Subject
-from eqv2_plugin.doctor.predictor import (
+from eqv2_plugin.doctor.examination import Subject
+from eqv2_plugin.doctor.structures import choose_structures
+from eqv2_plugin.inference.centring import near_origin
+from eqv2_plugin.inference.predictor import (
+    BatchPredictor,
     Device,
     Predict,
-    UnitPredictor,
+    Prediction,
     choose_task,
     is_direct,
     known_elements,
     open_unit,
 )
-from eqv2_plugin.doctor.structures import choose_structures
 
 
-@dataclass(frozen=True)
-class Opened:
-    """A model with its structures.
+class UnitPredictor(BatchPredictor):
+    """A `Predict` that does not move atoms into the cell, with numbers in float64."""
 
-    Attributes:
-        subject: for `Examiner`.
-        structures: see `choose_structures`.
-        origin: where they come from.
-        task_name: the data set that is examined.
-    """
+    def __call__(self, structures: Sequence[Atoms]) -> list[Prediction]:
+        """Predict all structures in one batch."""
+        return [
+            Prediction(
+                p.energy,
+                p.forces.astype(float),
+                None if p.stress is None else p.stress.astype(float),
+            )
+            for p in super().__call__(structures)
+        ]
+
+    def data(self, atoms: Atoms) -> AtomicData:
+        """fairchem's form of one structure, its atoms where they are."""
+        bare = Atoms(
+            atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc, tags=atoms.get_tags()
+        )
+        bare.info = {key: atoms.info[key] for key in ("charge", "spin") if key in atoms.info}
+        data = super().data(bare)
+        # from_ase moves atoms into the cell, which would hide what the model does with images.
+        data.pos = torch.tensor(near_origin(bare).positions, dtype=self.dtype)
+        return data
+
+
+class Opened(NamedTuple):
+    """A model, the structures that it is examined on, where they come from, and its data set."""
 
     subject: Subject
     structures: list[Atoms]
@@ -56,7 +78,9 @@ def open_subject(
     unit = open_unit(path, device, torch.float32, unsafe)
     task_name = choose_task(unit, task)
     cutoff = unit.model.module.backbone.config.cutoff
-    chosen = choose_structures(structures, task_name, known_elements(unit, task_name), cutoff)
+    chosen, origin = choose_structures(
+        structures, task_name, known_elements(unit, task_name), cutoff
+    )
     subject = Subject(
         predict=UnitPredictor(unit, task_name),
         predict_double=_double(path, device, task_name, unsafe),
@@ -65,7 +89,7 @@ def open_subject(
         device=device,
         stress=any(task.property == "stress" for task in unit.dataset_to_tasks[task_name]),
     )
-    return Opened(subject, chosen.structures, chosen.origin, task_name)
+    return Opened(subject, chosen, origin, task_name)
 
 
 def _double(path: Path, device: Device, task_name: str, unsafe: bool) -> Predict | str:

@@ -1,0 +1,134 @@
+"""What all checks share: the model, its structures, their time, and how a number is judged."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from ase import Atoms
+from ase.calculators.calculator import Calculator
+
+from eqv2_plugin.inference.predictor import Predict
+
+
+class Verdict(StrEnum):
+    GOOD = "good"
+    LOOK = "look"  # may matter for what the model is used for
+    BAD = "bad"
+    INFO = "info"  # a measurement that has no right or wrong
+    NOT_RUN = "not run"
+
+
+_GRAVITY = (Verdict.INFO, Verdict.GOOD, Verdict.NOT_RUN, Verdict.LOOK, Verdict.BAD)
+
+
+class CannotRunError(Exception):
+    """A check has nothing to work on, or too little time; the message says which."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Good up to ``good``, bad beyond ``bad``, something to look at between them."""
+
+    good: float
+    bad: float
+
+    def judge(self, value: float) -> Verdict:
+        """What is not a number is bad."""
+        if value <= self.good:
+            return Verdict.GOOD
+        return Verdict.LOOK if value <= self.bad else Verdict.BAD
+
+
+def worst(verdicts: Sequence[Verdict]) -> Verdict:
+    """The gravest one; a check that was not run outweighs a good one."""
+    return max(verdicts, key=_GRAVITY.index)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Of one check: text for people, numbers for machines; the unit ends each number's name."""
+
+    verdict: Verdict
+    text: str
+    numbers: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model in the forms that the checks need.
+
+    Attributes:
+        predict: in the precision that is used, float32.
+        predict_double: in float64, or the reason why there is none.
+        calculator: ASE calculator for dynamics.
+        direct: whether forces come from a head of their own.
+        device: "cpu" or "cuda".
+        stress: whether it predicts stress.
+    """
+
+    predict: Predict
+    predict_double: Predict | str
+    calculator: Calculator
+    direct: bool
+    device: str
+    stress: bool = False
+
+
+class Examination:
+    """One subject on its way through the checks.
+
+    Args:
+        subject: the model.
+        structures: see `choose_structures`.
+        seconds: for all checks together; those that need more do less, or say so.
+        clock: seconds.
+
+    Attributes:
+        findings: of each check so far, by its name.
+        measured: what is behind them, for pictures and for later checks.
+    """
+
+    def __init__(
+        self,
+        subject: Subject,
+        structures: Sequence[Atoms],
+        seconds: float,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        self.subject = subject
+        self.structures = list(structures)
+        self.smallest = min(structures, key=len)
+        self.seconds = seconds
+        self.clock = clock
+        self.findings: dict[str, Finding] = {}
+        self.measured: dict[str, Any] = {}
+
+    @property
+    def verdict(self) -> Verdict:
+        return worst([finding.verdict for finding in self.findings.values()])
+
+    def affordable(self, share: float, cost: float, wanted: int = 1, least: int = 1) -> int:
+        """How often something that takes ``cost`` seconds can be done in a share of the time.
+
+        Raises:
+            CannotRunError: less than ``least`` times.
+        """
+        allowed = share * self.seconds
+        count = min(wanted, int(allowed / cost))
+        if count < least:
+            raise CannotRunError(
+                f"needs about {least * cost:.0f} s, but has {allowed:.1f} s: raise --seconds"
+            )
+        return count
+
+    def cost(self, predict: Predict, structures: Sequence[Atoms]) -> float:
+        """Seconds to predict each structure once."""
+        predict([self.smallest])  # the first call prepares the model
+        begin = self.clock()
+        predict([self.smallest])
+        per_atom = (self.clock() - begin) / len(self.smallest)
+        return per_atom * sum(len(atoms) for atoms in structures)
