@@ -24,7 +24,7 @@ from eqv2_plugin.checkpoints.v1.config import normalise_model
 from eqv2_plugin.checkpoints.v1.heads import translate_heads
 from eqv2_plugin.checkpoints.v1.names import rename_v1_state
 from eqv2_plugin.checkpoints.v1.options import backbone_options, with_defaults
-from eqv2_plugin.layers.linear import product
+from eqv2_plugin.kernels.linear import product
 from eqv2_plugin.layers.sphere_grid import SphereGrid
 from eqv2_plugin.models.hydra import EquiformerV2
 

@@ -107,6 +107,7 @@ MOVED = {
     "files": "common.files",
     "graph": "graphs.build",
     "layers.block": "backbones.equiformer_v2.block",
+    "layers.linear": "kernels.linear",
     "locks": "common.locks",
     "model": "models.hydra",
     "naming": "common.naming",

@@ -9,8 +9,8 @@ from torch.utils.checkpoint import checkpoint
 from eqv2_plugin.backbones.equiformer_v2.config import BackboneConfig
 from eqv2_plugin.geometry.irreps import degree_of_row
 from eqv2_plugin.geometry.sphere_grid import sphere_grid_matrices
+from eqv2_plugin.kernels.linear import apply_linear
 from eqv2_plugin.layers.activations import EquivariantActivation
-from eqv2_plugin.layers.linear import apply_linear
 from eqv2_plugin.layers.so3_linear import SO3Linear
 from eqv2_plugin.layers.sphere_grid import SphereGrid
 

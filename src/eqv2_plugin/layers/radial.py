@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from eqv2_plugin.kernels.linear import apply_linear, linear
 from eqv2_plugin.layers.constants import ExactConstants
-from eqv2_plugin.layers.linear import apply_linear, linear
 
 
 class GaussianBasis(ExactConstants):

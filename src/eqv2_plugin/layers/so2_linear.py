@@ -21,8 +21,8 @@ from torch import nn
 
 from eqv2_plugin.geometry.irreps import EdgeLayout
 from eqv2_plugin.kernels.interface import OrderBlock
+from eqv2_plugin.kernels.linear import linear
 from eqv2_plugin.kernels.reference import blocks_of_orders
-from eqv2_plugin.layers.linear import linear
 
 # Entries of W_r below which four products serve as well as three.
 _SMALL = 2**13

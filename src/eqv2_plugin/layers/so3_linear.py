@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from eqv2_plugin.layers.linear import linear
+from eqv2_plugin.kernels.linear import linear
 
 
 class SO3Linear(nn.Module):

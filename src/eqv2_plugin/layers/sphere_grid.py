@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from torch import nn
 
+from eqv2_plugin.kernels.linear import linear, product
 from eqv2_plugin.kernels.sphere import factorise
 from eqv2_plugin.layers.constants import ExactConstants
-from eqv2_plugin.layers.linear import linear, product
 
 # Samples are ten times larger than the features. About this many at a time stay in a
 # core's cache; larger fresh tensors cost more in page faults than the arithmetic does.

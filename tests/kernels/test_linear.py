@@ -6,8 +6,8 @@ import pytest
 import torch
 from helpers import largest, randn
 
+from eqv2_plugin.kernels.linear import linear, onednn_linear, product
 from eqv2_plugin.layers import linear as module
-from eqv2_plugin.layers.linear import linear, onednn_linear, product
 
 needs_onednn = pytest.mark.skipif(onednn_linear() is None, reason="no oneDNN operator here")
 
