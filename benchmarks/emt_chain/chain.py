@@ -17,7 +17,7 @@ from emt_chain.commands import CONFIGS, run_command
 from emt_chain.dft import fill_single_points, relax_placements, write_best, write_json
 from emt_chain.frames import MODE, write_split
 from emt_chain.surfaces import ADSORBATE, SURFACES, clean_slab, relaxed_slab
-from eqv2_plugin.tasks.adsorbml.system_result import load_results
+from eqv2_plugin.tasks.adsorbml.results import load_results
 
 RUN = "model"
 _ENERGY = "EMT energy minus clean slab minus isolated atom (adsorption energy)"

@@ -11,7 +11,7 @@ from typing import Any
 from ase.io import read
 
 from emt_chain.surfaces import emt_energy, reference_energy, relax, relaxed_slab
-from eqv2_plugin.tasks.adsorbml.system_result import SystemResult
+from eqv2_plugin.tasks.adsorbml.results import SystemResult
 
 
 def surface_of(system: str) -> str:

@@ -13,7 +13,7 @@ import torch
 
 from emt_chain.surfaces import SURFACES, clean_slab
 from eqv2_plugin.tasks.adsorbml.metrics import KS, is_success
-from eqv2_plugin.tasks.adsorbml.system_result import SystemResult, load_results
+from eqv2_plugin.tasks.adsorbml.results import SystemResult, load_results
 
 if TYPE_CHECKING:
     from emt_chain.chain import Chain

@@ -21,7 +21,7 @@ from eqv2_plugin.models.energy_kind import (
     same_energies,
 )
 from eqv2_plugin.models.metadata import ModelFacts
-from eqv2_plugin.tasks.adsorbml.energy_kind import check_energy_kind
+from eqv2_plugin.tasks.adsorbml.analysis import check_energy_kind
 from eqv2_plugin.tasks.relaxation.report import energy_notes
 from eqv2_plugin.training.runner import check_same_model
 

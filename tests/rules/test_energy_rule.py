@@ -238,7 +238,7 @@ def adsorbml_says_why_nothing_is_ranked(folder: Path, name: str) -> None:
         name, f"checkpoint={folder / 'nocopper.pt'}", f"input={data}",
         "placements.random_site_heuristic_placement=1",
     )  # fmt: skip
-    from eqv2_plugin.tasks.adsorbml.system_result import load_results
+    from eqv2_plugin.tasks.adsorbml.results import load_results
 
     (result,) = load_results(run_here(config, folder / "elements"))
     assert not result.ranked()

@@ -17,8 +17,8 @@ from omegaconf import OmegaConf
 from eqv2_plugin.inference.predictor import Prediction
 from eqv2_plugin.models.metadata import ENERGY_REFERENCES
 from eqv2_plugin.tasks.adsorbml.input import SlabFile, build_input, write_input
+from eqv2_plugin.tasks.adsorbml.results import Candidate, SystemResult
 from eqv2_plugin.tasks.adsorbml.runner import BatchedAdsorbMLRunner
-from eqv2_plugin.tasks.adsorbml.system_result import Candidate, SystemResult
 
 RANDOM = "random_site_heuristic_placement"
 

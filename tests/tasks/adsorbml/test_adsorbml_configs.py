@@ -18,7 +18,7 @@ from adsorbml_inputs import write_model, write_slab_input
 from fairchem.core._cli import get_hydra_config_from_yaml
 from fairchem.core.components.benchmark import AdsorbMLReducer
 
-from eqv2_plugin.tasks.adsorbml.system_result import load_results
+from eqv2_plugin.tasks.adsorbml.results import load_results
 
 CONFIGS = Path(__file__).parents[3] / "configs"
 

@@ -7,7 +7,7 @@ import math
 import pytest
 
 from eqv2_plugin.tasks.adsorbml.metrics import DftResult, score
-from eqv2_plugin.tasks.adsorbml.plots import success_plot
+from eqv2_plugin.tasks.adsorbml.report import success_plot
 
 # Reference -2.0 eV. Single points in the order of the prediction: 0.5, 0.1 above, and 0.2 below.
 RANKED = {"a": ["p", "q", "r"]}
@@ -131,4 +131,4 @@ def test_without_counted_steps_there_is_no_speed_up():
 
 def test_the_plot_is_a_png():
     found = score(RANKED, POINTS, REFERENCE)
-    assert success_plot(found.rows, 1).startswith(b"\x89PNG")
+    assert success_plot(found).startswith(b"\x89PNG")

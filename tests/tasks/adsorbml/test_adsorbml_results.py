@@ -18,12 +18,11 @@ pytest.importorskip("pandas")
 from adsorbml_inputs import candidate, result
 
 from eqv2_plugin.cli import main
-from eqv2_plugin.tasks.adsorbml.duplicates import distinct
-from eqv2_plugin.tasks.adsorbml.folder import ResultsFolder
+from eqv2_plugin.tasks.adsorbml.analysis import distinct
 from eqv2_plugin.tasks.adsorbml.metrics import DftResult, score
 from eqv2_plugin.tasks.adsorbml.report import warning, write_adsorbml_report
-from eqv2_plugin.tasks.adsorbml.system_result import load_results
-from eqv2_plugin.tasks.adsorbml.tables import read_references, read_single_points
+from eqv2_plugin.tasks.adsorbml.results import ResultsFolder, load_results
+from eqv2_plugin.tasks.adsorbml.single_points import read_references, read_single_points
 
 
 def command(*arguments) -> int:
@@ -95,7 +94,7 @@ def test_the_same_place_on_an_equivalent_site_is_a_duplicate():
     shifted = candidate("b", -0.99, x=4.0 + step)
     elsewhere = candidate("c", -0.99, x=4.0 + 0.4 * step)
     other_energy = candidate("d", -0.90, x=4.0 + step)
-    kept = distinct([first, shifted, elsewhere, other_energy])
+    kept = distinct([first, shifted, elsewhere, other_energy], 9)
     assert [c.id for c in kept] == ["a", "c", "d"]
     assert [c.id for c in distinct([first, shifted, elsewhere, other_energy], 2)] == ["a", "c"]
 

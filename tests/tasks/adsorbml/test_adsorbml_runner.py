@@ -38,8 +38,8 @@ from eqv2_plugin.inference.batch_size import BatchLimit
 from eqv2_plugin.inference.settings import RelaxationSettings
 from eqv2_plugin.tasks.adsorbml.input import read_input
 from eqv2_plugin.tasks.adsorbml.placements import placement_seed
-from eqv2_plugin.tasks.adsorbml.relaxing import SystemRelaxer
-from eqv2_plugin.tasks.adsorbml.system_result import load_results
+from eqv2_plugin.tasks.adsorbml.relaxing import Protocol, relax_systems
+from eqv2_plugin.tasks.adsorbml.results import load_results
 
 
 @pytest.fixture(scope="module")
@@ -162,13 +162,13 @@ def test_array_jobs_share_the_systems_and_change_nothing(tmp_path, done, model, 
     ],
 )
 def test_results_of_another_run_are_refused(done, model, data, change, what):
-    with pytest.raises(ValueError, match=f"another run, with another {what}.*run_name=NAME"):
+    with pytest.raises(ValueError, match=f"something else.*{what}.*run_name=NAME"):
         run(done.parents[1], model, data, **change)
 
 
 def test_results_of_another_checkpoint_are_refused(tmp_path, done, data):
     other = write_model(tmp_path / "other.pt", seed=1)
-    with pytest.raises(ValueError, match="another checkpoint_sha256"):
+    with pytest.raises(ValueError, match="checkpoint_sha256: "):
         run(done.parents[1], other, data)
 
 
@@ -260,18 +260,13 @@ def test_bad_options_are_refused_at_once(model, data, change, message):
         make_runner(model, data, **change)
 
 
-def relaxer(folder: Path, predict) -> SystemRelaxer:
-    return SystemRelaxer(
-        predict=predict,
-        settings=RelaxationSettings(fmax=0.05, steps=6),
-        batch=BatchLimit(structures=2),
-        numbers={RANDOM: 3},
-        seed=0,
-        adsorption_energy_model=True,
-        place_on_relaxed_slab=True,
-        store_folder=folder,
-        share=(0, 1),
-        description={"a": 1},
+def relaxed_with(predict, folder: Path, systems) -> list:
+    """Results of all systems, with clean slabs relaxed too."""
+    protocol = Protocol({RANDOM: 3}, place_on_relaxed_slab=True)
+    settings = RelaxationSettings(fmax=0.05, steps=6)
+    batch = BatchLimit(structures=2)
+    return list(
+        relax_systems(systems, protocol, predict, settings, batch, folder, (0, 1), {"a": 1})
     )
 
 
@@ -296,19 +291,21 @@ def test_a_killed_run_goes_on(tmp_path, data, last):
     """Within clean slabs, within the first system, within the last one."""
     systems = read_input(data)
     whole = Counting()
-    expected = numbers(relaxer(tmp_path / "whole", whole).run(systems))
+    expected = numbers(relaxed_with(whole, tmp_path / "whole", systems))
     assert whole.calls > 20
-    killed = relaxer(tmp_path / "killed", Counting(last))
+    folder = tmp_path / "killed"
     # EMT runs no threads, so that a fork is safe.
-    process = multiprocessing.get_context("fork").Process(target=lambda: list(killed.run(systems)))
+    process = multiprocessing.get_context("fork").Process(
+        target=relaxed_with, args=(Counting(last), folder, systems)
+    )
     process.start()
     process.join(60)
     assert process.exitcode == -signal.SIGKILL
-    store = tmp_path / "killed" / "relaxed.0-of-1.jsonl"
+    store = folder / "relaxed.0-of-1.jsonl"
     finished = len(store.read_bytes().splitlines()) - 1
     assert (finished > 0) == (last > 6)
     rest = Counting()
-    assert numbers(relaxer(tmp_path / "killed", rest).run(systems)) == expected
+    assert numbers(relaxed_with(rest, folder, systems)) == expected
     # Two clean slabs and six placements: none was relaxed twice.
     assert len(store.read_bytes().splitlines()) - 1 == 8
     assert rest.structures < whole.structures or not finished
@@ -316,10 +313,10 @@ def test_a_killed_run_goes_on(tmp_path, data, last):
 
 def test_of_placements_that_were_relaxed_twice_the_first_count(tmp_path, data, capsys):
     systems = read_input(data)
-    expected = numbers(relaxer(tmp_path, emt).run(systems))
+    expected = numbers(relaxed_with(emt, tmp_path, systems))
     store = tmp_path / "relaxed.0-of-1.jsonl"
     lines = store.read_text().splitlines(keepends=True)
     other = {**json.loads(lines[-1]), "energies": [0.0]}
     (tmp_path / "relaxed.1-of-2.jsonl").write_text(lines[0] + json.dumps(other) + "\n")
-    assert numbers(relaxer(tmp_path, None).run(systems)) == expected
+    assert numbers(relaxed_with(None, tmp_path, systems)) == expected
     assert "1 structure(s) were relaxed twice, by jobs with different" in capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""Adsorbates of fairchem-data-oc's database, which its package holds, by SMILES."""
+"""Adsorbates of fairchem-data-oc's database, by SMILES."""
 
 from __future__ import annotations
 
@@ -6,10 +6,30 @@ import difflib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from eqv2_plugin.tasks.adsorbml.packages import check_packages
-
 if TYPE_CHECKING:
     from fairchem.data.oc.core import Adsorbate
+
+INSTALL = "pip install 'eqv2-plugin[catalysis]'"
+
+
+class MissingCatalysisError(ImportError):
+    """The optional packages are not installed."""
+
+    def __init__(self, error: ImportError) -> None:
+        super().__init__(f"AdsorbML needs packages that are not installed ({error}): {INSTALL}")
+
+
+def check_packages() -> None:
+    """See that fairchem-data-oc, and what fairchem's AdsorbML imports, are there.
+
+    Raises:
+        MissingCatalysisError: one of them is not.
+    """
+    try:
+        import fairchem.core.components.calculate.recipes.adsorbml
+        import fairchem.data.oc.core  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise MissingCatalysisError(error) from error
 
 
 def known_smiles() -> list[str]:
@@ -43,16 +63,14 @@ def check_smiles(wanted: Sequence[str]) -> None:
 
 def _similar(smiles: str, known: Sequence[str]) -> str:
     bare = {entry.replace("*", ""): entry for entry in known}
-    close = [
-        bare[name]
-        for name in difflib.get_close_matches(smiles.replace("*", ""), bare, n=5, cutoff=0.5)
-    ]
+    close = difflib.get_close_matches(smiles.replace("*", ""), bare, n=5, cutoff=0.5)
     if close:
-        return f"Did you mean {', '.join(close)}? (* marks the binding atom)"
+        names = ", ".join(bare[name] for name in close)
+        return f"Did you mean {names}? (* marks the binding atom)"
     return f"fairchem-data-oc knows {', '.join(sorted(known))} (* marks the binding atom)"
 
 
-def adsorbate_list(value: str | Adsorbate | Sequence[Adsorbate]) -> list[Adsorbate]:
+def adsorbate_list(value: str | Adsorbate | Sequence[str] | Sequence[Adsorbate]) -> list[Adsorbate]:
     """The forms that fairchem's runner takes as a list of adsorbates.
 
     Raises:
@@ -61,17 +79,15 @@ def adsorbate_list(value: str | Adsorbate | Sequence[Adsorbate]) -> list[Adsorba
     """
     from fairchem.data.oc.core import Adsorbate
 
-    if isinstance(value, str):
-        check_smiles([value])
-        return [Adsorbate(adsorbate_smiles_from_db=value)]
-    given = [value] if isinstance(value, Adsorbate) else value
-    if isinstance(given, (list, tuple)) and given and all(isinstance(a, str) for a in given):
-        return [one for smiles in given for one in adsorbate_list(smiles)]
-    if isinstance(given, (list, tuple)) and given and all(isinstance(a, Adsorbate) for a in given):
-        return list(given)
+    given: list = list(value) if isinstance(value, (list, tuple)) else [value]
+    if given and all(isinstance(one, str) for one in given):
+        check_smiles(given)
+        return [Adsorbate(adsorbate_smiles_from_db=smiles) for smiles in given]
+    if given and all(isinstance(one, Adsorbate) for one in given):
+        return given
     raise TypeError(f"an adsorbate must be a SMILES or fairchem-data-oc's Adsorbate, got {value!r}")
 
 
-def adsorbate_name(value: str | Adsorbate | Sequence[Adsorbate]) -> str:
+def adsorbate_name(adsorbates: Sequence[Adsorbate]) -> str:
     """For tables: SMILES where it is known, else the formula."""
-    return " + ".join(a.smiles or a.atoms.get_chemical_formula() for a in adsorbate_list(value))
+    return " + ".join(one.smiles or one.atoms.get_chemical_formula() for one in adsorbates)

@@ -28,40 +28,35 @@ def reachable_from_above(atoms: Atoms) -> np.ndarray:
         [N] bool.
     """
     spheres = covalent_radii[atoms.numbers] + PROBE
-    repeats = _repeats(atoms, spheres.max() + _TOUCH)
-    points = _grid(atoms, spheres.max())
-    free = _free(atoms, points, spheres, repeats)
+    positions = _wrapped(atoms)
+    shifts = _shifts(atoms, spheres.max() + _TOUCH)  # [ra, rb, 3]
+    points = _grid(atoms, spheres.max())  # [na, nb, nz, 3]
+    blocked = np.zeros(points.shape[:3], bool)
+    for radius in np.unique(spheres):
+        images = positions[spheres == radius][:, None] + shifts.reshape(-1, 3)
+        nearest, _ = cKDTree(images.reshape(-1, 3)).query(points, distance_upper_bound=radius)
+        blocked |= nearest < radius
     # In a patch of repeated cells the probe also finds the way round through a border.
-    patch = np.tile(free, (*repeats, 1))
+    patch = np.tile(~blocked, (*shifts.shape[:2], 1))
     from_above = np.zeros_like(patch)
     from_above[:, :, -1] = True
     reached = binary_propagation(from_above, structure=np.ones((3, 3, 3)), mask=patch)
     edge = reached & binary_dilation(~patch, structure=np.ones((3, 3, 3)))
-    shifts = _shifts(atoms, repeats)
-    na, nb, nz = free.shape
-    tiles = edge.reshape(repeats[0], na, repeats[1], nb, nz).transpose(0, 2, 1, 3, 4)
-    touching = [
-        points[tile] + shift
-        for tile, shift in zip(tiles.reshape(-1, na, nb, nz), shifts, strict=True)
-    ]
-    distances, _ = cKDTree(np.concatenate(touching)).query(_wrapped(atoms))
+    cell_a, point_a, cell_b, point_b, z = np.nonzero(
+        edge.reshape(len(shifts), len(points), shifts.shape[1], *points.shape[1:3])
+    )
+    touching = points[point_a, point_b, z] + shifts[cell_a, cell_b]
+    distances, _ = cKDTree(touching).query(positions)
     return np.asarray(distances <= spheres + _TOUCH)
 
 
-def _repeats(atoms: Atoms, reach: float) -> tuple[int, int]:
-    """Odd numbers of cells along a and b, such that their middle one sees ``reach`` around it."""
+def _shifts(atoms: Atoms, reach: float) -> np.ndarray:
+    """Translations of a patch of cells whose middle one sees ``reach`` Å around it, [ra, rb, 3]."""
     cell = np.asarray(atoms.cell)
     area = np.linalg.norm(np.cross(cell[0], cell[1]))
-    widths = area / np.linalg.norm(cell[[1, 0], :2], axis=1)
-    around = np.ceil(reach / widths).astype(int)
-    return int(2 * around[0] + 1), int(2 * around[1] + 1)
-
-
-def _shifts(atoms: Atoms, repeats: tuple[int, int]) -> np.ndarray:
-    """Translations of the cells of the patch, relative to its middle one, a slowest."""
-    i, j = (np.arange(count) - count // 2 for count in repeats)
-    pairs = np.stack(np.meshgrid(i, j, indexing="ij"), axis=-1).reshape(-1, 2)
-    return np.asarray(pairs @ np.asarray(atoms.cell)[:2])
+    around = np.ceil(reach * np.linalg.norm(cell[[1, 0], :2], axis=1) / area).astype(int)
+    i, j = (np.arange(-n, n + 1) for n in around)
+    return np.stack(np.meshgrid(i, j, indexing="ij"), axis=-1) @ cell[:2]
 
 
 def _wrapped(atoms: Atoms) -> np.ndarray:
@@ -85,17 +80,3 @@ def _grid(atoms: Atoms, margin: float) -> np.ndarray:
     )
     plane = i[..., None] * cell[0, :2] + j[..., None] * cell[1, :2]
     return np.concatenate((plane, z[..., None]), axis=-1)
-
-
-def _free(
-    atoms: Atoms, points: np.ndarray, spheres: np.ndarray, repeats: tuple[int, int]
-) -> np.ndarray:
-    """Where the probe's centre may be, [na, nb, nz]."""
-    blocked = np.zeros(points.shape[:3], bool)
-    positions, shifts = _wrapped(atoms), _shifts(atoms, repeats)
-    for radius in np.unique(spheres):
-        of_kind = positions[spheres == radius]
-        images = (of_kind[:, None] + shifts).reshape(-1, 3)
-        nearest, _ = cKDTree(images).query(points, distance_upper_bound=radius)
-        blocked |= nearest < radius
-    return ~blocked

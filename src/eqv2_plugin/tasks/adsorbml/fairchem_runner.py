@@ -13,8 +13,8 @@ from typing import Any
 from fairchem.core import FAIRChemCalculator
 from fairchem.core.components.calculate import AdsorbMLRunner
 
-from eqv2_plugin.inference.processes import say
-from eqv2_plugin.tasks.adsorbml.energy_kind import check_energy_kind
+from eqv2_plugin.common.text import say
+from eqv2_plugin.tasks.adsorbml.analysis import check_energy_kind
 from eqv2_plugin.tasks.adsorbml.input import read_content
 
 
@@ -40,16 +40,12 @@ class CheckedAdsorbMLRunner(AdsorbMLRunner):
         adsorption_energy_model: bool,
         **options: Any,
     ) -> None:
-        facts = getattr(calculator.predictor.model.module, "facts", None)
-        say(check_energy_kind(facts, adsorption_energy_model))
+        metadata = getattr(calculator.predictor.model.module, "facts", None)
+        say(check_energy_kind(metadata, adsorption_energy_model))
         content = read_content(Path(input_data_path).expanduser())
+        options |= {"calculator": calculator, "adsorption_energy_model": adsorption_energy_model}
         # fairchem opens the file by name; what it finds is what was made here.
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "input.pkl"
             path.write_bytes(pickle.dumps(content))
-            super().__init__(
-                calculator=calculator,
-                input_data_path=str(path),
-                adsorption_energy_model=adsorption_energy_model,
-                **options,
-            )
+            super().__init__(input_data_path=str(path), **options)

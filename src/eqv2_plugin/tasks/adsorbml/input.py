@@ -17,8 +17,7 @@ from typing import TYPE_CHECKING, Any
 from ase import Atoms
 
 from eqv2_plugin.common.files import whole_file
-from eqv2_plugin.tasks.adsorbml.adsorbates import adsorbate_list, check_smiles
-from eqv2_plugin.tasks.adsorbml.packages import check_packages
+from eqv2_plugin.tasks.adsorbml.adsorbates import adsorbate_list, check_packages, check_smiles
 from eqv2_plugin.tasks.adsorbml.pickled_slabs import load_pickle
 from eqv2_plugin.tasks.adsorbml.slab_json import SUFFIX, load_json, save_json
 from eqv2_plugin.tasks.adsorbml.slabs import prepare_relaxed, prepare_slab
@@ -89,13 +88,11 @@ def build_input(
             that is none, or a minimum of a system that is not there.
         MissingCatalysisError: fairchem-data-oc is not installed.
     """
-    check_packages()
+    check_smiles(smiles)
     from fairchem.data.oc.core import Slab
 
-    check_smiles(smiles)
     for kind, names in (("slab", [slab.name for slab in slabs]), ("adsorbate", list(smiles))):
-        twice = sorted({name for name in names if names.count(name) > 1})
-        if twice:
+        if twice := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(f"the {kind} {twice[0]} is given twice; ids must differ")
         if not names:
             raise ValueError(f"no {kind} given")
@@ -125,9 +122,7 @@ def build_input(
 
 
 def write_input(path: Path, content: Mapping[str, Any]) -> None:
-    """Write the input, as JSON (``.json``) or as fairchem's pickle (any other name).
-
-    It appears only when it is whole.
+    """Write the input (atomic write), as JSON (``.json``) or as fairchem's pickle (other names).
 
     Raises:
         ValueError: what JSON has no place for.
@@ -184,11 +179,12 @@ def _system(path: Path, key: str, entry: Any) -> System:
     missing = [name for name in KEYS if not isinstance(entry, dict) or name not in entry]
     if missing:
         raise ValueError(f"{where}: no {', '.join(missing)}; each system needs {', '.join(KEYS)}")
-    if not key or not re.fullmatch(r"[^/\\\0]+", key) or key.startswith("."):
+    if not re.fullmatch(r"[^/\\\0.][^/\\\0]*", key):
         raise ValueError(f"{where}: an id names a file, and cannot be {key!r}")
+    energy = entry["min_dft_ads_energy"]
     try:
         adsorbates = tuple(adsorbate_list(entry["adsorbate"]))
-        target = float("nan" if entry["min_dft_ads_energy"] is None else entry[KEYS[3]])
+        target = math.nan if energy is None else float(energy)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{where}: {error}") from error
     initial = _slab(entry["slab_initial"], f"{where}, slab_initial")

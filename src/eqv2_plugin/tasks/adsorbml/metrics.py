@@ -15,7 +15,7 @@ Definitions of Lan et al. (AdsorbML, 2023) and of its evaluation script:
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 SUCCESS_THRESHOLD = 0.1  # eV
@@ -99,16 +99,27 @@ def score(
     """
     if not references:
         raise ValueError("there is no system with a DFT reference energy to compare with")
-    best = {system: _best_energies(system, ranked, single_points, ks) for system in references}
+    points = {s: [single_points.get((s, c)) for c in ranked.get(s, ())] for s in references}
     differences = {
-        system: tuple(energy - _known(references[system]) for energy in energies)
-        for system, energies in best.items()
+        system: tuple(_lowest(found[:k]) - _lowest([references[system]]) for k in ks)
+        for system, found in points.items()
     }
+    rows = []
+    for i, k in enumerate(ks):
+        apart = [of_system[i] for of_system in differences.values()]
+        chosen = [result for found in points.values() for result in found[:k]]
+        rows.append(
+            Row(
+                k=k,
+                success_rate=sum(map(is_success, apart)) / len(apart),
+                much_better_rate=sum(map(is_much_better, apart)) / len(apart),
+                scf_speedup=_ratio("scf_steps", references.values(), chosen),
+                ionic_speedup=_ratio("ionic_steps", references.values(), chosen),
+                missing=sum(result is None or result.energy is None for result in chosen),
+            )
+        )
     return Score(
-        rows=tuple(
-            _row(k, [d[i] for d in differences.values()], ranked, single_points, references)
-            for i, k in enumerate(ks)
-        ),
+        rows=tuple(rows),
         differences=differences,
         no_valid=tuple(s for s in references if s in ranked and not ranked[s]),
         no_results=tuple(s for s in references if s not in ranked),
@@ -126,52 +137,20 @@ def is_much_better(difference: float) -> bool:
     return difference < -SUCCESS_THRESHOLD - _ROUNDING
 
 
-def _known(reference: DftResult) -> float:
-    if reference.energy is None:
-        raise ValueError("a reference needs an energy")
-    return reference.energy
+def _lowest(results: Sequence[DftResult | None]) -> float:
+    """Lowest energy, infinite if there is none."""
+    known = [result.energy for result in results if result is not None]
+    return min((energy for energy in known if energy is not None), default=math.inf)
 
 
-def _best_energies(
-    system: str,
-    ranked: Mapping[str, Sequence[str]],
-    single_points: Mapping[tuple[str, str], DftResult],
-    ks: Sequence[int],
-) -> list[float]:
-    """Lowest single point among the first k, infinite if there is none."""
-    found = [single_points.get((system, c)) for c in ranked.get(system, ())]
-    energies = [math.inf if r is None or r.energy is None else r.energy for r in found]
-    return [min(energies[:k], default=math.inf) for k in ks]
-
-
-def _row(
-    k: int,
-    differences: Sequence[float],
-    ranked: Mapping[str, Sequence[str]],
-    single_points: Mapping[tuple[str, str], DftResult],
-    references: Mapping[str, DftResult],
-) -> Row:
-    chosen = [(s, candidate) for s in references for candidate in ranked.get(s, ())[:k]]
-    results = [single_points.get(key) for key in chosen]
-    present = [r for r in results if r is not None]
-    return Row(
-        k=k,
-        success_rate=sum(map(is_success, differences)) / len(differences),
-        much_better_rate=sum(map(is_much_better, differences)) / len(differences),
-        scf_speedup=_ratio(
-            [r.scf_steps for r in references.values()], [r.scf_steps for r in present]
-        ),
-        ionic_speedup=_ratio(
-            [r.ionic_steps for r in references.values()], [r.ionic_steps for r in present]
-        ),
-        missing=sum(r is None or r.energy is None for r in results),
-    )
-
-
-def _ratio(before: Sequence[float | None], after: Sequence[float | None]) -> float | None:
+def _ratio(
+    steps: str, before: Iterable[DftResult], after: Iterable[DftResult | None]
+) -> float | None:
     """Ratio of sums; None if a count is unknown or nothing was calculated."""
-    known_before = [steps for steps in before if steps is not None]
-    known_after = [steps for steps in after if steps is not None]
-    if len(known_before) < len(before) or len(known_after) < len(after) or not sum(known_after):
-        return None
-    return sum(known_before) / sum(known_after)
+    sums = []
+    for results in (before, after):
+        counts = [getattr(result, steps) for result in results if result is not None]
+        if None in counts:
+            return None
+        sums.append(sum(counts))
+    return sums[0] / sums[1] if sums[1] else None

@@ -1,7 +1,8 @@
-"""Slabs and adsorbates of a pickle made anew, of the data that stand-ins hold."""
+"""Slabs and adsorbates made of plain data, and of a pickle whose classes are not called."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from fairchem.data.oc.core import Adsorbate, Slab
 
 CONSTRAINTS = ("FixAtoms", "FixCartesian", "FixScaled", "FixedPlane", "FixedLine")
+_MAX_DEPTH = 12  # of objects and containers
 
 
 def load_pickle(path: Path) -> Any:
@@ -45,7 +47,7 @@ def make_slab(atoms: Atoms, **known: Any) -> Slab:
     return slab
 
 
-def make_atoms(arrays: dict[str, np.ndarray], cell: Any, pbc: Any) -> Atoms:
+def make_atoms(arrays: Mapping[str, np.ndarray], cell: Any, pbc: Any) -> Atoms:
     """Atoms of plain arrays.
 
     Raises:
@@ -60,15 +62,15 @@ def make_atoms(arrays: dict[str, np.ndarray], cell: Any, pbc: Any) -> Atoms:
     if not np.isfinite(np.asarray(positions, float)).all():
         raise ValueError("positions that are not finite")
     atoms = Atoms(numbers, positions, cell=np.asarray(cell, float), pbc=pbc)
-    for name, array in arrays.items():
-        if name not in ("numbers", "positions"):
-            atoms.set_array(str(name), array)
+    for name in arrays.keys() - {"numbers", "positions"}:
+        atoms.set_array(str(name), arrays[name])
     return atoms
 
 
 def _made(value: Any, depth: int = 0) -> Any:
-    if depth > 10:
-        raise ValueError("containers in more than ten levels")
+    """The value with stand-ins replaced; those of classes that nobody needs stay."""
+    if depth > _MAX_DEPTH:
+        raise ValueError(f"objects in more than {_MAX_DEPTH} levels")
     if isinstance(value, NumpyArray):
         return value.value
     if isinstance(value, dict):
@@ -77,72 +79,66 @@ def _made(value: Any, depth: int = 0) -> Any:
         return [_made(item, depth + 1) for item in value]
     if not isinstance(value, PickledObject):
         return value
-    state = value.state
-    if value.kind == "Atoms":
-        return _atoms(state)
-    if value.kind == "Slab":
-        return _slab(state)
-    if value.kind == "Adsorbate":
-        return _adsorbate(state)
-    return value
+    if value.kind in CONSTRAINTS:
+        return _constraint(value.kind, _made(value.state, depth + 1))
+    make = _MAKERS.get(value.kind)
+    return value if make is None else make(lambda name: _made(value.state.get(name), depth + 1))
 
 
-def _atoms(state: dict[str, Any]) -> Atoms:
-    stored = {name: _made(array) for name, array in dict(state.get("arrays") or {}).items()}
-    if not all(isinstance(array, np.ndarray) for array in stored.values()):
+def _atoms(get: Callable[[str], Any]) -> Atoms:
+    arrays, cell, pbc = get("arrays"), get("_cellobj"), get("_pbc")
+    if not isinstance(arrays, dict) or not all(isinstance(a, np.ndarray) for a in arrays.values()):
         raise ValueError("atoms whose arrays are none")
-    cell = state.get("_cellobj", state.get("_cell"))
-    cell = _made(cell.state.get("array")) if isinstance(cell, PickledObject) else _made(cell)
+    cell = get("_cell") if cell is None else cell
     if not isinstance(cell, np.ndarray) or cell.shape != (3, 3):
         raise ValueError("atoms without a cell of three vectors")
-    atoms = make_atoms(stored, cell, _made(state.get("_pbc", False)))
-    atoms.set_constraint([_constraint(one) for one in state.get("_constraints") or ()])
+    atoms = make_atoms(arrays, cell, False if pbc is None else pbc)
+    constraints = get("_constraints") or []
+    kinds = {type(one).__name__ for one in constraints} if isinstance(constraints, list) else {""}
+    if kinds - set(CONSTRAINTS):
+        raise ValueError(f"a constraint that is none of {', '.join(CONSTRAINTS)}")
+    atoms.set_constraint(constraints)
     return atoms
 
 
-def _constraint(stored: Any) -> Any:
-    if not isinstance(stored, PickledObject) or stored.kind not in CONSTRAINTS:
-        raise ValueError(f"a constraint that is none of {', '.join(CONSTRAINTS)}")
-    kind = getattr(ase.constraints, stored.kind)
-    made = kind.__new__(kind)
-    state = {name: _made(value) for name, value in stored.state.items()}
+def _constraint(name: str, state: dict[str, Any]) -> Any:
     if not isinstance(state.get("index"), np.ndarray):
-        raise ValueError(f"{stored.kind} without indices")
+        raise ValueError(f"{name} without indices")
+    kind = getattr(ase.constraints, name)
+    made = kind.__new__(kind)
     made.__dict__.update(state)
     return made
 
 
-def _slab(state: dict[str, Any]) -> Any:
-    atoms = state.get("atoms")
-    if not isinstance(atoms, PickledObject) or atoms.kind != "Atoms":
-        raise ValueError("a slab without atoms")
-    known = {name: _simple(state.get(name)) for name in ("millers", "shift", "top")}
-    return make_slab(_atoms(atoms.state), bulk=_bulk(state.get("bulk")), **known)
-
-
-def _bulk(stored: Any) -> Any:
-    if not isinstance(stored, PickledObject) or stored.kind != "Bulk":
-        return None
+def _slab(get: Callable[[str], Any]) -> Slab:
     from fairchem.data.oc.core import Bulk
 
-    bulk = Bulk.__new__(Bulk)
-    atoms = stored.state.get("atoms")
-    bulk.atoms = _atoms(atoms.state) if isinstance(atoms, PickledObject) else None
-    bulk.src_id = _simple(stored.state.get("src_id"))
-    bulk.bulk_id_from_db = _simple(stored.state.get("bulk_id_from_db"))
+    atoms, bulk = get("atoms"), get("bulk")
+    if not isinstance(atoms, Atoms):
+        raise ValueError("a slab without atoms")
+    known = {name: _simple(get(name)) for name in ("millers", "shift", "top")}
+    return make_slab(atoms, bulk=bulk if isinstance(bulk, Bulk) else None, **known)
+
+
+def _bulk(get: Callable[[str], Any]) -> Any:
+    from fairchem.data.oc.core import Bulk
+
+    bulk, atoms = Bulk.__new__(Bulk), get("atoms")
+    bulk.atoms = atoms if isinstance(atoms, Atoms) else None
+    bulk.src_id, bulk.bulk_id_from_db = _simple(get("src_id")), _simple(get("bulk_id_from_db"))
     return bulk
 
 
-def _adsorbate(state: dict[str, Any]) -> Adsorbate:
+def _adsorbate(get: Callable[[str], Any]) -> Adsorbate:
     from fairchem.data.oc.core import Adsorbate
 
-    atoms, binding = state.get("atoms"), _made(state.get("binding_indices"))
-    if not isinstance(atoms, PickledObject) or binding is None:
+    atoms, binding = get("atoms"), get("binding_indices")
+    if not isinstance(atoms, Atoms) or binding is None:
         raise ValueError("an adsorbate without atoms or binding atoms")
-    made = Adsorbate(adsorbate_atoms=_atoms(atoms.state), adsorbate_binding_indices=binding)
+    made = Adsorbate(adsorbate_atoms=atoms, adsorbate_binding_indices=binding)
     for name in ("smiles", "reaction_string", "adsorbate_id_from_db"):
-        if name in state:
-            setattr(made, name, _simple(state[name]))
+        if (value := get(name)) is not None:
+            setattr(made, name, _simple(value))
     return made
 
 
@@ -151,3 +147,12 @@ def _simple(value: Any) -> Any:
     if isinstance(value, (list, tuple)) and len(value) < 10:
         return tuple(_simple(item) for item in value)
     return value if isinstance(value, (bool, int, float, str)) else None
+
+
+_MAKERS: dict[str, Callable[[Callable[[str], Any]], Any]] = {
+    "Atoms": _atoms,
+    "Cell": lambda get: get("array"),
+    "Slab": _slab,
+    "Bulk": _bulk,
+    "Adsorbate": _adsorbate,
+}

@@ -43,7 +43,7 @@ def place(
     numbers: Mapping[str, int],
     seed: int,
 ) -> list[tuple[str, Atoms]]:
-    """Starting structures of one system.
+    """Initial structures of one system.
 
     They depend on ``seed``, the system's id and the mode only: not on other systems, nor on how
     they are shared out among jobs.
@@ -66,7 +66,7 @@ def place(
     placed: list[tuple[str, Atoms]] = []
     for mode, number in numbers.items():
         try:
-            with _numpy_seeded(placement_seed(seed, system, mode)), _quiet():
+            with _seeded_and_quiet(placement_seed(seed, system, mode)):
                 structures = ocp_adslab_generator(
                     slab, list(adsorbates), {"num_configurations": number, "mode": mode}
                 )
@@ -85,28 +85,20 @@ def placement_seed(seed: int, system: str, mode: str) -> int:
 
 
 @contextmanager
-def _numpy_seeded(seed: int) -> Iterator[None]:
-    """fairchem-data-oc draws from numpy's global generator."""
-    state = np.random.get_state()
-    np.random.seed(seed)
-    try:
-        yield
-    finally:
-        np.random.set_state(state)
+def _seeded_and_quiet(seed: int) -> Iterator[None]:
+    """fairchem-data-oc draws from numpy's global generator, and tells of every structure.
 
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without messages on every structure: scipy's on root finding, and how many sites there are.
-
-    What matters in them, atoms that overlap, the relaxation shows.
+    Its messages (scipy's on root finding, how many sites there are) are left out: what matters in
+    them, atoms that overlap, the relaxation shows.
     """
-    root = logging.getLogger()
+    state, root = np.random.get_state(), logging.getLogger()
     level = root.level
+    np.random.seed(seed)
     root.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)
             yield
     finally:
+        np.random.set_state(state)
         root.setLevel(level)

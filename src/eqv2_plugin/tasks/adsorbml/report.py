@@ -1,20 +1,35 @@
-"""The HTML report of an AdsorbML run."""
+"""The HTML report of an AdsorbML run, and the plot of success rates."""
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import matplotlib
+
 from eqv2_plugin.common.html import Section, write_report
+from eqv2_plugin.common.text import listed
 from eqv2_plugin.tasks.adsorbml.metrics import Score, is_much_better, is_success
-from eqv2_plugin.tasks.adsorbml.plots import success_plot
-from eqv2_plugin.tasks.adsorbml.system_result import ANOMALIES, SystemResult
+from eqv2_plugin.tasks.adsorbml.results import ANOMALIES, SystemResult
 from eqv2_plugin.tasks.relaxation.pictures import drawn, views
 
-MOST_RANKED = 10  # lines of a system's table
-MOST_PICTURES = 50  # systems with a picture; a report of a thousand would not open
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+from matplotlib.ticker import MaxNLocator
+
+MAX_RANKED = 10  # lines of a system's table
+MAX_PICTURES = 50  # systems with a picture; a report of a thousand would not open
+SUCCESS_HEADER = (
+    "k",
+    "success",
+    "much better",
+    "speed-up (SCF steps)",
+    "speed-up (ionic steps)",
+    "single points missing",
+)
 
 
 def write_adsorbml_report(
@@ -40,50 +55,65 @@ def write_adsorbml_report(
     if score is not None:
         sections.append(_success(score))
     for number, result in enumerate(results):
-        sections.append(_system(result, score, with_picture=number < MOST_PICTURES))
+        sections.append(_system(result, score, with_picture=number < MAX_PICTURES))
     write_report(path, title, sections)
 
 
-def success_table(score: Score) -> tuple[list[str], list[list[Any]]]:
-    """Header and rows, as in Table 3 of the EquiformerV2 paper."""
-    header = [
-        "k",
-        "success",
-        "much better",
-        "speed-up (SCF steps)",
-        "speed-up (ionic steps)",
-        "single points missing",
-    ]
-    rows = [
+def success_rows(score: Score) -> list[list[str]]:
+    """Rows below `SUCCESS_HEADER`, as in Table 3 of the EquiformerV2 paper."""
+    return [
         [
-            row.k,
+            str(row.k),
             f"{100 * row.success_rate:.2f}%",
             f"{100 * row.much_better_rate:.2f}%",
-            _times(row.scf_speedup),
-            _times(row.ionic_speedup),
-            row.missing,
+            *("-" if up is None else f"{up:.2f}" for up in (row.scf_speedup, row.ionic_speedup)),
+            str(row.missing),
         ]
         for row in score.rows
     ]
-    return header, rows
 
 
 def unscored_lines(score: Score) -> list[str]:
-    """Sentences on systems that are failures for want of structures, or do not count."""
-    lines = []
-    for systems, what in (
-        (score.no_valid, "without a valid structure, counted as failures"),
-        (score.no_results, "with a reference but without results, counted as failures"),
-        (score.no_reference, "without a reference, not counted"),
-    ):
-        if systems:
-            names = ", ".join(systems[:5]) + (", ..." if len(systems) > 5 else "")
-            lines.append(f"{len(systems)} {what}: {names}")
-    return lines
+    """Sentences on systems without structures, which are failures, and on those not counted."""
+    return [
+        f"{len(systems)} {what}: {listed(systems)}"
+        for systems, what in (
+            (score.no_valid, "without a valid structure, counted as failures"),
+            (score.no_results, "with a reference but without results, counted as failures"),
+            (score.no_reference, "without a reference, not counted"),
+        )
+        if systems
+    ]
 
 
-def _times(value: float | None) -> str:
-    return "-" if value is None else f"{value:.2f}"
+def success_plot(score: Score) -> bytes:
+    """PNG: share of systems that succeeded, and that are much better, for each k."""
+    ks, systems = [row.k for row in score.rows], len(score.differences)
+    figure, axis = plt.subplots(figsize=(5.4, 3.6), layout="constrained")
+    success = [100 * row.success_rate for row in score.rows]
+    better = [100 * row.much_better_rate for row in score.rows]
+    # The larger markers show even where both rates are the same.
+    line = {"marker": "o", "clip_on": False}
+    axis.plot(ks, success, color="#1b6ca8", ms=9, label="within 0.1 eV or below", **line)
+    axis.plot(ks, better, color="#d1495b", ms=5, label="more than 0.1 eV below", **line)
+    for k, value in zip(ks, success, strict=True):
+        axis.annotate(
+            f"{value:.1f}", (k, value), (0, 6), textcoords="offset points", ha="center", fontsize=8
+        )
+    axis.set(
+        title=f"AdsorbML, {systems} system{'s' if systems != 1 else ''}",
+        xlabel="k, DFT single points per system",
+        ylabel="success rate, %",
+        ylim=(0, 108),
+    )
+    axis.set_yticks(range(0, 101, 20))
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axis.grid(alpha=0.3)
+    axis.legend(loc="best", fontsize=8)
+    content = io.BytesIO()
+    figure.savefig(content, format="png", dpi=130)
+    plt.close(figure)
+    return content.getvalue()
 
 
 def warning(results: Sequence[SystemResult]) -> str:
@@ -106,11 +136,10 @@ def _overview(results: Sequence[SystemResult], note: str) -> Section:
     rows: list[list[Any]] = []
     for result in results:
         ranked = result.ranked()
-        counts = result.anomaly_counts()
-        waiting = sum(not c.converged for c in ranked)
-        lowest: Any = f"{ranked[0].energy:.4f}" if ranked else "-"
-        row = [result.system, len(result.candidates), len(ranked), *counts.values()]
-        rows.append([*row, result.failed(), waiting, lowest])
+        row = [result.system, len(result.candidates), len(ranked)]
+        row += [*result.anomaly_counts().values(), result.failed()]
+        row += [sum(not c.converged for c in ranked), f"{ranked[0].energy:.4f}" if ranked else "-"]
+        rows.append(row)
     text = (
         "Predicted adsorption energies. A structure with an anomaly, or whose relaxation failed, "
         "is not ranked; one may have several anomalies. Not converged: of the valid ones, those "
@@ -120,61 +149,58 @@ def _overview(results: Sequence[SystemResult], note: str) -> Section:
 
 
 def _success(score: Score) -> Section:
-    header, rows = success_table(score)
     text = (
         "Success: the lowest DFT single point of the k best structures is within 0.1 eV of the "
         "lowest DFT energy, or below it. Much better: more than 0.1 eV below. Speed-up: DFT steps "
         "of all reference relaxations divided by those of the single points."
     )
-    picture = success_plot(score.rows, len(score.differences))
     return Section(
         f"Success rate of {len(score.differences)} systems",
         "\n".join([text, *unscored_lines(score)]),
-        header,
-        rows,
-        [picture],
+        SUCCESS_HEADER,
+        success_rows(score),
+        [success_plot(score)],
     )
 
 
 def _system(result: SystemResult, score: Score | None, with_picture: bool) -> Section:
     ranked = result.ranked()
+    text = "\n".join(_system_lines(result, score))
+    if not ranked:
+        return Section(result.system, text)
+    images = drawn(views, ranked[0].initial, ranked[0].relaxed) if with_picture else []
+    if images:
+        text += "\nPictured: the best one, as placed and relaxed."
     header = ["rank", "candidate", "energy, eV", "above lowest, eV", "steps", "converged", "fmax"]
-    rows: list[list[Any]] = []
-    for rank, candidate in enumerate(ranked[:MOST_RANKED], start=1):
-        assert candidate.energy is not None
-        assert ranked[0].energy is not None
-        rows.append(
-            [
-                rank,
-                candidate.id,
-                f"{candidate.energy:.4f}",
-                f"{candidate.energy - ranked[0].energy:.4f}",
-                candidate.steps,
-                "yes" if candidate.converged else "no",
-                f"{candidate.fmax:.3f}",
-            ]
+    energies = [c.energy for c in ranked if c.energy is not None]
+    rows = [
+        [
+            rank,
+            candidate.id,
+            f"{energy:.4f}",
+            f"{energy - energies[0]:.4f}",
+            candidate.steps,
+            "yes" if candidate.converged else "no",
+            f"{candidate.fmax:.3f}",
+        ]
+        for rank, (candidate, energy) in enumerate(
+            zip(ranked[:MAX_RANKED], energies, strict=False), start=1
         )
-    images: list[bytes] = []
-    if ranked and with_picture:
-        images += drawn(views, ranked[0].initial, ranked[0].relaxed)
-    text = _system_text(result, score, len(ranked), bool(images))
-    return (
-        Section(result.system, text, header, rows, images) if rows else Section(result.system, text)
-    )
+    ]
+    return Section(result.system, text, header, rows, images)
 
 
-def _system_text(result: SystemResult, score: Score | None, valid: int, pictured: bool) -> str:
+def _system_lines(result: SystemResult, score: Score | None) -> list[str]:
+    valid = len(result.ranked())
     lines = [f"Adsorbate {result.adsorbate}; {valid} of {len(result.candidates)} valid."]
-    if valid > MOST_RANKED:
-        lines[0] += f" The {MOST_RANKED} lowest:"
+    if valid > MAX_RANKED:
+        lines[0] += f" The {MAX_RANKED} lowest:"
     if result.error:
         lines.append(f"Failed: {result.error}.")
-    counts = {kind: n for kind, n in result.anomaly_counts().items() if n}
-    if counts:
+    if counts := {kind: n for kind, n in result.anomaly_counts().items() if n}:
         named = ", ".join(f"{kind.replace('_', ' ')} {n}" for kind, n in counts.items())
         lines.append(f"Anomalies: {named}.")
-    errors = sorted({c.error for c in result.candidates if c.error})
-    if errors:
+    if errors := sorted({c.error for c in result.candidates if c.error}):
         lines.append(f"{result.failed()} relaxations failed, e.g.: {errors[0]}")
     if result.target is not None:
         lines.append(f"Lowest DFT adsorption energy of the input: {result.target:.4f} eV.")
@@ -184,6 +210,4 @@ def _system_text(result: SystemResult, score: Score | None, valid: int, pictured
         verdict = "much better" if is_much_better(difference) else verdict
         found = f"{difference:+.3f} eV" if math.isfinite(difference) else "no energy to compare"
         lines.append(f"k = {score.rows[-1].k}: {verdict}; best single point - reference: {found}.")
-    if pictured:
-        lines.append("Pictured: the best one, as placed and relaxed.")
-    return "\n".join(lines)
+    return lines

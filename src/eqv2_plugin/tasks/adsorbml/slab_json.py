@@ -37,21 +37,21 @@ def save_json(path: Path, content: Mapping[str, Mapping[str, Any]]) -> None:
     slabs: list[dict[str, Any]] = []
     systems: dict[str, dict[str, Any]] = {}
     for key, entry in content.items():
-        smiles = entry["adsorbate"]
-        listed = smiles if isinstance(smiles, list) else [smiles]
-        if not all(isinstance(one, str) for one in listed):
+        smiles, energy = entry["adsorbate"], float(entry["min_dft_ads_energy"])
+        if not all(isinstance(s, str) for s in (smiles if isinstance(smiles, list) else [smiles])):
             raise ValueError(f"{key}: the JSON form holds adsorbates by SMILES; write a .pkl file")
-        energy = float(entry["min_dft_ads_energy"])
         systems[key] = {
             "adsorbate": smiles,
             "min_dft_ads_energy": energy if math.isfinite(energy) else None,
         }
         for name in _SLAB_KEYS:
-            slab = entry[name]
-            described = None if slab is None else _described(slab.atoms, f"{key}, {name}")
-            if described is not None and described not in slabs:
-                slabs.append(described)
-            systems[key][name] = None if described is None else slabs.index(described)
+            number = None
+            if entry[name] is not None:
+                described = _described(entry[name].atoms, f"{key}, {name}")
+                if described not in slabs:
+                    slabs.append(described)
+                number = slabs.index(described)
+            systems[key][name] = number
     whole = {"format": _FORMAT, "version": _VERSION, "slabs": slabs, "systems": systems}
     save_text(path, json.dumps(whole, allow_nan=False) + "\n")
 
@@ -73,7 +73,7 @@ def load_json(path: Path) -> dict[str, dict[str, Any]]:
     slabs, systems = whole.get("slabs"), whole.get("systems")
     if not isinstance(slabs, list) or not isinstance(systems, dict):
         raise ValueError("it must have a list of slabs, and systems by name")
-    atoms = [_read(described, f"slab {number}") for number, described in enumerate(slabs)]
+    atoms = [_atoms(described, f"slab {number}") for number, described in enumerate(slabs)]
     return {key: _entry(entry, atoms, key) for key, entry in systems.items()}
 
 
@@ -83,7 +83,7 @@ def _entry(entry: Any, atoms: list[Atoms], key: str) -> dict[str, Any]:
     made = dict(entry)
     for name in _SLAB_KEYS:
         number = entry.get(name)
-        if name in entry and number is not None:
+        if number is not None:
             if type(number) is not int or not 0 <= number < len(atoms):
                 raise ValueError(f"system {key}: {name}={number!r}, but there are {len(atoms)}")
             made[name] = make_slab(atoms[number].copy())
@@ -103,15 +103,11 @@ def _described(atoms: Atoms, where: str) -> dict[str, Any]:
         "cell": atoms.cell.array.tolist(),
         "pbc": atoms.pbc.tolist(),
         "tags": atoms.get_tags().tolist(),
-        "constraints": json.loads(json.dumps(constraints, default=_plain)),
+        "constraints": json.loads(json.dumps(constraints, default=lambda array: array.tolist())),
     }
 
 
-def _plain(value: Any) -> Any:
-    return value.tolist()
-
-
-def _read(described: Any, where: str) -> Atoms:
+def _atoms(described: Any, where: str) -> Atoms:
     if not isinstance(described, dict) or set(described) != _ATOMS_KEYS:
         raise ValueError(f"{where} must have {', '.join(sorted(_ATOMS_KEYS))}, and nothing else")
     try:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from ase import Atoms
 from ase.constraints import FixAtoms
+from ase.io import read
 
 from eqv2_plugin.data.fixed_atoms import PARTLY_FIXED, fixed_mask, partly_fixed, use_fix_atoms
 from eqv2_plugin.tasks.adsorbml.exposure import reachable_from_above
@@ -32,6 +35,29 @@ class PreparedSlab:
     notes: tuple[str, ...]
 
 
+def read_structure(path: Path) -> Atoms:
+    """The last structure in a file that ASE reads.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: ASE cannot read it.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} does not exist")
+    try:
+        atoms = read(path)
+    except Exception as error:  # each format of ASE has its own
+        raise ValueError(f"{path} cannot be read as a structure: {error}") from error
+    assert isinstance(atoms, Atoms)
+    return atoms
+
+
+def stems(paths: Sequence[Path]) -> list[str]:
+    """A name for each slab: its file name without ending, or its folder's for VASP's files."""
+    fixed = {"POSCAR", "CONTCAR", "OUTCAR", "vasprun"}
+    return [path.absolute().parent.name if path.stem in fixed else path.stem for path in paths]
+
+
 def prepare_slab(given: Atoms, name: str, bulk: Atoms | None = None) -> PreparedSlab:
     """Check the geometry; tag surface atoms, tile and fix where the file does not say how.
 
@@ -48,31 +74,28 @@ def prepare_slab(given: Atoms, name: str, bulk: Atoms | None = None) -> Prepared
     from fairchem.data.oc.core.slab import tag_surface_atoms, tile_atoms
 
     atoms = _within_border(given)
-    check_geometry(atoms, name)
+    _check_geometry(atoms, name)
     atoms.calc = None
     atoms.info = {}
     atoms.pbc = True
     notes = []
     tags = set(atoms.get_tags().tolist())
+    if tags == {0, 1, 2}:
+        raise ValueError(f"{name} has atoms with tag 2, which means adsorbate: give the clean slab")
     if tags != {0, 1}:
-        if tags == {0, 1, 2}:
-            raise ValueError(
-                f"{name} has atoms with tag 2, which means adsorbate: give the clean slab"
-            )
         atoms = tag_surface_atoms(atoms, bulk)
         how = "coordination lower than in the bulk"
         if bulk is None:
             atoms.set_tags(np.where(_open_upper_half(atoms), 1, atoms.get_tags()))
             how = "within 2 Å of the highest one, or open to the vacuum"
         found = int((atoms.get_tags() == 1).sum())
-        notes.append(f"surface found anew: {found} of {len(atoms)} atoms ({how})")
+        notes.append(f"surface determined: {found} of {len(atoms)} atoms ({how})")
     if set(atoms.get_tags().tolist()) != {0, 1}:
         raise ValueError(
             f"{name}: all atoms belong to the surface. A slab needs layers below, which are held "
             "fixed: cut a thicker one, or set tags (1 surface, 0 below)"
         )
-    before = len(atoms)
-    lengths = atoms.cell.lengths()
+    before, lengths = len(atoms), atoms.cell.lengths()
     atoms = tile_atoms(atoms, MIN_WIDTH)
     if len(atoms) > before:
         notes.append(f"tiled to {len(atoms)} atoms, to be {MIN_WIDTH:g} Å wide")
@@ -83,8 +106,8 @@ def prepare_slab(given: Atoms, name: str, bulk: Atoms | None = None) -> Prepared
         below = atoms.get_tags() == 0
         atoms.set_constraint([*atoms.constraints, FixAtoms(mask=below)])
         notes.append(f"{int(below.sum())} atoms below the surface fixed")
-    repeats = np.rint(atoms.cell.lengths()[:2] / lengths[:2]).astype(int)
-    return PreparedSlab(atoms, (int(repeats[0]), int(repeats[1])), tuple(notes))
+    a, b = np.rint(atoms.cell.lengths()[:2] / lengths[:2]).astype(int).tolist()
+    return PreparedSlab(atoms, (a, b), tuple(notes))
 
 
 def prepare_relaxed(prepared: PreparedSlab, relaxed: Atoms, name: str) -> Atoms:
@@ -105,13 +128,8 @@ def prepare_relaxed(prepared: PreparedSlab, relaxed: Atoms, name: str) -> Atoms:
     return atoms
 
 
-def check_geometry(atoms: Atoms, name: str) -> None:
-    """What placement takes for granted.
-
-    Raises:
-        ValueError: no three cell vectors, a left-handed cell, a or b not in the xy plane, atoms
-            that coincide or are nowhere, or too little vacuum above the surface.
-    """
+def _check_geometry(atoms: Atoms, name: str) -> None:
+    """What placement takes for granted: a cell with a and b in its plane, and vacuum along c."""
     if len(atoms) == 0:
         raise ValueError(f"{name} has no atoms")
     if atoms.cell.rank < 3:
@@ -126,13 +144,14 @@ def check_geometry(atoms: Atoms, name: str) -> None:
             f"{name} has a left-handed cell, on which adsorbates would be placed below the slab: "
             "exchange a and b"
         )
-    vacuum, crosses = _vacuum(atoms)
+    _, gaps = _gaps(atoms.get_scaled_positions()[:, 2])
+    vacuum = float(gaps.max() * _thickness(atoms))
     if vacuum < MIN_VACUUM:
         raise ValueError(
             f"{name} has only {vacuum:.1f} Å of vacuum along c, less than {MIN_VACUUM:g} Å: it is "
             "a bulk, or needs more, e.g. atoms.center(vacuum=10, axis=2) with ASE"
         )
-    if not crosses:
+    if gaps.argmax() != len(gaps) - 1:
         raise ValueError(
             f"{name} crosses the cell's boundary along c: shift and wrap it, so that it lies in "
             "one piece with the vacuum above its surface"
@@ -179,13 +198,6 @@ def _thickness(atoms: Atoms) -> float:
     """Distance in Å between the cell's faces along c."""
     normal = np.cross(atoms.cell[0], atoms.cell[1])
     return float(atoms.cell.volume / np.linalg.norm(normal))
-
-
-def _vacuum(atoms: Atoms) -> tuple[float, bool]:
-    """Widest empty layer along c in Å, and whether it holds the cell's upper boundary."""
-    _, gaps = _gaps(atoms.get_scaled_positions()[:, 2])
-    widest = int(gaps.argmax())
-    return float(gaps[widest] * _thickness(atoms)), widest == len(gaps) - 1
 
 
 def _gaps(fractions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

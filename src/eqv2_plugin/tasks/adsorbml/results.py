@@ -1,17 +1,21 @@
-"""What AdsorbML found for one system: all relaxed placements, and which of them count."""
+"""What AdsorbML found: all relaxed placements of each system, in the results folder of a run."""
 
 from __future__ import annotations
 
 import gzip
 import math
+import zlib
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from ase import Atoms
 from ase.io.jsonio import decode, encode
 
+from eqv2_plugin.common import manifest
 from eqv2_plugin.common.files import whole_file
 from eqv2_plugin.tasks.relaxation import anomalies
 
@@ -23,6 +27,7 @@ ANOMALIES = (
     "adsorbate_intercalated",
     *anomalies.ANOMALIES,
 )
+MANIFEST = "adsorbml_run.json"
 # Below a results folder, and of each file there.
 SYSTEMS = "systems"
 SUFFIX = ".json.gz"
@@ -84,7 +89,7 @@ class SystemResult:
     def ranked(self) -> list[Candidate]:
         """Valid candidates, lowest energy first; of equal ones the first placed comes first."""
         valid = [candidate for candidate in self.candidates if candidate.valid]
-        return sorted(valid, key=_energy)
+        return sorted(valid, key=lambda c: math.inf if c.energy is None else c.energy)
 
     def anomaly_counts(self) -> dict[str, int]:
         """{kind of anomaly: candidates that have it}; a candidate may have several."""
@@ -96,53 +101,55 @@ class SystemResult:
         return sum(bool(candidate.error) for candidate in self.candidates)
 
 
-def _energy(candidate: Candidate) -> float:
-    return math.inf if candidate.energy is None else candidate.energy
+class ResultsFolder:
+    """The folder of one run, whose systems may be shared out among several jobs.
 
-
-def save_result(path: Path, result: SystemResult) -> None:
-    """Write a result as compressed JSON; it appears only when it is whole.
-
-    Raises:
-        OSError: the file cannot be written.
-    """
-    content = {
-        "layout": _LAYOUT,
-        "system": result.system,
-        "adsorbate": result.adsorbate,
-        "target": result.target,
-        "slab_energy": result.slab_energy,
-        "error": result.error,
-        "candidates": [_as_json(candidate) for candidate in result.candidates],
-    }
-    with whole_file(path) as building, gzip.open(building, "wt", encoding="utf-8") as file:
-        file.write(encode(content))
-
-
-def load_result(path: Path) -> SystemResult:
-    """Read what `save_result` wrote.
+    Args:
+        path: of the folder.
+        begun_with: what the results depend on, fit for JSON. A folder that was begun with
+            something else is refused.
 
     Raises:
-        ValueError: a damaged file, or one of another version.
+        ValueError: the folder holds results of another run.
+        OSError: it cannot be written.
     """
-    try:
-        with gzip.open(path, "rt", encoding="utf-8") as file:
-            content = decode(file.read())
-        if content["layout"] != _LAYOUT:
-            raise ValueError(f"layout {content['layout']} instead of {_LAYOUT}")
-        return SystemResult(
-            system=content["system"],
-            adsorbate=content["adsorbate"],
-            target=content["target"],
-            slab_energy=content["slab_energy"],
-            error=content["error"],
-            candidates=tuple(_from_json(entry) for entry in content["candidates"]),
-        )
-    except (EOFError, KeyError, TypeError, ValueError, gzip.BadGzipFile) as error:
-        raise ValueError(
-            f"{path} cannot be read ({error}): remove it and run AdsorbML again, which repeats "
-            "this system only"
-        ) from error
+
+    def __init__(self, path: Path, begun_with: Mapping[str, Any]) -> None:
+        self.path = path
+        (path / SYSTEMS).mkdir(parents=True, exist_ok=True)
+        manifest.begin(path / MANIFEST, begun_with, path, "results of AdsorbML")
+
+    def file(self, system: str) -> Path:
+        """Where the result of a system is, or will be."""
+        return self.path / SYSTEMS / f"{file_name(system)}{SUFFIX}"
+
+    def is_finished(self, system: str) -> bool:
+        """Whether a system's result is there."""
+        return self.file(system).is_file()
+
+    def save(self, result: SystemResult) -> None:
+        """Write a result as compressed JSON (atomic write).
+
+        Raises:
+            OSError: the file cannot be written.
+        """
+        candidates = [{**vars(c), "anomalies": list(c.anomalies)} for c in result.candidates]
+        content = {"layout": _LAYOUT, **vars(result), "candidates": candidates}
+        with whole_file(self.file(result.system)) as building:
+            building.write_bytes(gzip.compress(encode(content).encode()))
+
+    def load(self, system: str) -> SystemResult:
+        """A finished system's result.
+
+        Raises:
+            ValueError: a damaged file, or one of another version.
+        """
+        return _load(self.file(system))
+
+
+def file_name(system: str) -> str:
+    """A system's id as a name for files; asterisks and the like are written out as %2A."""
+    return quote(system, safe=" ()+=,")
 
 
 def load_results(folder: Path) -> list[SystemResult]:
@@ -158,12 +165,20 @@ def load_results(folder: Path) -> list[SystemResult]:
             f"{folder} holds no results of AdsorbML (no {SYSTEMS}/*{SUFFIX}); give the folder "
             "`results` of a run"
         )
-    return sorted((load_result(path) for path in files), key=lambda result: result.system)
+    return sorted(map(_load, files), key=lambda result: result.system)
 
 
-def _as_json(candidate: Candidate) -> dict[str, Any]:
-    return {**vars(candidate), "anomalies": list(candidate.anomalies)}
-
-
-def _from_json(entry: dict[str, Any]) -> Candidate:
-    return Candidate(**{**entry, "anomalies": tuple(entry["anomalies"])})
+def _load(path: Path) -> SystemResult:
+    try:
+        content = decode(gzip.decompress(path.read_bytes()).decode())
+        if (layout := content.pop("layout")) != _LAYOUT:
+            raise ValueError(f"layout {layout} instead of {_LAYOUT}")
+        candidates = content.pop("candidates")
+        for candidate in candidates:
+            candidate["anomalies"] = tuple(candidate["anomalies"])
+        return SystemResult(**content, candidates=tuple(Candidate(**c) for c in candidates))
+    except (EOFError, KeyError, TypeError, ValueError, gzip.BadGzipFile, zlib.error) as error:
+        raise ValueError(
+            f"{path} cannot be read ({error}): remove it and run AdsorbML again, which repeats "
+            "this system only"
+        ) from error
