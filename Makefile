@@ -14,7 +14,7 @@ train: $(VENV)/.installed
 	$(BIN)/fairchem -c configs/eqv2_dens_oc20.yml
 
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .

@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 
 import ase.io
 import numpy as np
@@ -21,6 +20,8 @@ from native_checkpoints import write_checkpoint
 from relaxation_inputs import write_data
 
 from eqv2_plugin.data.sample import write_ase_db
+
+from .warm import quicken
 
 ROOT = Path(__file__).parents[2]
 OLD_CHECKPOINT = ROOT / "tests" / "fixtures" / "ckpt_ocp1_oc22_linref" / "checkpoint.pt"
@@ -52,15 +53,6 @@ def fairchem(config: str, overrides: Callable[[Path], Sequence[str]], inputs: Pa
     place = [f"run_dir={folder}", "run_name=job", "job.device_type=CPU"]
     path = ROOT / "configs" / f"{config}.yml"
     main(argparse.Namespace(config=str(path)), [*place, *overrides(inputs)])
-
-
-def quicken() -> None:
-    """Leave out what takes seconds and makes no result: facts about the host, and waiting."""
-    import fairchem.core.common.distutils as distributed
-    import fairchem.core.launchers.slurm_launch as launcher
-
-    launcher.write_environment_report = lambda **_: None
-    distributed.time = SimpleNamespace(sleep=lambda _: None)
 
 
 def eqv2(arguments: Callable[[Path, Path], Sequence[str]], inputs: Path, folder: Path) -> None:

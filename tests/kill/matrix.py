@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         shutil.rmtree(inputs, ignore_errors=True)
         write_inputs(inputs)
         (work / "inputs.done").touch()
-    warm(inputs)
+    warm()
     journal = Journal(work / "trials.jsonl")
     for name in names:
         begun = time.monotonic()

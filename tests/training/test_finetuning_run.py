@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -14,18 +13,12 @@ from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 from fairchem.core.units.mlip_unit.utils import load_tasks
 from finetuning_inputs import write_start
-from training_runs import (
-    TINY_FINETUNING,
-    command,
-    environment,
-    history,
-    run,
-    run_and_kill,
-    weights,
-)
+from launches import launch
+from training_runs import attempt, history, run, run_and_kill, weights
 
 from eqv2_plugin.data.sample import write_ase_db
 
+pytestmark = pytest.mark.slow
 FINETUNE = "eqv2_finetune"
 
 
@@ -70,7 +63,7 @@ def test_frozen_parameters_stay_bit_equal_and_the_others_move(finished, start):
 def test_the_first_record_is_the_starting_model_and_the_factor_is_printed(finished):
     folder, out = finished
     records = history(folder)
-    assert [record["step"] for record in records] == list(range(0, 31, 3))
+    assert [record["step"] for record in records] == list(range(0, 13, 3))
     assert "losses" not in records[0]
     metrics = json.loads((folder / "results" / "metrics.json").read_text())
     assert metrics["at_start"] == records[0]["splits"]
@@ -90,7 +83,7 @@ def test_a_killed_run_resumes_and_ends_with_the_same_bits(finished, cache, start
 
 def test_energies_alone_train_without_forces(cache, start, tmp_path):
     folder = tmp_path / "sample"
-    options = (f"checkpoint={start[0]}", "finetune/labels=energy", "epochs=2")
+    options = (f"checkpoint={start[0]}", "finetune/labels=energy", "epochs=1")
     out = run(tmp_path, cache, *options, config=FINETUNE)
     found = weights(folder)
     assert not any("output_heads.forces" in name for name in found)
@@ -126,19 +119,13 @@ def write_own_data(folder: Path) -> None:
 
 def test_own_frames_with_stress_references_and_normalisers(cache, start, tmp_path):
     write_own_data(tmp_path / "data")
-    done = subprocess.run(
-        [
-            *command(tmp_path, config=FINETUNE)[: -len(TINY_FINETUNING)],
-            f"checkpoint={start[0]}", "data=finetune", f"data_root={tmp_path / 'data'}",
-            "finetune/labels=energy_forces_stress", "new_heads=[stress]", "epochs=2",
-            f"references={tmp_path / 'data' / 'refs.npz'}", "job.device_type=CPU",
-            f"normalizer={tmp_path / 'data' / 'norm.yaml'}",
-        ],
-        env=environment(cache),
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )  # fmt: skip
+    settings = [
+        f"run_dir={tmp_path}", "run_name=sample", "job.device_type=CPU", f"checkpoint={start[0]}",
+        "data=finetune", f"data_root={tmp_path / 'data'}", "epochs=1", "new_heads=[stress]",
+        "finetune/labels=energy_forces_stress", f"references={tmp_path / 'data' / 'refs.npz'}",
+        f"normalizer={tmp_path / 'data' / 'norm.yaml'}",
+    ]  # fmt: skip
+    done = launch(FINETUNE, settings, EQV2_CACHE=cache)
     assert done.returncode == 0, done.stderr[-4000:]
     assert "val: stress MAE" in done.stdout
     first = history(tmp_path / "sample")[0]["splits"]["val"]
@@ -152,12 +139,6 @@ def test_own_frames_with_stress_references_and_normalisers(cache, start, tmp_pat
 
 def test_a_force_head_that_nothing_trains_is_refused(cache, start, tmp_path):
     options = (f"checkpoint={start[0]}", "finetune/labels=energy", "heads=direct")
-    done = subprocess.run(
-        command(tmp_path, *options, config=FINETUNE),
-        env=environment(cache),
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    done = attempt(tmp_path, cache, *options, config=FINETUNE)
     assert done.returncode != 0
     assert "head(s) ['forces'] have no task" in done.stderr
