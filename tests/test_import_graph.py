@@ -41,7 +41,6 @@ AGAINST = {
 CIRCLES = {
     frozenset({"kernels.choice", "kernels.fused"}),
     frozenset({"checkpoints.door", "checkpoints.inference_checkpoint", "checkpoints.native"}),
-    frozenset({"models.energy_kind", "models.metadata"}),
 }
 
 

@@ -20,7 +20,7 @@ from eqv2_plugin.models.energy_kind import (
     energy_kind_of,
     same_energies,
 )
-from eqv2_plugin.models.metadata import ModelFacts
+from eqv2_plugin.models.metadata import ModelMetadata
 from eqv2_plugin.tasks.adsorbml.analysis import check_energy_kind
 from eqv2_plugin.tasks.relaxation.report import energy_notes
 from eqv2_plugin.training.runner import check_same_model
@@ -34,41 +34,41 @@ COPPER = (
 
 @pytest.mark.parametrize("kind", EnergyKind)
 def test_a_kind_survives_the_plain_data_that_a_checkpoint_holds(kind):
-    plain = ModelFacts(energy_kind=kind).to_dict()
+    plain = ModelMetadata(energy_kind=kind).to_dict()
     # A class of ours in a pickle would have to be on every list of allowed classes.
     assert type(plain["energy_kind"]) is str
-    assert energy_kind_of(ModelFacts.from_mapping(plain)) is kind
+    assert energy_kind_of(ModelMetadata.from_mapping(plain)) is kind
 
 
 def test_a_wrong_kind_is_refused_with_the_list_of_kinds():
     with pytest.raises(ValueError, match=r"energy_kind.*adsorption, total, .*not 'totl'"):
-        ModelFacts.from_mapping({"energy_kind": "totl"})
+        ModelMetadata.from_mapping({"energy_kind": "totl"})
 
 
 def test_a_kind_alone_words_the_reference():
-    facts = ModelFacts.from_mapping({"energy_kind": "total"})
+    facts = ModelMetadata.from_mapping({"energy_kind": "total"})
     assert "DFT total energy" in facts.sentence()
 
 
 @pytest.mark.parametrize("path", DATA, ids=lambda path: path.stem)
 def test_files_of_before_the_kind_mean_what_their_recipe_says_now(path):
     config = yaml.safe_load(path.read_text())
-    words = ModelFacts.from_mapping({"energy_reference": config["energy_reference"]})
+    words = ModelMetadata.from_mapping({"energy_reference": config["energy_reference"]})
     assert energy_kind_of(words) is EnergyKind(config["energy_kind"])
 
 
 @pytest.mark.parametrize("kind", EnergyKind)
 def test_files_that_were_converted_before_keep_their_meaning(kind):
-    assert energy_kind_of(ModelFacts(ENERGY_REFERENCES[kind])) is kind
+    assert energy_kind_of(ModelMetadata(ENERGY_REFERENCES[kind])) is kind
 
 
 @pytest.mark.parametrize("words", ["my own adsorption energy", "total energy, but shifted", ""])
 def test_words_that_this_package_never_wrote_are_not_guessed_at(words):
-    assert energy_kind_of(ModelFacts(words)) is EnergyKind.UNKNOWN
+    assert energy_kind_of(ModelMetadata(words)) is EnergyKind.UNKNOWN
 
 
 def test_what_the_file_states_counts_whatever_its_words():
-    stated = ModelFacts("no adsorption energy", energy_kind=EnergyKind.TOTAL)
+    stated = ModelMetadata("no adsorption energy", energy_kind=EnergyKind.TOTAL)
     assert energy_kind_of(stated) is EnergyKind.TOTAL
     assert "kind: total" in stated.sentence()
 
@@ -88,14 +88,14 @@ def test_total_energies_compare_however_they_were_learned_and_unknown_ones_with_
 
 @pytest.mark.parametrize("words", [COPPER, ENERGY_REFERENCES[EnergyKind.ADSORPTION]])
 def test_relaxations_and_adsorbml_read_the_same_words_alike(words):
-    facts = ModelFacts(words)
+    facts = ModelMetadata(words)
     assert energy_notes(energy_kind_of(facts), facts.sentence()) == []
     assert words in check_energy_kind(facts, adsorption_energy_model=True)
 
 
 def test_the_mean_of_a_training_set_makes_no_total_energy():
     config = yaml.safe_load((ROOT / "src/eqv2_plugin/configs/data/md17.yaml").read_text())
-    facts = ModelFacts(config["energy_reference"])
+    facts = ModelMetadata(config["energy_reference"])
     for said in (True, False):
         with pytest.raises(ValueError, match="AdsorbML needs adsorption energies"):
             check_energy_kind(facts, adsorption_energy_model=said)
@@ -112,7 +112,7 @@ def test_conversion_export_and_info_carry_the_kind(source, kind, tmp_path, capsy
     assert (facts["energy_kind"], type(facts["energy_kind"])) == (kind, str)
     export_native(tmp_path / "new.pt", tmp_path / "new.safetensors")
     unit = load_native(tmp_path / "new.safetensors", device="cpu")
-    assert energy_kind_of(unit.model.module.facts) == kind
+    assert energy_kind_of(unit.model.module.metadata) == kind
     for path in (source, tmp_path / "new.pt", tmp_path / "new.safetensors"):
         assert cli.main(["info", str(path)]) == 0
         assert f"energy kind: {kind}\n" in capsys.readouterr().out

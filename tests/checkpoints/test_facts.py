@@ -13,7 +13,7 @@ from helpers import BACKBONE, DIRECT_HEADS, TINY
 from eqv2_plugin.checkpoints import facts as facts_module
 from eqv2_plugin.checkpoints.v1.convert import convert_file, write
 from eqv2_plugin.models.hydra import EquiformerV2
-from eqv2_plugin.models.metadata import ENERGY_REFERENCES, ModelFacts
+from eqv2_plugin.models.metadata import ENERGY_REFERENCES, ModelMetadata
 from eqv2_plugin.version import __version__
 
 
@@ -34,8 +34,8 @@ def said(caplog) -> list[str]:
 
 
 def test_facts_survive_the_plain_data_that_a_checkpoint_holds():
-    facts = ModelFacts(ENERGY_REFERENCES["total"], "PBE", "x", {"energy": "eV"}, weights="raw")
-    assert ModelFacts.from_mapping(facts.to_dict()) == facts
+    facts = ModelMetadata(ENERGY_REFERENCES["total"], "PBE", "x", {"energy": "eV"}, weights="raw")
+    assert ModelMetadata.from_mapping(facts.to_dict()) == facts
 
 
 @pytest.mark.parametrize(
@@ -44,13 +44,13 @@ def test_facts_survive_the_plain_data_that_a_checkpoint_holds():
 )
 def test_facts_that_are_none_are_refused(facts, match):
     with pytest.raises(ValueError, match=match):
-        ModelFacts.from_mapping(facts)
+        ModelMetadata.from_mapping(facts)
 
 
 def test_a_calculators_model_knows_and_says_them_once(converted, caplog):
     with caplog.at_level(logging.WARNING):
         units = [MLIPPredictUnit(str(converted), device="cpu") for _ in range(2)]
-    facts = units[0].model.module.facts
+    facts = units[0].model.module.metadata
     assert facts.energy_reference == ENERGY_REFERENCES["adsorption"]
     assert (facts.functional, facts.training_data) == ("RPBE", "OC20")
     assert facts.units == {"energy": "eV", "forces": "eV/Å"}
@@ -76,7 +76,7 @@ def test_a_checkpoint_without_facts_loads_and_says_nothing(tmp_path, caplog):
     write(tmp_path / "old.pt", target, model.state_dict(), [])
     with caplog.at_level(logging.WARNING):
         unit = MLIPPredictUnit(str(tmp_path / "old.pt"), device="cpu")
-    assert unit.model.module.facts is None
+    assert unit.model.module.metadata is None
     assert said(caplog) == []
     assert torch.equal(
         unit.model.module.state_dict()["backbone.norm.weight"],

@@ -121,8 +121,8 @@ def test_from_scratch_shares_the_architecture_alone(start):
 
 def test_facts_are_those_of_the_new_data(start):
     model = begin(start[0], facts={"energy_reference": "total energy"})
-    assert model.facts.energy_reference == "total energy"
-    assert model.facts.basis == "fine-tuned from start.pt"
+    assert model.metadata.energy_reference == "total energy"
+    assert model.metadata.provenance == "fine-tuned from start.pt"
 
 
 @pytest.mark.parametrize(("kind", "said"), [("total", True), ("adsorption", False)])

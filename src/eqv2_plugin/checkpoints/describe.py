@@ -19,7 +19,7 @@ from eqv2_plugin.common.hashing import file_sha256, state_sha256
 from eqv2_plugin.data.references.coefficients import PUBLISHED, load_coefficients
 from eqv2_plugin.models.energy_kind import ENERGY_REFERENCES, energy_kind_of
 from eqv2_plugin.models.known_elements import references_or_nan
-from eqv2_plugin.models.metadata import UNITS, ModelFacts
+from eqv2_plugin.models.metadata import UNITS, ModelMetadata
 
 
 def describe_file(path: Path, unsafe: bool = False) -> dict[str, Any]:
@@ -29,7 +29,7 @@ def describe_file(path: Path, unsafe: bool = False) -> dict[str, Any]:
         ``file``, ``file_sha256``, ``form``, ``architecture`` (options of the backbone and the
         heads), ``parameters`` (number), ``weights_sha256``, ``tasks`` (a list of name,
         property, unit, datasets, mean, rmsd and element references), ``energy_kind`` (name of an
-        `EnergyKind`), ``facts`` (fields of `ModelFacts`) and ``notes``.
+        `EnergyKind`), ``facts`` (fields of `ModelMetadata`) and ``notes``.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -56,7 +56,7 @@ def _describe_inference(checkpoint: MLIPInferenceCheckpoint) -> dict[str, Any]:
         if key != "n_averaged"
     }
     backbone.pop("model")
-    facts = ModelFacts.from_mapping(model.get("facts") or {})
+    facts = ModelMetadata.from_mapping(model.get("facts") or {})
     return {
         "form": "inference checkpoint of fairchem 2",
         "architecture": {"backbone": backbone, "heads": model["heads"]},
@@ -73,12 +73,12 @@ def _describe_v1(checkpoint: Any, path: Path) -> dict[str, Any]:
     parts = take_apart(checkpoint, path)
     data = parts.reference.data
     backbone = {k: v for k, v in parts.model_config["backbone"].items() if k != "model"}
-    facts = ModelFacts(
+    facts = ModelMetadata(
         energy_reference=ENERGY_REFERENCES[parts.reference.key],
         energy_kind=parts.reference.key,
         functional=data.functional if data else None,
         training_data=data.words if data else None,
-        basis=parts.reference.basis,
+        provenance=parts.reference.basis,
         weights=parts.weights.kind,
     )
     convert = f"eqv2 convert {path.name} NEW.pt takes the {parts.weights.kind} weights: "

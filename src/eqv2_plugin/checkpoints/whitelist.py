@@ -14,7 +14,7 @@ from typing import Any
 from eqv2_plugin.backbones.equiformer_v2.config import BackboneConfig
 from eqv2_plugin.checkpoints.plain import plain_config
 from eqv2_plugin.earlier_paths import current_name
-from eqv2_plugin.models.metadata import ModelFacts
+from eqv2_plugin.models.metadata import ModelMetadata
 
 MODELS = ("eqv2_plugin.models.hydra.EquiformerV2",)
 BACKBONES = ("eqv2_plugin.backbones.equiformer_v2.backbone.EquiformerV2Backbone",)
@@ -57,7 +57,7 @@ def check_model_config(model: Any) -> None:
     facts = model.get("facts", {})
     require(isinstance(facts, dict), "facts must be a JSON object")
     require(isinstance(facts.get("units", {}), dict), "units among the facts must be an object")
-    ModelFacts.from_mapping(facts)
+    ModelMetadata.from_mapping(facts)
     _check_backbone(model["backbone"])
     heads = model["heads"]
     require(isinstance(heads, dict) and len(heads) > 0, "heads must be a JSON object, not empty")

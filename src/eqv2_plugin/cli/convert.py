@@ -78,7 +78,7 @@ def print_conversion(done: Conversion, target: Path) -> None:
         "layout": done.layout,
         "weights": f"{facts.weights} ({done.reason})",
         "parameters": f"{done.parameters:,}, all of them fit",
-        "energy": f"{facts.energy_reference} ({facts.basis})",
+        "energy": f"{facts.energy_reference} ({facts.provenance})",
         "energy kind": energy_kind_of(facts).value,
         "functional": facts.functional or "unknown",
         "training data": facts.training_data or "unknown",

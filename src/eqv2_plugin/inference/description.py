@@ -14,6 +14,7 @@ from fairchem.core.units.mlip_unit.predict import MLIPPredictUnit
 from eqv2_plugin.common.files import save_text
 from eqv2_plugin.common.hashing import file_sha256
 from eqv2_plugin.data.structures import Structures, plain
+from eqv2_plugin.models.metadata import metadata_of
 
 UNKNOWN = "energies of this model: the checkpoint does not say what they are relative to"
 _FILE = "description.json"
@@ -21,12 +22,12 @@ _FILE = "description.json"
 
 def describe_model(checkpoint: Path, unit: MLIPPredictUnit, task_name: str) -> dict[str, Any]:
     """The checkpoint by its contents, the settings of inference, and what the energy is."""
-    facts = getattr(unit.model.module, "facts", None)
+    metadata = metadata_of(unit.model.module)
     settings = dataclasses.asdict(unit.inference_settings)
     return {
         "checkpoint_sha256": file_sha256(checkpoint),
         "task_name": task_name,
-        "energy": UNKNOWN if facts is None else facts.sentence(),
+        "energy": UNKNOWN if metadata is None else metadata.sentence(),
         "inference_settings": {key: str(value) for key, value in sorted(settings.items())},
     }
 

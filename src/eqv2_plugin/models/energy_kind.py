@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from eqv2_plugin.models.metadata import ModelFacts
+from typing import Any, Protocol
 
 
 class EnergyKind(StrEnum):
@@ -54,11 +51,7 @@ _WORDS = {words: kind for kind, words in ENERGY_REFERENCES.items()} | {
 
 
 def as_energy_kind(value: Any, where: str = "energy_kind") -> EnergyKind:
-    """The kind that a config, a file or a user names.
-
-    Args:
-        value: its name.
-        where: names the place in the error.
+    """The kind that a config, a file or a user names at ``where``.
 
     Raises:
         ValueError: there is no such kind.
@@ -70,17 +63,27 @@ def as_energy_kind(value: Any, where: str = "energy_kind") -> EnergyKind:
         raise ValueError(f"{where} must be one of {kinds}, not {value!r}") from None
 
 
-def energy_kind_of(facts: ModelFacts | None) -> EnergyKind:
-    """Which energy a checkpoint's facts speak of; no one else reads their words.
+class _Metadata(Protocol):
+    """What is asked of `ModelMetadata` here."""
+
+    @property
+    def energy_kind(self) -> EnergyKind | None: ...
+
+    @property
+    def energy_reference(self) -> str: ...
+
+
+def energy_kind_of(metadata: _Metadata | None) -> EnergyKind:
+    """Which energy a checkpoint's metadata speaks of; no one else reads its words.
 
     Without a kind (older files) the words decide, if this package wrote them: other words are
     not guessed at.
     """
-    if facts is None:
+    if metadata is None:
         return EnergyKind.UNKNOWN
-    if facts.energy_kind is not None:
-        return facts.energy_kind
-    return _WORDS.get(facts.energy_reference, EnergyKind.UNKNOWN)
+    if metadata.energy_kind is not None:
+        return metadata.energy_kind
+    return _WORDS.get(metadata.energy_reference, EnergyKind.UNKNOWN)
 
 
 def same_energies(one: EnergyKind, other: EnergyKind) -> bool | None:

@@ -16,7 +16,7 @@ from eqv2_plugin.kernels.choice import cpu_kernels_available
 from eqv2_plugin.layers.norms import EquivariantNorm
 from eqv2_plugin.layers.radial import LearnableGaussianBasis
 from eqv2_plugin.models.known_elements import ReferenceCheck, mark_unfitted
-from eqv2_plugin.models.metadata import ModelFacts, announce_once
+from eqv2_plugin.models.metadata import ModelMetadata, announce_once
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -31,14 +31,14 @@ class EquiformerV2(HydraModel):
     would never be found.
 
     Args:
-        facts: fields of `ModelFacts`; they travel in the checkpoint, and are said once when
+        facts: `ModelMetadata` as plain data; they travel in the checkpoint, and are said once when
             a calculator is made.
         **options: of HydraModel.
     """
 
     def __init__(self, *, facts: Mapping[str, Any] | None = None, **options: Any) -> None:
         super().__init__(**options)
-        self.facts = ModelFacts.from_mapping(facts) if facts else None
+        self.metadata = ModelMetadata.from_mapping(facts) if facts else None
         self._check_references: ReferenceCheck | None = None
         self._said_no_stress = False
 
@@ -48,8 +48,8 @@ class EquiformerV2(HydraModel):
         mark_unfitted(self.tasks.values())
         most = self.backbone.config.max_num_elements
         self._check_references = ReferenceCheck(self.dataset_to_tasks, most)
-        if self.facts is not None:
-            announce_once(self.facts)
+        if self.metadata is not None:
+            announce_once(self.metadata)
 
     def validate_atoms_data(self, atoms: Atoms, task_name: str) -> None:
         """Check a structure before anything is computed; calculators and predictors ask it.

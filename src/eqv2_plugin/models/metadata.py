@@ -1,4 +1,4 @@
-"""What a model's numbers are: facts that travel inside its checkpoint."""
+"""What a model's numbers are: metadata that travels inside its checkpoint."""
 
 from __future__ import annotations
 
@@ -11,8 +11,6 @@ from typing import Any
 from eqv2_plugin.common.options import did_you_mean
 from eqv2_plugin.models.energy_kind import ENERGY_REFERENCES, EnergyKind, as_energy_kind
 
-__all__ = ["ENERGY_REFERENCES", "UNITS", "ModelFacts", "announce_once"]
-
 UNITS = {
     "energy": "eV",
     "forces": "eV/Å",
@@ -20,21 +18,22 @@ UNITS = {
     # DeNS: displacement of corrupted atoms.
     "noise_forces": "Å",
 }
+# Attribute -> its key in files, where the two differ.
+_KEYS = {"provenance": "basis"}
 
 
 @dataclass(frozen=True)
-class ModelFacts:
-    """Facts about a model that no weight tells.
+class ModelMetadata:
+    """What no weight tells of a model; in files and in the model's options it is called ``facts``.
 
     Attributes:
         energy_reference: what the energy is relative to, in words.
         functional: of the DFT labels, if known.
         training_data: data set, if known.
         units: {task: unit}.
-        basis: how reference, functional and data were found out.
-        source_file: name of the file that was converted.
-        source_sha256: its SHA-256.
-        weights: "ema" (averaged during training) or "raw".
+        provenance: how reference, functional and data were found out (``basis`` in files).
+        source_file, source_sha256: name and SHA-256 of the file that was converted.
+        weights: "ema" (averaged during training) or "raw" (not averaged).
         weights_sha256: see `hashing.state_sha256`.
         converter_version: version of this package that converted it.
         energy_kind: which of the kinds ``energy_reference`` words; None in older files. To be
@@ -45,7 +44,7 @@ class ModelFacts:
     functional: str | None = None
     training_data: str | None = None
     units: dict[str, str] = field(default_factory=dict)
-    basis: str | None = None
+    provenance: str | None = None
     source_file: str | None = None
     source_sha256: str | None = None
     weights: str | None = None
@@ -54,17 +53,17 @@ class ModelFacts:
     energy_kind: EnergyKind | None = None
 
     @classmethod
-    def from_mapping(cls, facts: Mapping[str, Any]) -> ModelFacts:
+    def from_mapping(cls, stored: Mapping[str, Any]) -> ModelMetadata:
         """From what a checkpoint or a recipe holds.
 
         Raises:
-            ValueError: a fact of another name, one that is no text, or no kind of energy.
+            ValueError: an entry of another name, one that is no text, or no kind of energy.
         """
-        known = [item.name for item in dataclasses.fields(cls)]
+        names = {_KEYS.get(f.name, f.name): f.name for f in dataclasses.fields(cls)}
         values: dict[str, Any] = {}
-        for key, value in facts.items():
-            if key not in known:
-                raise ValueError(f"a model has no fact {key!r}{did_you_mean(key, known)}")
+        for key, value in stored.items():
+            if key not in names:
+                raise ValueError(f"a model has no fact {key!r}{did_you_mean(key, names)}")
             if key == "units":
                 values[key] = {str(task): str(unit) for task, unit in value.items()}
             elif value is not None and not isinstance(value, str):
@@ -72,21 +71,20 @@ class ModelFacts:
             elif key == "energy_kind" and value is not None:
                 values[key] = as_energy_kind(value, "the fact 'energy_kind'")
             elif value is not None:
-                values[key] = value
+                values[names[key]] = value
         if values.get("energy_kind") is not None:
             values.setdefault("energy_reference", ENERGY_REFERENCES[values["energy_kind"]])
         return cls(**values)
 
     def to_dict(self) -> dict[str, Any]:
-        """The facts that are there, as plain data."""
-        facts = {key: value for key, value in dataclasses.asdict(self).items() if value}
+        """What is known, as the plain data of a file: checkpoints are read without our classes."""
+        known = {_KEYS.get(k, k): v for k, v in dataclasses.asdict(self).items() if v}
         if self.energy_kind is not None:
-            # Checkpoints are pickles, and are read without any class of ours.
-            facts["energy_kind"] = str(self.energy_kind.value)
-        return facts
+            known["energy_kind"] = str(self.energy_kind.value)
+        return known
 
     def sentence(self) -> str:
-        """One line on what the energies are."""
+        """One line on what the energies are; result folders are compared by it, so it stays."""
         details = [self.functional, self.training_data and f"trained on {self.training_data}"]
         if self.energy_kind is not None and self.energy_reference not in ENERGY_REFERENCES.values():
             details.insert(0, f"kind: {self.energy_kind}")
@@ -96,16 +94,24 @@ class ModelFacts:
         return energy + (f" ({bracket})" if bracket else "") + origin
 
 
+# Under its earlier name.
+ModelFacts = ModelMetadata
+
+
+def metadata_of(model: Any) -> ModelMetadata | None:
+    """A model's metadata; None where its checkpoint says nothing, or the model is another's."""
+    return getattr(model, "metadata", None)
+
+
 _ANNOUNCED: set[str] = set()
 
 
-def announce_once(facts: ModelFacts) -> None:
+def announce_once(metadata: ModelMetadata) -> None:
     """Say what the energies are, once per process and checkpoint.
 
-    Logged as a warning: fairchem does the same for what a user of a calculator should not
-    overlook, and information below that level stays invisible by default.
+    As a warning, as fairchem does for what a user of a calculator should not overlook.
     """
-    key = repr(facts)
+    key = repr(metadata)
     if key not in _ANNOUNCED:
         _ANNOUNCED.add(key)
-        logging.getLogger(__name__).warning(facts.sentence())
+        logging.getLogger(__name__).warning(metadata.sentence())

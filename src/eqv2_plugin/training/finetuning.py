@@ -20,7 +20,7 @@ from eqv2_plugin.heads.forces import NoiseHead
 from eqv2_plugin.inference.energy_agreement import kinds_note
 from eqv2_plugin.models.energy_kind import energy_kind_of
 from eqv2_plugin.models.hydra import EquiformerV2
-from eqv2_plugin.models.metadata import ModelFacts
+from eqv2_plugin.models.metadata import ModelMetadata
 from eqv2_plugin.training.start_checkpoint import averaged_weights, read_start
 
 # Options of the backbone that fine-tuning may change; the others belong to the weights.
@@ -70,7 +70,7 @@ def starting_model(
         from_scratch: start from random weights, with the same architecture, to see what the
             checkpoint is worth.
         supports_single_atoms: fairchem's flag of the model.
-        facts: about the energies of the new data (`ModelFacts`), in place of the checkpoint's.
+        facts: about the energies of the new data (`ModelMetadata`), in place of the checkpoint's.
         unsafe: unpickle and believe whatever is in the checkpoint.
 
     Raises:
@@ -101,9 +101,9 @@ def starting_model(
         if freeze_backbone:
             for name, parameter in model.backbone.named_parameters():
                 parameter.requires_grad_(f"backbone.{name}" in fresh)
-    model.facts = ModelFacts.from_mapping(config["facts"])
+    model.metadata = ModelMetadata.from_mapping(config["facts"])
     before = start.model.get("facts")
-    note = other_energies(ModelFacts.from_mapping(before) if before else None, model.facts)
+    note = other_energies(ModelMetadata.from_mapping(before) if before else None, model.metadata)
     if note:
         logging.getLogger(__name__).warning("%s: %s", start.path, note)
     # fairchem writes it into the checkpoints of the run.
@@ -144,7 +144,7 @@ def model_with_heads(
     return model, {**content.model_config, "heads": kept}
 
 
-def other_energies(start: ModelFacts | None, data: ModelFacts) -> str:
+def other_energies(start: ModelMetadata | None, data: ModelMetadata) -> str:
     """A sentence where the checkpoint's energies are not those of the new data; else "".
 
     Labels of another kind can be learned, but the energy head has to begin anew in effect.

@@ -20,7 +20,7 @@ from eqv2_plugin.common.files import whole_file
 from eqv2_plugin.common.hashing import file_sha256, state_sha256
 from eqv2_plugin.models.energy_kind import ENERGY_REFERENCES
 from eqv2_plugin.models.hydra import EquiformerV2
-from eqv2_plugin.models.metadata import UNITS, ModelFacts
+from eqv2_plugin.models.metadata import UNITS, ModelMetadata
 from eqv2_plugin.version import __version__
 
 
@@ -38,7 +38,7 @@ class Conversion:
         notes: what the user should know besides.
     """
 
-    facts: ModelFacts
+    facts: ModelMetadata
     layout: str
     reason: str
     parameters: int
@@ -129,15 +129,15 @@ def write(
         torch.save(checkpoint, file)
 
 
-def _facts(parts: V1File, source: Path, model: EquiformerV2) -> ModelFacts:
+def _facts(parts: V1File, source: Path, model: EquiformerV2) -> ModelMetadata:
     data = parts.reference.data
-    return ModelFacts(
+    return ModelMetadata(
         energy_reference=ENERGY_REFERENCES[parts.reference.key],
         energy_kind=parts.reference.key,
         functional=data.functional if data else None,
         training_data=data.words if data else None,
         units={task["name"]: UNITS.get(task["property"], "unknown") for task in parts.tasks},
-        basis=parts.reference.basis,
+        provenance=parts.reference.basis,
         source_file=source.name,
         source_sha256=file_sha256(source),
         weights=parts.weights.kind,

@@ -10,7 +10,7 @@ from ase import Atoms
 
 from eqv2_plugin.inference.relaxed import Relaxed
 from eqv2_plugin.models.energy_kind import EnergyKind, energy_kind_of, same_energies
-from eqv2_plugin.models.metadata import ModelFacts
+from eqv2_plugin.models.metadata import ModelMetadata
 from eqv2_plugin.tasks.adsorbml.adsorbates import adsorbate_name
 from eqv2_plugin.tasks.adsorbml.input import System
 from eqv2_plugin.tasks.adsorbml.results import Candidate, SystemResult
@@ -33,7 +33,7 @@ _ADVICE = {
 }
 
 
-def check_energy_kind(metadata: ModelFacts | None, adsorption_energy_model: bool) -> str:
+def check_energy_kind(metadata: ModelMetadata | None, adsorption_energy_model: bool) -> str:
     """Compare what a checkpoint says of its energies with what the user says.
 
     Args:

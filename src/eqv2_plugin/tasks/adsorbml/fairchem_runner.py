@@ -14,6 +14,7 @@ from fairchem.core import FAIRChemCalculator
 from fairchem.core.components.calculate import AdsorbMLRunner
 
 from eqv2_plugin.common.text import say
+from eqv2_plugin.models.metadata import metadata_of
 from eqv2_plugin.tasks.adsorbml.analysis import check_energy_kind
 from eqv2_plugin.tasks.adsorbml.input import read_content
 
@@ -40,7 +41,7 @@ class CheckedAdsorbMLRunner(AdsorbMLRunner):
         adsorption_energy_model: bool,
         **options: Any,
     ) -> None:
-        metadata = getattr(calculator.predictor.model.module, "facts", None)
+        metadata = metadata_of(calculator.predictor.model.module)
         say(check_energy_kind(metadata, adsorption_energy_model))
         content = read_content(Path(input_data_path).expanduser())
         options |= {"calculator": calculator, "adsorption_energy_model": adsorption_energy_model}

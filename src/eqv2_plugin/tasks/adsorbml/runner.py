@@ -25,6 +25,7 @@ from eqv2_plugin.inference.memory import find_limit
 from eqv2_plugin.inference.predictor import BatchPredictor, Device, choose_task, open_unit
 from eqv2_plugin.inference.processes import job_share
 from eqv2_plugin.inference.settings import RelaxationSettings
+from eqv2_plugin.models.metadata import metadata_of
 from eqv2_plugin.tasks.adsorbml.analysis import check_energy_kind, gas_energy
 from eqv2_plugin.tasks.adsorbml.input import read_input
 from eqv2_plugin.tasks.adsorbml.relaxing import Protocol, relax_systems
@@ -114,7 +115,7 @@ class BatchedAdsorbMLRunner(Runner):
         unit = open_unit(self.checkpoint, device, getattr(torch, self.precision), self.unsafe)
         task = choose_task(unit, self.task_name, "task_name=NAME")
         own_energies = self.protocol.adsorption_energy_model
-        energies = check_energy_kind(getattr(unit.model.module, "facts", None), own_energies)
+        energies = check_energy_kind(metadata_of(unit.model.module), own_energies)
         for system in () if own_energies else systems:
             gas_energy(system.adsorbates)
         made_with = {

@@ -29,6 +29,7 @@ from eqv2_plugin.inference.store import (
     store_path,
 )
 from eqv2_plugin.models.energy_kind import energy_kind_of
+from eqv2_plugin.models.metadata import metadata_of
 from eqv2_plugin.tasks.relaxation.initial_structures import Starts, all_ids, open_starts, share_of
 from eqv2_plugin.tasks.relaxation.joining import ResultOptions, write_results
 from eqv2_plugin.tasks.relaxation.progress import Progress
@@ -119,7 +120,7 @@ class BatchedRelaxationRunner(Runner):
             f"{len(all_ids(starts)):,} structures; of this process {len(ids):,}, "
             f"{len(ids) - len(todo):,} of them finished before"
         )
-        kind = energy_kind_of(getattr(unit.model.module, "facts", None))
+        kind = energy_kind_of(metadata_of(unit.model.module))
         notes = energy_notes(kind, description["energy"], self.data_kind)
         for split, found in starts.items():
             note = magnitudes_note(compare(predict, found.labelled()), split)
@@ -182,11 +183,11 @@ class BatchedRelaxationRunner(Runner):
 
     def _describe(self, model: Any, task: str, starts: Mapping[str, Starts]) -> dict[str, Any]:
         """What a relaxation depends on: a run that is continued must match it."""
-        facts = getattr(model, "facts", None)
+        metadata = metadata_of(model)
         settings = {key: value for key, value in vars(self.settings).items() if value is not None}
         return {
             "checkpoint_sha256": file_sha256(self.checkpoint),
-            "energy": "the checkpoint does not say" if facts is None else facts.sentence(),
+            "energy": "the checkpoint does not say" if metadata is None else metadata.sentence(),
             "task_name": task,
             "precision": self.precision,
             "settings": settings,

@@ -18,6 +18,7 @@ from eqv2_plugin.inference.energy_agreement import (
 )
 from eqv2_plugin.inference.predictor import Predict
 from eqv2_plugin.models.energy_kind import energy_kind_of
+from eqv2_plugin.models.metadata import metadata_of
 from eqv2_plugin.tasks.s2ef.reading import read_item
 
 
@@ -30,7 +31,7 @@ def energy_report(
     """What ``metrics.json`` says of energies, found before the long run.
 
     Args:
-        model: with its facts.
+        model: with its metadata.
         data: config of the data, which may state ``energy_kind``.
         structures: {split: its structures}.
         predict: the model.
@@ -42,7 +43,7 @@ def energy_report(
     Raises:
         ValueError: the config states no kind that there is, or a structure cannot be read.
     """
-    kind, stated = energy_kind_of(getattr(model, "facts", None)), data_kind(data)
+    kind, stated = energy_kind_of(metadata_of(model)), data_kind(data)
     notes = [kinds_note(kind, stated, "the data")]
     notes += [magnitudes_note(compare(predict, _few(s)), split) for split, s in structures.items()]
     return {
