@@ -40,7 +40,6 @@ AGAINST = {
 # Circles that are still to be opened.
 CIRCLES = {
     frozenset({"kernels.choice", "kernels.fused"}),
-    frozenset({"checkpoints.door", "checkpoints.inference_checkpoint", "checkpoints.native"}),
 }
 
 

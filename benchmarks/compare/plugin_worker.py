@@ -20,10 +20,9 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from compare.serving import Implementation, serve
 from compare.structure_arrays import fairchem_batch
 
-from eqv2_plugin.checkpoints.v1.config import normalise_model
+from eqv2_plugin.checkpoints.v1.config import backbone_options, normalise_model
 from eqv2_plugin.checkpoints.v1.heads import translate_heads
 from eqv2_plugin.checkpoints.v1.names import rename_v1_state
-from eqv2_plugin.checkpoints.v1.options import backbone_options, with_defaults
 from eqv2_plugin.kernels.linear import product
 from eqv2_plugin.layers.sphere_grid import SphereGrid
 from eqv2_plugin.models.hydra import EquiformerV2
@@ -41,7 +40,7 @@ class Plugin(Implementation):
 
     def load(self, config: dict[str, Any], weights: Path) -> None:
         v1 = normalise_model({"model": config})
-        options = backbone_options(with_defaults(v1.backbone))
+        options = backbone_options(v1.backbone)
         heads = translate_heads(v1.heads, {})
         self.model = EquiformerV2(
             backbone={

@@ -28,19 +28,19 @@ def test_convert_says_what_it_took_and_why(tmp_path, capsys):
     old = edited(DENS, tmp_path / "old.pt", with_training_state)
     status, out, _ = run(capsys, "convert", old, tmp_path / "new.pt")
     assert status == 0
-    assert "raw (a training checkpoint" in out
+    assert "non-EMA (a training checkpoint" in out
     assert file_sha256(old) in out
     assert "stress up to" in out
     assert "linear references per element, which the calculator adds back" in out
     status, out, _ = run(capsys, "convert", old, tmp_path / "ema.pt", "--weights", "ema")
     assert status == 0
-    assert "ema (asked for" in out
+    assert "EMA (asked for" in out
 
 
 def test_convert_fails_with_one_line(tmp_path, capsys):
-    status, out, err = run(capsys, "convert", PLAIN, tmp_path / "new.pt", "--weights", "raw")
+    status, out, err = run(capsys, "convert", PLAIN, tmp_path / "new.pt", "--weights", "non-ema")
     assert (status, out) == (1, "")
-    assert err.startswith("eqv2: raw weights asked for")
+    assert err.startswith("eqv2: non-EMA weights asked for")
     assert err.count("\n") == 1
 
 

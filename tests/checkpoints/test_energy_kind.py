@@ -11,8 +11,7 @@ import yaml
 from checkpoint_inputs import DENS, OC22, PLAIN
 
 from eqv2_plugin import cli
-from eqv2_plugin.checkpoints.native import load_native
-from eqv2_plugin.checkpoints.native_export import export_native, read_inference_checkpoint
+from eqv2_plugin.checkpoints.door import export_native, open_model, read_inference_checkpoint
 from eqv2_plugin.checkpoints.v1.convert import convert_file
 from eqv2_plugin.models.energy_kind import (
     ENERGY_REFERENCES,
@@ -111,7 +110,7 @@ def test_conversion_export_and_info_carry_the_kind(source, kind, tmp_path, capsy
     facts = read_inference_checkpoint(tmp_path / "new.pt").model_config["facts"]
     assert (facts["energy_kind"], type(facts["energy_kind"])) == (kind, str)
     export_native(tmp_path / "new.pt", tmp_path / "new.safetensors")
-    unit = load_native(tmp_path / "new.safetensors", device="cpu")
+    unit = open_model(tmp_path / "new.safetensors", device="cpu")
     assert energy_kind_of(unit.model.module.metadata) == kind
     for path in (source, tmp_path / "new.pt", tmp_path / "new.safetensors"):
         assert cli.main(["info", str(path)]) == 0

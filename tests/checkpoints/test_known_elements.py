@@ -19,13 +19,13 @@ from fairchem.core import FAIRChemCalculator
 from fairchem.core.datasets.atomic_data import AtomicData, atomicdata_list_to_batch
 
 from eqv2_plugin import cli
-from eqv2_plugin.checkpoints import known_elements as module
+from eqv2_plugin.checkpoints.door import export_native
 from eqv2_plugin.checkpoints.native import read_native
-from eqv2_plugin.checkpoints.native_export import export_native
 from eqv2_plugin.checkpoints.v1.convert import convert_file
 from eqv2_plugin.doctor.subject import open_subject
 from eqv2_plugin.inference.predictor import BatchPredictor, known_elements, open_unit
 from eqv2_plugin.inference.resilient import SafePredictor
+from eqv2_plugin.models import known_elements as module
 from eqv2_plugin.models.known_elements import references_or_nan
 
 FITTED = ("Al", "Ni", "Cu", "Pd", "Ag", "Pt", "Au")

@@ -55,8 +55,8 @@ def test_old_and_new_file_have_the_same_weights_and_tasks(converted):
     old, new = describe_file(folder / "checkpoint.pt"), describe_file(target)
     for key in ("weights_sha256", "parameters", "architecture", "tasks"):
         assert old[key] == new[key]
-    assert new["weights_sha256"] == done.facts.weights_sha256
-    assert new["facts"]["source_sha256"] == old["file_sha256"] == done.facts.source_sha256
+    assert new["weights_sha256"] == done.metadata.weights_sha256
+    assert new["facts"]["source_sha256"] == old["file_sha256"] == done.metadata.source_sha256
     assert new["facts"]["energy_reference"] == old["facts"]["energy_reference"]
 
 

@@ -7,16 +7,21 @@ import torch
 from checkpoint_inputs import DENS, PLAIN, edited
 
 from eqv2_plugin.checkpoints.reading import read_checkpoint
+from eqv2_plugin.checkpoints.record import NativeModel, TaskRecord
 from eqv2_plugin.checkpoints.v1.convert import convert_file
 from eqv2_plugin.checkpoints.v1.file import take_apart
 
 
-def tasks_of(path) -> dict[str, dict]:
-    return {task["name"]: task for task in take_apart(read_checkpoint(path), path).tasks}
+def content_of(path) -> NativeModel:
+    return take_apart(read_checkpoint(path), path).content
+
+
+def tasks_of(path) -> dict[str, TaskRecord]:
+    return {task.name: task for task in content_of(path).header.tasks}
 
 
 def scale(task) -> tuple[float, float]:
-    return task["normalizer"]["mean"], task["normalizer"]["rmsd"]
+    return task.mean, task.rmsd
 
 
 def test_numbers_are_those_of_the_checkpoint_to_the_last_bit():
@@ -24,9 +29,10 @@ def test_numbers_are_those_of_the_checkpoint_to_the_last_bit():
     forces = stored["normalizers"]["forces"]
     assert scale(tasks["forces"]) == (float(forces["mean"]), float(forces["rmsd"]))
     references = stored["elementrefs"]["energy"]["element_references"]
-    values = tasks["energy"]["element_references"]["element_references"]["data"]
-    assert torch.equal(torch.tensor(values)[references != 0], references[references != 0])
-    head = take_apart(stored, DENS).model_config["heads"]["stress"]
+    content = content_of(DENS)
+    values = content.references["energy"].float()
+    assert torch.equal(values[references != 0], references[references != 0])
+    head = content.header.model["heads"]["stress"]
     for part in ("isotropic", "anisotropic"):
         kept = stored["normalizers"][f"stress_{part}"]
         assert head[part] == {"mean": float(kept["mean"]), "rmsd": float(kept["rmsd"])}
@@ -41,7 +47,7 @@ def test_a_normaliser_of_the_joined_stress_comes_on_top_of_its_parts(tmp_path):
 
 def test_the_noise_of_dens_belongs_to_no_data_set():
     noise = tasks_of(DENS)["noise_forces"]
-    assert noise["datasets"] == []
+    assert noise.datasets == ()
     assert scale(noise)[1] == pytest.approx(0.1)
 
 

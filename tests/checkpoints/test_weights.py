@@ -16,37 +16,38 @@ def taken(path, weights=None):
 
 @pytest.fixture(scope="module", params=[OC22, DENS, PLAIN], ids=lambda path: path.parent.name)
 def files(request, tmp_path_factory):
-    """A released file, and a training checkpoint whose averaged weights are 1.5 times its own."""
+    """A released file, and a training checkpoint whose EMA weights are 1.5 times its own."""
     path = tmp_path_factory.mktemp("training") / "checkpoint.pt"
     return request.param, edited(request.param, path, with_training_state)
 
 
-def test_the_default_for_a_training_checkpoint_are_the_raw_weights(files):
+def test_the_default_for_a_training_checkpoint_are_the_last_weights(files):
     released, training = files
     ours, theirs = taken(training), taken(released)
     assert ours.weights.kind == "raw"
     assert "ignores 'ema'" in ours.weights.reason
-    assert ours.state.keys() == theirs.state.keys()
-    assert all(torch.equal(ours.state[key], theirs.state[key]) for key in theirs.state)
+    ours, theirs = ours.content.weights, theirs.content.weights
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
 
 
-def test_averaged_weights_are_matched_to_their_parameters_by_order(files):
+def test_ema_weights_are_matched_to_their_parameters_by_order(files):
     released, training = files
-    averaged, raw = taken(training, "ema"), taken(released)
+    averaged, last = taken(training, "ema"), taken(released)
     assert averaged.weights.kind == "ema"
-    for key, value in raw.state.items():
-        assert torch.equal(averaged.state[key], value * 1.5), key
+    for key, value in last.content.weights.items():
+        assert torch.equal(averaged.content.weights[key], value * 1.5), key
 
 
-def test_the_default_for_a_best_checkpoint_are_its_averaged_weights(tmp_path):
+def test_the_default_for_a_best_checkpoint_are_its_ema_weights(tmp_path):
     path = edited(PLAIN, tmp_path / "a.pt", lambda c: c["config"]["optim"].update(ema_decay=0.999))
     for weights in (None, "ema"):
         assert taken(path, weights).weights.kind == "ema"
-    with pytest.raises(ValueError, match="averaged ones only"):
+    with pytest.raises(ValueError, match="EMA weights only"):
         taken(path, "raw")
 
 
-def test_asking_for_averaged_weights_where_there_are_none_is_refused(tmp_path):
+def test_asking_for_ema_weights_where_there_are_none_is_refused(tmp_path):
     def stopped_without(checkpoint):
         with_training_state(checkpoint)
         checkpoint["ema"] = None
@@ -60,7 +61,7 @@ def test_asking_for_averaged_weights_where_there_are_none_is_refused(tmp_path):
         taken(path, "ema")
 
 
-def test_averaged_weights_of_another_model_are_refused(tmp_path):
+def test_ema_weights_of_another_model_are_refused(tmp_path):
     def shortened(checkpoint):
         with_training_state(checkpoint)
         checkpoint["ema"]["shadow_params"].pop()

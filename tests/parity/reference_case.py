@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from functools import cached_property
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,22 +12,14 @@ import numpy as np
 import torch
 from fairchem.core.datasets.atomic_data import AtomicData
 
-from eqv2_plugin.checkpoints.v1.names import from_single_class, rename_v1_state
-from eqv2_plugin.checkpoints.v1.options import backbone_options
+from eqv2_plugin.checkpoints.record import NativeModel
+from eqv2_plugin.checkpoints.v1.convert import build
+from eqv2_plugin.checkpoints.v1.file import take_apart
 from eqv2_plugin.graphs.build import Graph, build_graph
 from eqv2_plugin.layers.edges import sort_by_target
 from eqv2_plugin.models.hydra import EquiformerV2
 
-HEAD_MODULES = {
-    "equiformer_v2_energy_head": "eqv2_plugin.heads.energy.EnergyHead",
-    "equiformerV2_scalar_head": "eqv2_plugin.heads.energy.EnergyHead",
-    "equiformer_v2_force_head": "eqv2_plugin.heads.forces.ForceHead",
-    "equiformerV2_vector_head": "eqv2_plugin.heads.forces.ForceHead",
-    "rank2_symmetric_head": "eqv2_plugin.heads.stress.StressHead",
-    "dens_rank2_symmetric_head": "eqv2_plugin.heads.stress.StressHead",
-    "eqV2_DeNS_scalar_head": "eqv2_plugin.heads.energy.EnergyHead",
-    "eqV2_DeNS_vector_head": "eqv2_plugin.heads.forces.ForceHead",
-}
+STRESS = "eqv2_plugin.heads.stress.StressHead"
 # Folders of whole-model cases: without and with DeNS.
 KINDS = ("model_*", "dens_L*")
 
@@ -66,42 +59,27 @@ class ReferenceCase:
         suffixes = ("_f32", "_gauge_mean")
         return [k for k in self.outputs if k not in ("layers", "x") and not k.endswith(suffixes)]
 
+    @cached_property
+    def converted(self) -> NativeModel:
+        """The case as `eqv2 convert` reads a checkpoint."""
+        spec = self.config["model"]
+        single_class = spec["class"] != "hydra"
+        parts = spec["backbone"] if single_class else {k: spec[k] for k in ("backbone", "heads")}
+        state = {key: torch.from_numpy(value) for key, value in self.state.items()}
+        checkpoint = {"config": {"model": {"name": spec["class"], **parts}}, "state_dict": state}
+        # fairchem-core 1's hydra class held linear references, and never added them.
+        held = not single_class and any(key.endswith("energy_lin_ref") for key in state)
+        wanted = "linear_residual" if held else None
+        content = take_apart(checkpoint, Path(self.name), wanted_reference=wanted).content
+        for head in content.header.model["heads"].values():
+            if head.pop("isotropic", None) and head.pop("anisotropic", None):
+                # Conversion joins the two parts of the stress, which the reference returns apart.
+                head.update(module=STRESS, decompose=True)
+        return content
+
     def model(self, dtype: torch.dtype) -> EquiformerV2:
         """Our model with the reference's weights, loaded with strict keys."""
-        spec = self.config["model"]
-        options = backbone_options(spec["backbone"])
-        legacy = spec["class"] != "hydra"
-        heads = dict(spec.get("heads") or {})
-        if legacy:
-            heads = {
-                "energy": {"module": "equiformer_v2_energy_head"},
-                "forces": {"module": "equiformer_v2_force_head"},
-            }
-        heads = {
-            name: {**head, "module": HEAD_MODULES[head["module"]]} for name, head in heads.items()
-        }
-        if spec.get("heads") and spec["heads"]["forces"]["module"] == "eqV2_DeNS_vector_head":
-            heads["noise_forces"] = {"module": "eqv2_plugin.heads.forces.NoiseHead"}
-        for head in heads.values():
-            # An ablation of the training, not of the head.
-            head.pop("use_denoising", None)
-        state = {key: torch.from_numpy(value) for key, value in self.state.items()}
-        if legacy:
-            state = from_single_class(state)
-            heads["energy"]["energy_lin_ref"] = bool(spec["backbone"].get("use_energy_lin_ref"))
-        else:
-            # fairchem-core 1.10's hydra class held this reference, and never added it.
-            state.pop("backbone.energy_lin_ref", None)
-        model = EquiformerV2(
-            backbone={
-                "model": "eqv2_plugin.backbones.equiformer_v2.backbone.EquiformerV2Backbone",
-                **options,
-            },
-            heads=heads,
-            pass_through_head_outputs=True,
-        )
-        model.load_state_dict(rename_v1_state(state), strict=True)
-        return model.to(dtype).eval()
+        return build(self.converted).to(dtype).eval()
 
     def data(self, dtype: torch.dtype) -> AtomicData:
         inputs = {key: torch.from_numpy(np.array(value)) for key, value in self.inputs.items()}
@@ -162,6 +140,9 @@ class ReferenceCase:
         with torch.no_grad():
             for head in model.output_heads.values():
                 outputs.update(head(data, emb))
+        if "energy" in self.converted.references:
+            added = self.converted.references["energy"].nan_to_num()[data.atomic_numbers]
+            outputs["energy"].index_add_(0, data.batch, added.to(dtype))
         return outputs
 
 

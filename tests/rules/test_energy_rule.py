@@ -17,8 +17,8 @@ from fairchem.core.datasets.atomic_data import AtomicData
 from registry import Rule, configs
 from rule_inputs import call, compose, frames, run_job, write
 
+from eqv2_plugin.checkpoints.door import read_inference_checkpoint
 from eqv2_plugin.checkpoints.native import read_native
-from eqv2_plugin.checkpoints.native_export import read_inference_checkpoint
 
 V1 = Path(__file__).parents[1] / "fixtures" / "ckpt_hydra_dens_mptrj_best" / "checkpoint.pt"
 RECIPES = tuple(sorted(name for name in configs() if name.startswith("configs/eqv2_")))

@@ -8,6 +8,7 @@ from what was compared. fairchem never sees the file.
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from pathlib import Path
 from typing import Any, Literal
@@ -21,11 +22,23 @@ from fairchem.core.units.mlip_unit.api.inference import (
 from fairchem.core.units.mlip_unit.predict import MLIPPredictUnit
 
 from eqv2_plugin.checkpoints.inference_checkpoint import as_native, read_inference_checkpoint
-from eqv2_plugin.checkpoints.native import SUFFIX, NativeModel, as_checkpoint, read_native
+from eqv2_plugin.checkpoints.native import SUFFIX, read_native, write_native
+from eqv2_plugin.checkpoints.reading import read_checkpoint
+from eqv2_plugin.checkpoints.record import NativeModel, as_checkpoint
+from eqv2_plugin.models.known_elements import references_or_nan
+
+__all__ = [
+    "CheckedPredictUnit",
+    "as_native",
+    "export_native",
+    "open_model",
+    "read_inference_checkpoint",
+    "read_model",
+]
 
 
 def read_model(path: str | Path, unsafe: bool = False) -> NativeModel:
-    """What prediction needs of a model file: configuration, tasks, averaged weights, references.
+    """What prediction needs of a model file: configuration, tasks, EMA weights, references.
 
     Args:
         path: fairchem's inference checkpoint (``.pt``) or a native file (``.safetensors``).
@@ -36,16 +49,36 @@ def read_model(path: str | Path, unsafe: bool = False) -> NativeModel:
         ValueError: damaged, of another kind, or with a class, key or value that is not allowed;
             the file is named.
     """
-    path = Path(path).expanduser()
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no file {path}")
+    path = _existing(path)
     if path.suffix == SUFFIX:
         return read_native(path)
-    checkpoint = read_inference_checkpoint(path, unsafe)
+    content = read_checkpoint(path, unsafe)
     try:
-        return as_native(checkpoint, unsafe)
+        return as_native(content, unsafe)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
+
+
+def export_native(checkpoint: Path, out: Path, unsafe: bool = False) -> NativeModel:
+    """Write the native form of a checkpoint of one of our models.
+
+    It holds the EMA weights, which are those that fairchem predicts with, the model's
+    configuration and of every task what prediction needs. Losses and metrics stay behind: they
+    serve training only.
+
+    Args:
+        checkpoint: fairchem inference checkpoint (``inference_ckpt.pt``).
+        out: new file, ``.safetensors``.
+        unsafe: unpickle and believe whatever is in the checkpoint.
+
+    Raises:
+        FileNotFoundError, ValueError: see `read_model` and `write_native`.
+    """
+    content = read_model(checkpoint, unsafe)
+    references = {name: references_or_nan(values) for name, values in content.references.items()}
+    content = dataclasses.replace(content, references=references)
+    write_native(content, out)
+    return content
 
 
 def open_model(
@@ -70,9 +103,7 @@ def open_model(
     Raises:
         FileNotFoundError, ValueError: see `read_model`.
     """
-    path = Path(path).expanduser()
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no file {path}")
+    path = _existing(path)
     if device is None:
         device = "cuda" if torch.cuda.is_available() else "cpu"
     settings = guess_inference_settings(inference_settings)
@@ -102,3 +133,10 @@ class CheckedPredictUnit(MLIPPredictUnit):
         if asked:
             self.model.module.add_tasks(asked)
         self.model.eval()
+
+
+def _existing(path: str | Path) -> Path:
+    path = Path(path).expanduser()
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {path}")
+    return path

@@ -1,4 +1,4 @@
-"""fairchem's inference checkpoint (``.pt``) as checked, plain data."""
+"""fairchem's inference checkpoint (``.pt``) as checked, plain data, and as a record."""
 
 from __future__ import annotations
 
@@ -10,10 +10,9 @@ import torch
 from fairchem.core.units.mlip_unit.api.inference import MLIPInferenceCheckpoint
 
 from eqv2_plugin.checkpoints.families import EQUIFORMER_V2, family_of
-from eqv2_plugin.checkpoints.native import NativeModel, check_weights
-from eqv2_plugin.checkpoints.native_header import NativeHeader
 from eqv2_plugin.checkpoints.plain import check_tensor, plain_config
 from eqv2_plugin.checkpoints.reading import UNSAFE_HINT, read_checkpoint
+from eqv2_plugin.checkpoints.record import NativeHeader, NativeModel, check_weights
 from eqv2_plugin.checkpoints.task_config import read_task
 from eqv2_plugin.checkpoints.whitelist import check_model_config, with_full_names
 
@@ -26,7 +25,8 @@ def read_inference_checkpoint(path: Path, unsafe: bool = False) -> MLIPInference
         unsafe: unpickle and believe whatever is in it.
 
     Returns:
-        The checkpoint with plain data in place of OmegaConf's objects.
+        The checkpoint with plain data in place of OmegaConf's objects, and classes by their full
+        names.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -34,67 +34,75 @@ def read_inference_checkpoint(path: Path, unsafe: bool = False) -> MLIPInference
             is not allowed.
     """
     content = read_checkpoint(path, unsafe)
-    if not isinstance(content, MLIPInferenceCheckpoint):
-        raise ValueError(
-            f"{path} is no inference checkpoint of fairchem 2. Checkpoints of fairchem-core 1 are "
-            "converted first: `eqv2 convert OLD.pt NEW.pt`"
-        )
-    return plain_checkpoint(content, path, unsafe)
+    try:
+        return plain_checkpoint(content, unsafe)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
 
 
-def plain_checkpoint(
-    content: MLIPInferenceCheckpoint, path: Path, unsafe: bool = False
-) -> MLIPInferenceCheckpoint:
-    """An unpickled checkpoint as plain data, checked.
+def plain_checkpoint(content: Any, unsafe: bool = False) -> MLIPInferenceCheckpoint:
+    """An unpickled checkpoint as plain data, checked; the checkpoint stays as it is.
 
     Raises:
         ValueError: see `read_inference_checkpoint`.
     """
+    if not isinstance(content, MLIPInferenceCheckpoint):
+        raise ValueError(
+            "this is no inference checkpoint of fairchem 2. Checkpoints of fairchem-core 1 are "
+            "converted first: `eqv2 convert OLD.pt NEW.pt`"
+        )
     try:
         model = plain_config(getattr(content, "model_config", None), "model_config", not unsafe)
         tasks = plain_config(getattr(content, "tasks_config", None), "tasks_config", not unsafe)
         if not isinstance(model, dict) or not isinstance(tasks, list):
             raise ValueError("its configuration must be a mapping, and its tasks a list")
+        model = with_full_names(model)
         if not unsafe:
             _refuse_other_models(model)
-            check_model_config(with_full_names(model))
+            check_model_config(model)
             for index, task in enumerate(tasks):
                 read_task(task, f"tasks_config[{index}]")
         states = [getattr(content, f"{kind}_state_dict", None) for kind in ("model", "ema")]
         last, averaged = (_state(state) for state in states)
     except ValueError as error:
-        hint = "" if unsafe else f". {UNSAFE_HINT}"
-        raise ValueError(f"{path}: {error}{hint}") from error
+        raise ValueError(str(error) if unsafe else f"{error}. {UNSAFE_HINT}") from error
     return MLIPInferenceCheckpoint(model, last, averaged, tasks)
 
 
-def as_native(checkpoint: MLIPInferenceCheckpoint, unsafe: bool = False) -> NativeModel:
-    """What prediction needs of a checkpoint; the checkpoint stays as it is.
+def as_native(content: Any, unsafe: bool = False) -> NativeModel:
+    """What prediction needs of an unpickled checkpoint; the checkpoint stays as it is.
 
     Raises:
-        ValueError: another model than ours, no averaged weights, weights that do not fit, or a
-            class, key or value that is not allowed.
+        ValueError: another model than ours, no EMA weights, weights that do not fit, or a class,
+            key or value that is not allowed.
     """
+    checkpoint = plain_checkpoint(content, unsafe)
     if not checkpoint.ema_state_dict:
         raise ValueError(
             "it has no averaged (EMA) weights, and fairchem predicts with nothing else"
         )
-    model = with_full_names(plain_config(checkpoint.model_config, "model_config", not unsafe))
-    configs = plain_config(checkpoint.tasks_config, "tasks_config", not unsafe)
-    tasks, references = [], {}
-    for index, config in enumerate(configs if isinstance(configs, list) else [configs]):
-        record, values = read_task(config, f"tasks_config[{index}]", unsafe)
-        tasks.append(record)
-        if values is not None:
-            references[record.name] = values
-    header = NativeHeader(model, tuple(tasks))
-    averaged = _state(checkpoint.ema_state_dict)
-    averaged.pop("n_averaged", None)
+    tasks = [
+        read_task(config, f"tasks_config[{index}]", unsafe)
+        for index, config in enumerate(checkpoint.tasks_config)
+    ]
+    header = NativeHeader(checkpoint.model_config, tuple(record for record, _ in tasks))
+    weights = averaged_weights(checkpoint)
+    check_weights(weights, header.model, exact_types=False)
+    references = {record.name: values for record, values in tasks if values is not None}
+    return NativeModel(header, weights, references)
+
+
+def averaged_weights(checkpoint: MLIPInferenceCheckpoint) -> dict[str, torch.Tensor]:
+    """The EMA weights, which fairchem predicts with, by the model's own names.
+
+    Raises:
+        ValueError: two names that become the same.
+    """
+    averaged = {k: v for k, v in checkpoint.ema_state_dict.items() if k != "n_averaged"}
     weights = {_bare(name): value for name, value in averaged.items()}
     if len(weights) != len(averaged):
         raise ValueError("two of its weights have the same name")
-    check_weights(weights, header.model, exact_types=False)
-    return NativeModel(header, weights, references)
+    return weights
 
 
 def _state(state: Any) -> dict[str, torch.Tensor]:

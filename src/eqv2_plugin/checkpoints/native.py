@@ -1,54 +1,33 @@
 """The native form of a model: weights as safetensors, all else as JSON in the same file.
 
-Reading it unpickles nothing. `write_native` and `read_native` are each other's inverse; the
-`door` makes fairchem's predict unit of a file.
+Reading it unpickles nothing. `write_native` and `read_native` are each other's inverse.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from copy import deepcopy
-from dataclasses import dataclass
+import json
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any
 
 import torch
-from fairchem.core.units.mlip_unit.api.inference import (
-    InferenceSettings,
-    MLIPInferenceCheckpoint,
-)
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from eqv2_plugin.checkpoints.native_header import NativeHeader, TaskRecord
-from eqv2_plugin.checkpoints.whitelist import MODELS, class_of
+from eqv2_plugin.checkpoints.record import (
+    NativeHeader,
+    NativeModel,
+    check_weights,
+    same_names,
+    task_record,
+)
+from eqv2_plugin.checkpoints.whitelist import require, with_full_names
 from eqv2_plugin.common.files import whole_file
 
-if TYPE_CHECKING:
-    from fairchem.core.units.mlip_unit.predict import MLIPPredictUnit
-
 SUFFIX = ".safetensors"
+FORMAT_VERSION = 1
 _HEADER = "eqv2_plugin"  # key of the description in the file's metadata
 _WEIGHT, _REFERENCES = "model.", "element_references."
-_UNIT, _NORMALIZATION = (
-    "fairchem.core.units.mlip_unit.mlip_unit",
-    "fairchem.core.modules.normalization",
-)
-
-
-@dataclass(frozen=True)
-class NativeModel:
-    """A native file's content.
-
-    Attributes:
-        header: model configuration and tasks.
-        weights: the model's state dict, as inference uses it.
-        references: [elements] eV per atom, by task name.
-    """
-
-    header: NativeHeader
-    weights: Mapping[str, torch.Tensor]
-    references: Mapping[str, torch.Tensor]
 
 
 def write_native(content: NativeModel, path: Path) -> None:
@@ -71,7 +50,7 @@ def write_native(content: NativeModel, path: Path) -> None:
     }
     with whole_file(path) as building:
         try:
-            save_file(tensors, building, metadata={_HEADER: content.header.to_json()})
+            save_file(tensors, building, metadata={_HEADER: header_to_json(content.header)})
         except SafetensorError as error:
             raise OSError(str(error)) from error
 
@@ -98,125 +77,62 @@ def read_native(path: Path) -> NativeModel:
             f"{path} is no complete safetensors file ({error}); download or export it again"
         ) from error
     try:
-        header = NativeHeader.from_json(text)
-        weights = _with_prefix(tensors, _WEIGHT)
-        references = _with_prefix(tensors, _REFERENCES)
-        left = sorted(set(tensors) - {_WEIGHT + n for n in weights})
-        _same_names(left, [_REFERENCES + t.name for t in header.tasks if t.has_references])
-        _check_references(references)
+        header = header_from_json(text)
+        weights, references = (
+            {name.removeprefix(kind): t for name, t in tensors.items() if name.startswith(kind)}
+            for kind in (_WEIGHT, _REFERENCES)
+        )
+        left = {name: t for name, t in tensors.items() if not name.startswith(_WEIGHT)}
+        same_names(left, {_REFERENCES + t.name: t for t in header.tasks if t.has_references})
+        for name, values in references.items():
+            require(
+                values.ndim == 1 and values.is_floating_point(),
+                f"the element references of task {name!r} must be a list of numbers, but have "
+                f"shape {tuple(values.shape)} and type {values.dtype}",
+            )
         check_weights(weights, header.model)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
     return NativeModel(header, weights, references)
 
 
-def load_native(
-    path: str | Path,
-    device: Literal["cpu", "cuda"] | None = None,
-    inference_settings: InferenceSettings | str = "default",
-) -> MLIPPredictUnit:
-    """`eqv2_plugin.checkpoints.door.open_model`, under its name from when it read native files."""
-    from eqv2_plugin.checkpoints.door import open_model
-
-    return open_model(path, device, inference_settings)
+def header_to_json(header: NativeHeader) -> str:
+    """One line of JSON."""
+    tasks = [asdict(task) for task in header.tasks]
+    content = {"version": FORMAT_VERSION, "model": header.model, "tasks": tasks}
+    return json.dumps(content, allow_nan=False)
 
 
-def as_checkpoint(content: NativeModel) -> MLIPInferenceCheckpoint:
-    """The checkpoint that fairchem would have unpickled."""
-    averaged = {f"module.{name}": value for name, value in content.weights.items()}
-    tasks = [_task_config(task, content.references.get(task.name)) for task in content.header.tasks]
-    return MLIPInferenceCheckpoint(
-        model_config=deepcopy(content.header.model),
-        model_state_dict=dict(content.weights),
-        # fairchem wants the counter, and uses it in training only.
-        ema_state_dict={"n_averaged": torch.tensor(0), **averaged},
-        tasks_config=tasks,
-    )
-
-
-def _task_config(task: TaskRecord, references: torch.Tensor | None) -> dict[str, Any]:
-    target = "_target_"
-    config: dict[str, Any] = {
-        target: f"{_UNIT}.Task",
-        "name": task.name,
-        "level": task.level,
-        "property": task.property,
-        "out_spec": {target: f"{_UNIT}.OutputSpec", "dim": task.dim, "dtype": task.dtype},
-        "normalizer": {
-            target: f"{_NORMALIZATION}.normalizer.Normalizer",
-            "mean": task.mean,
-            "rmsd": task.rmsd,
-        },
-        "datasets": task.datasets,
-    }
-    if references is not None:
-        # Numbers of a config are double, and become what fairchem's settings ask for; a float32
-        # tensor was one from the start, and stays it.
-        numbers = {target: "torch.tensor", "_convert_": "all", "data": references.tolist()}
-        config["element_references"] = {
-            target: f"{_NORMALIZATION}.element_references.ElementReferences",
-            "element_references": numbers if references.dtype == torch.float64 else references,
-        }
-    return config
-
-
-def _with_prefix(tensors: Mapping[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
-    return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
-
-
-def _check_references(references: Mapping[str, torch.Tensor]) -> None:
-    for name, values in references.items():
-        if values.ndim != 1 or not values.is_floating_point():
-            raise ValueError(
-                f"the element references of task {name!r} must be a list of numbers, but have "
-                f"shape {tuple(values.shape)} and type {values.dtype}"
-            )
-
-
-def check_weights(
-    weights: Mapping[str, torch.Tensor], model_config: dict[str, Any], exact_types: bool = True
-) -> None:
-    """Weights must be those of the model: names, shapes and types; nothing is allocated.
-
-    Args:
-        weights: by the model's own names.
-        model_config: checked, see `check_model_config`.
-        exact_types: refuse another precision, too.
+def header_from_json(text: str) -> NativeHeader:
+    """Read and check what `header_to_json` wrote.
 
     Raises:
-        ValueError: what does not fit, or options that contradict each other.
+        ValueError: anything else.
     """
-    layers = model_config["backbone"].get("num_layers", 0)
-    if layers > len(weights):
-        raise ValueError(f"num_layers={layers} with {len(weights)} weights in the file")
-    options = {key: value for key, value in model_config.items() if key != "_target_"}
     try:
-        with torch.device("meta"):
-            expected = class_of(MODELS[0])(**options).state_dict()
-    except (TypeError, RuntimeError) as error:
-        raise ValueError(f"no model can be made of its configuration: {error}") from error
-    _same_names(sorted(weights), list(expected))
-    for name, value in expected.items():
-        found = weights[name]
-        fits = found.dtype == value.dtype or (
-            not exact_types and found.is_floating_point() == value.is_floating_point()
-        )
-        if found.shape != value.shape or not fits:
-            raise ValueError(
-                f"the weight {name} has shape {tuple(found.shape)} and type {found.dtype}, but "
-                f"the configuration says {tuple(value.shape)} and {value.dtype}"
-            )
+        content = json.loads(text, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"its description is no JSON: {error}") from error
+    require(isinstance(content, dict), "its description must be a JSON object")
+    version = content.get("version")
+    require(
+        version == FORMAT_VERSION and type(version) is int,
+        f"it has format version {version!r}, but this eqv2_plugin reads version "
+        f"{FORMAT_VERSION}; install the release of eqv2_plugin that wrote it",
+    )
+    keys = {"version", "model", "tasks"}
+    require(
+        set(content) == keys,
+        f"its description must have the keys {', '.join(sorted(keys))}; "
+        f"missing or unknown: {', '.join(sorted(set(content) ^ keys))}",
+    )
+    tasks = content["tasks"]
+    require(
+        isinstance(tasks, list) and all(isinstance(task, dict) for task in tasks),
+        "tasks must be a list of JSON objects",
+    )
+    return NativeHeader(with_full_names(content["model"]), tuple(map(task_record, tasks)))
 
 
-def _same_names(found: list[str], expected: list[str]) -> None:
-    missing, unknown = sorted(set(expected) - set(found)), sorted(set(found) - set(expected))
-    if missing or unknown:
-        raise ValueError(
-            "its tensors do not fit its configuration; "
-            f"missing: {_listed(missing)}; unexpected: {_listed(unknown)}"
-        )
-
-
-def _listed(names: list[str], shown: int = 4) -> str:
-    more = f" and {len(names) - shown} more" if len(names) > shown else ""
-    return ", ".join(names[:shown]) + more if names else "none"
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is no number")

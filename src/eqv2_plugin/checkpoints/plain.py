@@ -12,61 +12,13 @@ from omegaconf.nodes import ValueNode
 
 # What Hydra obeys; of these, fairchem's and our configs use two.
 _OBEYED = ("_target_", "_convert_")
-_INTERPOLATION = "${"
 # Configurations of our models have some hundred values, in six levels. A file of a kilobyte can
 # hold lists that hold each other, and have a billion.
-_MOST, _DEEPEST = 20_000, 20
+_MAX_VALUES, _MAX_DEPTH = 20_000, 20
 _SCALARS = (str, int, float, bool, type(None))
 
 
-class _Walk:
-    def __init__(self, strict: bool) -> None:
-        self.strict = strict
-        self.count = 0
-
-    def plain(self, value: Any, where: str, depth: int = 0) -> Any:
-        self.count += 1
-        if self.count > _MOST or depth > _DEEPEST:
-            raise ValueError(
-                f"{where}: the configuration has more than {_MOST:,} values or {_DEEPEST} levels, "
-                "which no checkpoint of EquiformerV2 has"
-            )
-        value = _content(value)
-        if isinstance(value, Mapping):
-            return {
-                self.key(key, where): self.plain(item, f"{where}.{key}", depth + 1)
-                for key, item in value.items()
-            }
-        if isinstance(value, (list, tuple)):
-            return [self.plain(v, f"{where}[{i}]", depth + 1) for i, v in enumerate(value)]
-        if isinstance(value, np.generic):
-            value = value.item()
-        if isinstance(value, torch.Tensor):
-            if self.strict:
-                check_tensor(value, where)
-            return value
-        if self.strict:
-            self.check_scalar(value, where)
-        return value
-
-    def key(self, key: Any, where: str) -> Any:
-        if self.strict:
-            if type(key) is not str or _INTERPOLATION in key:
-                raise ValueError(f"{where}: the key {str(key)[:80]!r} is not allowed")
-            if key.startswith("_") and key not in _OBEYED:
-                raise ValueError(f"{where}: the key {key[:80]!r} is not allowed")
-        return key
-
-    def check_scalar(self, value: Any, where: str) -> None:
-        if type(value) not in _SCALARS:
-            raise ValueError(f"{where} is a {type(value).__name__}, which is no plain value")
-        if isinstance(value, str) and _INTERPOLATION in value:
-            raise ValueError(
-                f"{where}: the text {value[:80]!r} is not allowed: it would be evaluated"
-            )
-
-
-def plain_config(config: Any, where: str, strict: bool = True) -> Any:
+def plain_config(config: Any, where: str, strict: bool = True, data_only: bool = False) -> Any:
     """A configuration as dicts, lists, texts, numbers and tensors; nothing is evaluated.
 
     OmegaConf's containers are taken apart by hand: their interpolations stay as they are written.
@@ -74,12 +26,54 @@ def plain_config(config: Any, where: str, strict: bool = True) -> Any:
     Args:
         config: of any kind.
         where: its name in errors.
-        strict: refuse interpolations, keys that Hydra obeys, and values of other types.
+        strict: refuse interpolations, most keys that Hydra obeys, and values of other types.
+        data_only: refuse all keys that Hydra obeys, and tensors.
 
     Raises:
         ValueError: names what is not allowed, or the configuration has no end.
     """
-    return _Walk(strict).plain(config, where)
+    return _Walk(strict, () if data_only else _OBEYED, not data_only).plain(config, where)
+
+
+class _Walk:
+    def __init__(self, strict: bool, obeyed: tuple[str, ...], tensors: bool) -> None:
+        self.strict, self.obeyed, self.tensors = strict, obeyed, tensors
+        self.count = 0
+
+    def plain(self, value: Any, where: str, depth: int = 0) -> Any:
+        self.count += 1
+        if self.count > _MAX_VALUES or depth > _MAX_DEPTH:
+            raise ValueError(
+                f"{where}: the configuration has more than {_MAX_VALUES:,} values or {_MAX_DEPTH} "
+                "levels, which no checkpoint of EquiformerV2 has"
+            )
+        value = _content(value)
+        if isinstance(value, Mapping):
+            if self.strict:
+                self.check_keys(value, where)
+            return {k: self.plain(v, f"{where}.{k}", depth + 1) for k, v in value.items()}
+        if isinstance(value, (list, tuple)):
+            return [self.plain(v, f"{where}[{i}]", depth + 1) for i, v in enumerate(value)]
+        if isinstance(value, np.generic):
+            value = value.item()
+        if self.strict and self.tensors and isinstance(value, torch.Tensor):
+            check_tensor(value, where)
+        elif self.strict:
+            _check_scalar(value, where)
+        return value
+
+    def check_keys(self, config: Mapping[Any, Any], where: str) -> None:
+        for key in config:
+            obeyed = type(key) is str and key.startswith("_") and key not in self.obeyed
+            if type(key) is not str or "${" in key or obeyed:
+                raise ValueError(f"{where}: the key {str(key)[:80]!r} is not allowed")
+
+
+def _check_scalar(value: Any, where: str) -> None:
+    if type(value) not in _SCALARS:
+        raise ValueError(f"{where} is a {type(value).__name__}, which is no plain value")
+    if isinstance(value, str) and "${" in value:
+        raise ValueError(f"{where}: the text {value[:80]!r} is not allowed: it would be evaluated")
 
 
 def check_tensor(value: torch.Tensor, where: str) -> None:
@@ -101,7 +95,7 @@ def check_tensor(value: torch.Tensor, where: str) -> None:
 
 def _content(value: Any) -> Any:
     """What an object of OmegaConf holds, without asking it: it may be made up."""
-    for _ in range(_DEEPEST):
+    for _ in range(_MAX_DEPTH):
         if isinstance(value, (DictConfig, ListConfig)):
             value = value.__dict__.get("_content")
         elif isinstance(value, ValueNode):

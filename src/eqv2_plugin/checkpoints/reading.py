@@ -15,10 +15,7 @@ from typing import Any
 
 import torch
 
-from eqv2_plugin.unpickling.whitelists import V1_CLASSES, checkpoint_classes, inference_classes
-
-__all__ = ["UNSAFE_HINT", "V1_CLASSES", "inference_classes", "read_checkpoint"]
-
+from eqv2_plugin.unpickling.whitelists import checkpoint_classes
 
 # What a refusal says last; one sentence, whoever opens the file.
 UNSAFE_HINT = (
@@ -27,14 +24,12 @@ UNSAFE_HINT = (
 )
 
 
-def read_checkpoint(path: Path, unsafe: bool = False, classes: list[Any] | None = None) -> Any:
+def read_checkpoint(path: Path, unsafe: bool = False) -> Any:
     """Load a ``.pt`` file on the CPU; tensors stay in the file until they are used.
 
     Args:
         path: the file.
         unsafe: full unpickling, which lets the file import any module and run any code.
-        classes: admitted beside tensors and containers; by default those of fairchem's
-            checkpoints of either generation.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -45,8 +40,7 @@ def read_checkpoint(path: Path, unsafe: bool = False, classes: list[Any] | None 
     try:
         if unsafe:
             return torch.load(path, weights_only=False, **options)
-        admitted = checkpoint_classes() if classes is None else classes
-        with torch.serialization.safe_globals(admitted):
+        with torch.serialization.safe_globals(checkpoint_classes()):
             return torch.load(path, weights_only=True, **options)
     except ModuleNotFoundError as error:
         raise ValueError(

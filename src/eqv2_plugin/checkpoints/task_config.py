@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import hydra
@@ -10,13 +9,12 @@ import torch
 from fairchem.core.modules.normalization.element_references import ElementReferences
 from fairchem.core.modules.normalization.normalizer import Normalizer
 
-from eqv2_plugin.checkpoints.native_header import TaskRecord
+from eqv2_plugin.checkpoints.record import NORMALIZATION, UNIT, TaskRecord, task_record
 from eqv2_plugin.checkpoints.whitelist import allowed, require
 from eqv2_plugin.data.references import element_references, written_out_references
 
-_UNIT = "fairchem.core.units.mlip_unit.mlip_unit"
-TASKS = (f"{_UNIT}.Task",)
-OUTPUT_SPECS = (f"{_UNIT}.OutputSpec",)
+TASKS = (f"{UNIT}.Task",)
+OUTPUT_SPECS = (f"{UNIT}.OutputSpec",)
 LOSSES = (
     *(
         f"fairchem.core.modules.loss.{name}"
@@ -26,19 +24,19 @@ LOSSES = (
 )
 NORMALIZERS = (
     "eqv2_plugin.data.references.normalizer",
-    "fairchem.core.modules.normalization.normalizer.Normalizer",
+    f"{NORMALIZATION}.normalizer.Normalizer",
 )
 _BY_NAME, _WRITTEN_OUT, _PLAIN = REFERENCES = (
     "eqv2_plugin.data.references.element_references",
     "eqv2_plugin.data.references.written_out_references",
-    "fairchem.core.modules.normalization.element_references.ElementReferences",
+    f"{NORMALIZATION}.element_references.ElementReferences",
 )
 _TENSOR = "torch.tensor"  # of numbers that stand in the config
 _REQUIRED = {"_target_", "name", "level", "property", "out_spec", "normalizer", "datasets"}
 _FLAGS = ("train_on_free_atoms", "eval_on_free_atoms", "inference_only")
 _OPTIONAL = {"loss_fn", "element_references", "metrics", "_convert_", *_FLAGS}
 _LOSS_KEYS = {"_target_", "loss_fn", "coefficient", "reduction", "normalization", "loss_name"}
-_MOST_ELEMENTS = 1_000
+_MAX_ELEMENTS = 1_000
 
 
 def read_task(
@@ -60,34 +58,22 @@ def read_task(
     require(isinstance(config, dict), f"{where} must be a mapping with the keys of a task")
     missing = sorted(_REQUIRED - set(config))
     require(not missing, f"{where} lacks {', '.join(missing)}")
-    name = config["name"]
-    if not unsafe:
-        _check_task(config, f"task {str(name)[:80]!r}")
-    spec = config["out_spec"]
-    normalizer, references = config["normalizer"], config.get("element_references")
+    name, references = config["name"], config.get("element_references")
+    values = None
     if unsafe:
-        made = _in_double(lambda: hydra.utils.instantiate(normalizer))
-        mean, rmsd = _number(made.mean), _number(made.rmsd)
-        values = (
-            _in_double(lambda: hydra.utils.instantiate(references)).element_references
-            if references is not None
-            else None
-        )
+        normalizer = _instantiated(config["normalizer"])
+        mean, rmsd = _number(normalizer.mean), _number(normalizer.rmsd)
+        if references is not None:
+            values = _instantiated(references).element_references
     else:
-        mean, rmsd = _moments(normalizer, name)
-        values = None if references is None else _references(references, name)
-    record = TaskRecord(
-        name=name,
-        level=config["level"],
-        property=config["property"],
-        dim=spec["dim"],
-        dtype=spec["dtype"],
-        datasets=config["datasets"],
-        mean=mean,
-        rmsd=rmsd,
-        has_references=values is not None,
-    )
-    return record, values
+        _check_task(config, f"task {str(name)[:80]!r}")
+        mean, rmsd = _moments(config["normalizer"], name)
+        if references is not None:
+            values = _references(references, name)
+    kept = {key: config[key] for key in ("name", "level", "property", "datasets")}
+    spec = {key: config["out_spec"][key] for key in ("dim", "dtype")}
+    numbers = {"mean": mean, "rmsd": rmsd, "has_references": values is not None}
+    return task_record({**kept, **spec, **numbers}), values
 
 
 def _check_task(config: dict[str, Any], where: str) -> None:
@@ -128,11 +114,11 @@ def _check_loss(loss: Any, where: str) -> None:
 
 def _moments(config: Any, task: Any) -> tuple[float, float]:
     _check_maker(config, NORMALIZERS, {"mean", "rmsd"}, Normalizer, task)
-    found = []
-    for key, default in (("mean", 0.0), ("rmsd", 1.0)):
-        value = _values(config.get(key, default), NORMALIZERS, Normalizer, task)
-        found.append(_number(value))
-    return found[0], found[1]
+    mean, rmsd = (
+        _number(_values(config.get(key, default), NORMALIZERS, Normalizer, task))
+        for key, default in (("mean", 0.0), ("rmsd", 1.0))
+    )
+    return mean, rmsd
 
 
 def _references(config: Any, task: Any) -> torch.Tensor:
@@ -149,7 +135,7 @@ def _references(config: Any, task: Any) -> torch.Tensor:
         return written_out_references(values).element_references
     tensor = _values(config.get("element_references"), REFERENCES, ElementReferences, task)
     require(
-        tensor.ndim == 1 and len(tensor) <= _MOST_ELEMENTS and tensor.is_floating_point(),
+        tensor.ndim == 1 and len(tensor) <= _MAX_ELEMENTS and tensor.is_floating_point(),
         f"the element references of task {task!r} must be a list of numbers, but have shape "
         f"{tuple(tensor.shape)} and type {tensor.dtype}",
     )
@@ -191,10 +177,11 @@ def _number(value: torch.Tensor) -> float:
     return float(value)
 
 
-def _in_double(make: Callable[[], Any]) -> Any:
+def _instantiated(config: Any) -> Any:
+    """The object that a config names, its numbers in double."""
     precision = torch.get_default_dtype()
     torch.set_default_dtype(torch.float64)
     try:
-        return make()
+        return hydra.utils.instantiate(config)
     finally:
         torch.set_default_dtype(precision)

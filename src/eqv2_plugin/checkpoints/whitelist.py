@@ -53,7 +53,8 @@ def check_model_config(model: Any) -> None:
         require(type(model.get(flag, False)) is bool, f"{flag} must be true or false")
     require(isinstance(model.get("model_id", ""), str), "model_id must be text")
     rest = {key: value for key, value in model.items() if key != "_target_"}
-    _without_targets(plain_config(rest, "the model"), "the model")
+    # Classes of a model stand under the keys that are checked, and nowhere else.
+    plain_config(rest, "the model", data_only=True)
     facts = model.get("facts", {})
     require(isinstance(facts, dict), "facts must be a JSON object")
     require(isinstance(facts.get("units", {}), dict), "units among the facts must be an object")
@@ -174,19 +175,3 @@ def _check_sizes(options: Mapping[str, Any], where: str) -> None:
         most = _LARGEST.get(str(key), _LARGEST_NUMBER)
         too_large = type(value) in (int, float) and not abs(value) <= most
         require(not too_large, f"{where}: {key}={value} is more than {most:,}, or no number")
-
-
-def _without_targets(value: Any, where: str) -> None:
-    """No class in any depth: those of a model stand under the keys that are checked."""
-    if isinstance(value, Mapping):
-        for key, item in value.items():
-            require(not key.startswith("_"), f"{where}: the key {key!r} is not allowed")
-            _without_targets(item, f"{where}.{key}")
-    elif isinstance(value, list):
-        for item in value:
-            _without_targets(item, where)
-    else:
-        require(
-            value is None or isinstance(value, (bool, int, float, str)),
-            f"{where}: {type(value).__name__} is no JSON value",
-        )

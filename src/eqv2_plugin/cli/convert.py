@@ -37,8 +37,10 @@ def add_v1_arguments(parser: argparse.ArgumentParser) -> None:
     """Options on how a v1 file is read."""
     parser.add_argument(
         "--weights",
-        choices=("ema", "raw"),
-        help="averaged weights or the last ones (default: what fairchem-core 1's calculator used)",
+        choices=("ema", "non-ema", "raw"),
+        metavar="{ema,non-ema}",
+        help="EMA weights, averaged over the training, or the last ones, also called raw (default: "
+        "what fairchem-core 1's calculator used)",
     )
     parser.add_argument(
         "--config",
@@ -62,7 +64,7 @@ def run(options: argparse.Namespace) -> int:
     done = convert_file(
         options.old,
         options.new,
-        options.weights,
+        "raw" if options.weights == "non-ema" else options.weights,
         options.config,
         options.unsafe,
         options.energy_reference,
@@ -73,27 +75,27 @@ def run(options: argparse.Namespace) -> int:
 
 def print_conversion(done: Conversion, target: Path) -> None:
     """Lines "what: value"."""
-    facts = done.facts
+    metadata = done.metadata
     lines = {
         "layout": done.layout,
-        "weights": f"{facts.weights} ({done.reason})",
+        "weights": done.weights,
         "parameters": f"{done.parameters:,}, all of them fit",
-        "energy": f"{facts.energy_reference} ({facts.provenance})",
-        "energy kind": energy_kind_of(facts).value,
-        "functional": facts.functional or "unknown",
-        "training data": facts.training_data or "unknown",
+        "energy": f"{metadata.energy_reference} ({metadata.provenance})",
+        "energy kind": energy_kind_of(metadata).value,
+        "functional": metadata.functional or "unknown",
+        "training data": metadata.training_data or "unknown",
         "prediction": ", ".join(
-            f"{task} up to {float(value.abs().max()):.4g} {facts.units[task]}"
+            f"{task} up to {float(value.abs().max()):.4g} {metadata.units[task]}"
             for task, value in done.checked.items()
         )
         + " on the built-in structure",
-        "SHA-256 of file": f"{facts.source_sha256}  {facts.source_file}",
-        "of weights": facts.weights_sha256,
+        "SHA-256 of file": f"{metadata.source_sha256}  {metadata.source_file}",
+        "of weights": metadata.weights_sha256,
     }
     for name, value in lines.items():
         print(f"{name:>16}: {value}")
     for note in done.notes:
         print(f"{'note':>16}: {note}")
-    if energy_kind_of(facts) == EnergyKind.UNKNOWN:
+    if energy_kind_of(metadata) == EnergyKind.UNKNOWN:
         print(f"{'note':>16}: if you know what the energies are, say so with --energy-reference")
     print(f"{'written':>16}: {target} (FAIRChemCalculator's task_name: {done.task_name!r})")

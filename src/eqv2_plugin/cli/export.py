@@ -22,11 +22,11 @@ def add_parsers(commands: argparse._SubParsersAction) -> None:
 def run_export(options: argparse.Namespace) -> int:
     """Write the file, and print what is in it."""
     # These imports take seconds; `eqv2 --help` should not.
-    from eqv2_plugin.checkpoints.native_export import export_native
+    from eqv2_plugin.checkpoints.door import export_native
 
     content = export_native(options.checkpoint, options.out, options.unsafe)
     count = sum(weight.numel() for weight in content.weights.values())
     tasks = ", ".join(task.name for task in content.header.tasks)
-    print(f"{options.out}: {count:,} averaged weights; tasks {tasks}")
+    print(f"{options.out}: {count:,} EMA weights; tasks {tasks}")
     print(f'load it with eqv2_plugin.load("{options.out}")')
     return 0

@@ -25,7 +25,7 @@ def add_parsers(commands: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--config", metavar="YML", help="a file of configs/, instead of a checkpoint"
     )
-    parser.add_argument("--json", action="store_true", help="a checkpoint's facts as JSON")
+    parser.add_argument("--json", action="store_true", help="the same of a checkpoint as JSON")
     add_unsafe(parser)
     parser.add_argument(
         "arguments",
@@ -61,21 +61,24 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
+# What the words of files are called here.
+_SHOWN_AS = {"basis": "provenance", "ema": "EMA", "raw": "non-EMA"}
+
+
 def print_description(described: Mapping[str, Any]) -> None:
     """Lines "what: value" of `describe_file`'s result."""
-    facts = dict(described["facts"])
-    facts.pop("units", None)
-    facts["energy_kind"] = described["energy_kind"]
+    metadata = {**described["facts"], "energy_kind": described["energy_kind"]}
+    for shown_elsewhere in ("units", "weights_sha256"):
+        metadata.pop(shown_elsewhere, None)
     lines = {
         "file": described["file"],
         "form": described["form"],
         "parameters": f"{described['parameters']:,}",
-        **{key.replace("_", " "): value for key, value in facts.items()},
+        **{_SHOWN_AS.get(k, k.replace("_", " ")): _SHOWN_AS.get(v, v) for k, v in metadata.items()},
         "SHA-256 of file": described["file_sha256"],
         "SHA-256 of weights": described["weights_sha256"],
         "backbone": _options(described["architecture"]["backbone"]),
     }
-    lines.pop("weights sha256", None)
     for name, value in lines.items():
         print(f"{name:>18}: {value}")
     for name, head in described["architecture"]["heads"].items():
@@ -94,8 +97,6 @@ def _elements(references: Mapping[str, Any] | None) -> str:
     """Of a task: how many elements have a reference, and which if they are few."""
     if references is None:
         return ""
-    if not all(z.isdecimal() for z in references):
-        return f", element references {_options(references)}"
     from ase.data import chemical_symbols
 
     symbols = [chemical_symbols[int(z)] for z in references]

@@ -1,10 +1,12 @@
-"""Which names a pickle may have: of checkpoints, of LMDB records, of AdsorbML's input."""
+"""Which names a pickle may have (of checkpoints, LMDB records, AdsorbML's input), and what is made
+in their place: objects that hold data and do nothing."""
 
 from __future__ import annotations
 
 import collections
+import pickle
 import typing
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -17,13 +19,51 @@ from eqv2_plugin.unpickling.arrays import (
     read_storage,
     rebuild_tensor,
 )
-from eqv2_plugin.unpickling.stand_ins import (
-    PickledObject,
-    encode,
-    nothing,
-    reconstructor,
-    stand_in,
-)
+
+
+class PickledObject:
+    """Stands for an object of the class ``kind``: what was stored of it, in ``state``."""
+
+    kind: ClassVar[str] = "object"
+    state: dict[str, Any]
+
+    def __new__(cls, *_arguments: Any) -> PickledObject:
+        # Arguments belong to the constructor of the class that it stands for.
+        made = super().__new__(cls)
+        made.state = {}
+        return made
+
+    def __init__(self, *_arguments: Any) -> None:
+        """Nothing: see ``__new__``."""
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        if not isinstance(state, dict):
+            raise pickle.UnpicklingError("an object whose state is no dictionary")
+        self.state = state
+
+
+def stand_in(kind: str) -> type[PickledObject]:
+    """A class whose objects stand for those of the class ``kind``."""
+    return type(f"Pickled{kind}", (PickledObject,), {"kind": kind})
+
+
+def nothing(*_arguments: Any) -> None:
+    """Stands for a function whose result nobody needs."""
+
+
+def encode(text: str, encoding: str) -> bytes:
+    """Stands for ``_codecs.encode``, which makes bytes in pickles of protocol 2."""
+    if encoding != "latin1":
+        raise pickle.UnpicklingError(f"bytes as text in {encoding!r}")
+    return text.encode("latin1")
+
+
+def reconstructor(kind: Any, *_base_and_state: Any) -> PickledObject:
+    """Stands for ``copyreg._reconstructor``, which makes objects in pickles of protocol 2."""
+    if not (isinstance(kind, type) and issubclass(kind, PickledObject)):
+        raise pickle.UnpicklingError(f"an object of {kind!r}")
+    return kind()
+
 
 # Validation metrics of old checkpoints are numpy scalars, pickled by numpy 1 or 2.
 _NUMPY_CLASSES: list[Any] = [
@@ -35,31 +75,19 @@ _NUMPY_CLASSES: list[Any] = [
     (np._core.multiarray.scalar, "numpy._core.multiarray.scalar"),
     (np._core.multiarray.scalar, "numpy.core.multiarray.scalar"),
 ]
-V1_CLASSES: list[Any] = [
-    *_NUMPY_CLASSES,
-    collections.OrderedDict,
-    collections.defaultdict,
-    dict,
-    list,
-]
 
 
-def inference_classes() -> list[Any]:
-    """Classes of fairchem 2's inference checkpoints: one dataclass, and OmegaConf's configs."""
-    # OmegaConf's objects of a training run name the containers, too.
+def checkpoint_classes() -> list[Any]:
+    """Classes of checkpoints of fairchem-core 1 and 2, beside tensors: one dataclass, plain
+    containers, and OmegaConf's configs, whose objects name the containers, too."""
     from fairchem.core.units.mlip_unit.api.inference import MLIPInferenceCheckpoint
     from omegaconf import DictConfig, ListConfig, base, nodes
 
     config = [DictConfig, ListConfig, base.ContainerMetadata, base.Metadata]
     scalars = [nodes.AnyNode, nodes.StringNode, nodes.IntegerNode, nodes.FloatNode]
-    plain = [typing.Any, int, float, str, bool, dict, list, tuple]
-    ordered = [collections.OrderedDict, collections.defaultdict]
-    return [MLIPInferenceCheckpoint, *config, *scalars, nodes.BooleanNode, *plain, *ordered]
-
-
-def checkpoint_classes() -> list[Any]:
-    """Classes of checkpoints of fairchem-core 1 and 2, beside tensors and plain containers."""
-    return [*V1_CLASSES, *inference_classes()]
+    plain: list[Any] = [typing.Any, int, float, str, bool, dict, list, tuple]
+    plain += [collections.OrderedDict, collections.defaultdict, *_NUMPY_CLASSES]
+    return [MLIPInferenceCheckpoint, *config, *scalars, nodes.BooleanNode, *plain]
 
 
 _NUMPY: dict[tuple[str, str], Any] = {
@@ -101,7 +129,7 @@ SLABS: dict[tuple[str, str], Any] = {
     ("fairchem.data.oc.core.slab", "Slab"): stand_in("Slab"),
     ("fairchem.data.oc.core.bulk", "Bulk"): stand_in("Bulk"),
     ("fairchem.data.oc.core.adsorbate", "Adsorbate"): stand_in("Adsorbate"),
-    # A calculator's method, which is made anew.
+    # A calculator's method; our code makes its own.
     ("builtins", "getattr"): nothing,
     ("__builtin__", "getattr"): nothing,
     ("copyreg", "_reconstructor"): reconstructor,

@@ -22,7 +22,7 @@ from prediction_inputs import (
     write_model,
 )
 
-from eqv2_plugin.checkpoints.native_export import export_native
+from eqv2_plugin.checkpoints.door import export_native
 from eqv2_plugin.common.files import read_npz
 from eqv2_plugin.inference.parts import PartFolder, cut
 from eqv2_plugin.tasks.s2ef.reading import batches_by_size

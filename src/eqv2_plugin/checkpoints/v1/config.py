@@ -1,4 +1,4 @@
-"""Configs of fairchem-core 1, in all their forms, as one."""
+"""Configs of fairchem-core 1, in all their forms, and the options of ours that they mean."""
 
 from __future__ import annotations
 
@@ -9,15 +9,55 @@ from typing import Any
 
 import yaml
 
+# v1 name -> ours, for options that mean the same.
+_RENAMED = {
+    "max_radius": "cutoff",
+    "activation_checkpoint": "activation_checkpointing",
+    "use_noise_schedule_sigma_encoding": "sigma_encoding",
+}
+_SAME = {
+    "otf_graph", "max_neighbors", "max_num_elements", "enforce_max_neighbors_strictly",
+    "grid_resolution", "num_layers", "sphere_channels", "attn_hidden_channels", "num_heads",
+    "attn_alpha_channels", "attn_value_channels", "ffn_hidden_channels", "edge_channels",
+    "use_m_share_rad", "use_attn_renorm", "use_grid_mlp", "norm_type", "alpha_drop",
+    "drop_path_rate",
+}  # fmt: skip
+# Options that become others, below.
+_TRANSLATED = {
+    "lmax_list", "mmax_list", "use_gate_act", "use_sep_s2_act", "use_atom_edge_embedding",
+    "share_atom_edge_embedding",
+}  # fmt: skip
+# Options that the v1 code read and never used, or that choose how weights start.
+_WITHOUT_EFFECT = {
+    "model", "name", "use_pbc", "use_pbc_single", "regress_forces", "num_sphere_samples",
+    "num_distance_basis", "weight_init", "load_energy_lin_ref", "use_energy_lin_ref",
+    # An ablation: the DeNS unit encodes zero forces. The embedding is there all the same.
+    "use_force_encoding",
+}  # fmt: skip
+# What v1 took where a config is silent, if ours differs.
+_V1_DEFAULTS = {
+    "max_radius": 5.0,
+    "max_neighbors": 500,
+    "enforce_max_neighbors_strictly": True,
+    "grid_resolution": None,
+    "attn_hidden_channels": 128,
+    "attn_alpha_channels": 32,
+    "ffn_hidden_channels": 512,
+    "norm_type": "rms_norm_sh",
+    "use_grid_mlp": False,
+}
+# Options of which only one value was ever published.
+_ONLY = {
+    "distance_function": "gaussian",
+    "attn_activation": "silu",
+    "ffn_activation": "silu",
+    "use_s2_act_attn": False,
+    "proj_drop": 0.0,
+}
 _SINGLE_CLASS = "equiformer_v2"
 _HYDRA_OPTIONS = {
-    "name",
-    "backbone",
-    "heads",
-    "pass_through_head_outputs",
-    "otf_graph",
-    "freeze_backbone",
-}
+    "name", "backbone", "heads", "pass_through_head_outputs", "otf_graph", "freeze_backbone",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -86,6 +126,42 @@ def normalise_model(config: Mapping[str, Any]) -> V1Model:
         backbone=dict(backbone),
         heads={str(key): dict(head) for key, head in heads.items()},
     )
+
+
+def backbone_options(v1: Mapping[str, Any]) -> dict[str, Any]:
+    """Options of EquiformerV2's backbone from those of a v1 config or checkpoint.
+
+    Raises:
+        ValueError: an unknown option, or a value that no published model has.
+    """
+    v1 = {**_V1_DEFAULTS, **v1}
+    options: dict[str, Any] = {}
+    for key, value in v1.items():
+        if key in _RENAMED or key in _SAME:
+            if value is not None or key == "grid_resolution":
+                options[_RENAMED.get(key, key)] = value
+        elif key in _ONLY:
+            if value != _ONLY[key]:
+                raise ValueError(
+                    f"{key}={value!r} is not supported; published models have {_ONLY[key]!r}"
+                )
+        elif key in ("avg_num_nodes", "avg_degree"):
+            if value is not None:
+                options[key] = float(value)
+        elif key not in _WITHOUT_EFFECT | _TRANSLATED:
+            raise ValueError(f"unknown option {key!r} of an EquiformerV2 model of fairchem-core 1")
+    for key, default in (("lmax", 6), ("mmax", 2)):
+        values = list(v1.get(f"{key}_list", [default]))
+        if len(values) != 1:
+            raise ValueError(f"{key}_list={values}: only one resolution is supported")
+        options[key] = int(values[0])
+    gate, separable = v1.get("use_gate_act", False), v1.get("use_sep_s2_act", True)
+    options["activation"] = "gate" if gate else "sep_s2" if separable else "s2"
+    shared = "shared" if v1.get("share_atom_edge_embedding", False) else "per_block"
+    embedded = v1.get("use_atom_edge_embedding", True)
+    options["atom_edge_embedding"] = shared if embedded else "none"
+    options["force_encoding"] = "dens" in str(v1.get("model", "")).lower()
+    return options
 
 
 def dataset_section(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import hydra
+import numpy as np
 import torch
-from fairchem.core.units.mlip_unit.api.inference import MLIPInferenceCheckpoint
+from ase import Atoms
+from fairchem.core.datasets.atomic_data import AtomicData, atomicdata_list_to_batch
+from fairchem.core.units.mlip_unit.mlip_unit import Task
 
 from eqv2_plugin.checkpoints.reading import read_checkpoint
+from eqv2_plugin.checkpoints.record import NativeHeader, NativeModel, as_checkpoint
 from eqv2_plugin.checkpoints.v1.config import read_yaml
-from eqv2_plugin.checkpoints.v1.file import V1File, take_apart
-from eqv2_plugin.checkpoints.v1.forward_check import check_forward
-from eqv2_plugin.checkpoints.v1.strict_keys import compare_keys
+from eqv2_plugin.checkpoints.v1.file import take_apart
+from eqv2_plugin.checkpoints.v1.names import compare_keys
 from eqv2_plugin.common.files import whole_file
 from eqv2_plugin.common.hashing import file_sha256, state_sha256
-from eqv2_plugin.models.energy_kind import ENERGY_REFERENCES
 from eqv2_plugin.models.hydra import EquiformerV2
+from eqv2_plugin.models.known_elements import elements_with_references
 from eqv2_plugin.models.metadata import UNITS, ModelMetadata
 from eqv2_plugin.version import __version__
+
+# Of the forward check: Cu, O, C, H where the model knows them; else elements that it does know.
+_PREFERRED = (29, 8, 6, 1)
 
 
 @dataclass(frozen=True)
@@ -29,18 +34,18 @@ class Conversion:
     """What was done.
 
     Attributes:
-        facts: as written into the checkpoint.
+        metadata: as written into the checkpoint.
         layout: of the old file, in words.
-        reason: why these weights.
+        weights: which were taken, and why.
         parameters: their number.
         task_name: for `FAIRChemCalculator`.
         checked: {task: prediction} of the forward check.
         notes: what the user should know besides.
     """
 
-    facts: ModelMetadata
+    metadata: ModelMetadata
     layout: str
-    reason: str
+    weights: str
     parameters: int
     task_name: str
     checked: dict[str, torch.Tensor]
@@ -60,7 +65,8 @@ def convert_file(
     Args:
         source: ``.pt`` file of fairchem-core 1 or OCP.
         target: file to write.
-        weights: "ema", "raw", or None for what fairchem-core 1's calculator used.
+        weights: "ema", "raw" (the non-EMA weights), or None for what fairchem-core 1's
+            calculator used.
         config: v1's YAML config, in place of the one in the file.
         unsafe: full unpickling, see `read_checkpoint`.
         wanted_reference: the name of an `EnergyKind`.
@@ -78,69 +84,90 @@ def convert_file(
     given = read_yaml(config) if config else None
     parts = take_apart(checkpoint, source, weights, given, wanted_reference)
     del checkpoint
-    model = build(parts)
-    facts = _facts(parts, source, model)
-    tasks = [hydra.utils.instantiate(task) for task in parts.tasks]
-    checked = check_forward(model, tasks)
-    write(target, {**parts.model_config, "facts": facts.to_dict()}, model.state_dict(), parts.tasks)
+    model = build(parts.content)
+    tasks = parts.content.header.tasks
+    state = model.state_dict()
+    metadata = dataclasses.replace(
+        parts.metadata,
+        units={task.name: UNITS.get(task.property, "unknown") for task in tasks},
+        source_file=source.name,
+        source_sha256=file_sha256(source),
+        weights_sha256=state_sha256(state),
+        converter_version=__version__,
+    )
+    header = NativeHeader({**parts.content.header.model, "facts": metadata.to_dict()}, tasks)
+    converted = as_checkpoint(NativeModel(header, state, parts.content.references))
+    checked = check_forward(model, [hydra.utils.instantiate(t) for t in converted.tasks_config])
+    with whole_file(target) as building, building.open("wb") as file:
+        torch.save(converted, file)
     return Conversion(
-        facts=facts,
+        metadata=metadata,
         layout=parts.layout.describe(),
-        reason=parts.weights.reason,
+        weights=f"{parts.weights.name} ({parts.weights.reason})",
         parameters=sum(parameter.numel() for parameter in model.parameters()),
-        task_name=parts.tasks[0]["datasets"][0],
+        task_name=tasks[0].datasets[0],
         checked=checked,
         notes=parts.notes,
     )
 
 
-def build(parts: V1File) -> EquiformerV2:
+def build(content: NativeModel) -> EquiformerV2:
     """The model with the file's weights, in float32.
 
     Raises:
         ValueError: the weights do not fit.
     """
-    options = {key: value for key, value in parts.model_config.items() if key != "_target_"}
+    options = {key: value for key, value in content.header.model.items() if key != "_target_"}
     with torch.device("meta"):
         expected = EquiformerV2(**options).state_dict()
-    compare_keys(parts.state, expected, parts.model_config["backbone"]["lmax"])
+    compare_keys(content.weights, expected, options["backbone"]["lmax"])
     model = EquiformerV2(**options)
     # The tensors of the mapped file itself, not copies: large models fit twice, not thrice.
-    state = {name: value.to(torch.float32) for name, value in parts.state.items()}
+    state = {name: value.to(torch.float32) for name, value in content.weights.items()}
     model.load_state_dict(state, strict=True, assign=True)
     return model
 
 
-def write(
-    target: Path,
-    model_config: Mapping[str, Any],
-    state: Mapping[str, torch.Tensor],
-    tasks: list[dict[str, Any]],
-) -> None:
-    """Write an inference checkpoint; the same weights serve as both of its state dicts."""
-    averaged = {"n_averaged": torch.tensor(0), **{f"module.{k}": v for k, v in state.items()}}
-    checkpoint = MLIPInferenceCheckpoint(
-        model_config=dict(model_config),
-        model_state_dict=dict(state),
-        ema_state_dict=averaged,
-        tasks_config=tasks,
-    )
-    with whole_file(target) as building, building.open("wb") as file:
-        torch.save(checkpoint, file)
+def check_forward(model: EquiformerV2, tasks: list[Task]) -> dict[str, torch.Tensor]:
+    """Predict for one small structure: is what comes out finite?
+
+    Args:
+        model: with its weights.
+        tasks: instantiated tasks, named as the heads.
+
+    Returns:
+        {task: values in its unit}, without the noise head, which is silent here.
+
+    Raises:
+        ValueError: something is not finite, or no element is known.
+    """
+    used = [task for task in tasks if task.datasets]
+    atoms = _structure(elements_with_references(used, model.backbone.config.max_num_elements))
+    batch = atomicdata_list_to_batch([AtomicData.from_ase(atoms, task_name="check")])
+    with torch.no_grad():
+        outputs = model.eval()(batch)
+    found = {}
+    for task in used:
+        value = task.normalizer.denorm(outputs[task.name][task.property])
+        if task.element_references is not None:
+            value = task.element_references.undo_refs(batch, value)
+        if not torch.isfinite(value).all():
+            raise ValueError(
+                f"the converted model's {task.name} are not finite for a small structure of "
+                f"{atoms.get_chemical_formula()}: the weights or references hold NaN or infinity"
+            )
+        found[task.name] = value
+    return found
 
 
-def _facts(parts: V1File, source: Path, model: EquiformerV2) -> ModelMetadata:
-    data = parts.reference.data
-    return ModelMetadata(
-        energy_reference=ENERGY_REFERENCES[parts.reference.key],
-        energy_kind=parts.reference.key,
-        functional=data.functional if data else None,
-        training_data=data.words if data else None,
-        units={task["name"]: UNITS.get(task["property"], "unknown") for task in parts.tasks},
-        provenance=parts.reference.basis,
-        source_file=source.name,
-        source_sha256=file_sha256(source),
-        weights=parts.weights.kind,
-        weights_sha256=state_sha256(model.state_dict()),
-        converter_version=__version__,
-    )
+def _structure(known: np.ndarray) -> Atoms:
+    """Four atoms in a periodic cell, of elements that are known: [elements]."""
+    others = np.flatnonzero(known)
+    if len(others) == 0:
+        raise ValueError("the element references hold no finite number for any element")
+    numbers = [
+        z if z < len(known) and known[z] else int(others[i % len(others)])
+        for i, z in enumerate(_PREFERRED)
+    ]
+    positions = [[0.1, 0.2, 0.0], [1.9, 0.1, 0.3], [2.7, 1.2, 0.2], [2.4, 2.0, 1.0]]
+    return Atoms(numbers, positions=positions, cell=[5.2, 5.4, 6.1], pbc=True)

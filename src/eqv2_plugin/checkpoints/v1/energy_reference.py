@@ -8,8 +8,49 @@ from dataclasses import dataclass
 from typing import Any
 
 from eqv2_plugin.checkpoints.v1.config import dataset_section
-from eqv2_plugin.checkpoints.v1.published import MPTRJ, OC20, OC22, ODAC, OMAT, PUBLISHED, DataSet
 from eqv2_plugin.models.energy_kind import ENERGY_REFERENCES, EnergyKind, as_energy_kind
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """A data set: name in tasks, name in words, which energy, functional."""
+
+    task: str
+    words: str
+    energy_reference: EnergyKind
+    functional: str
+
+
+OC20 = DataSet("oc20", "OC20", EnergyKind.ADSORPTION, "RPBE")
+OC22 = DataSet("oc22", "OC22", EnergyKind.TOTAL_LINEAR, "PBE+U")
+ODAC = DataSet("odac", "ODAC23", EnergyKind.ADSORPTION, "PBE-D3")
+OMAT = DataSet("omat", "OMat24", EnergyKind.TOTAL_LINEAR, "PBE and PBE+U")
+OMAT_MP_ALEX = DataSet(
+    "omat", "OMat24, then MPtrj and sAlex", EnergyKind.TOTAL_LINEAR, "PBE and PBE+U"
+)
+MPTRJ = DataSet("mptrj", "MPtrj", EnergyKind.TOTAL_LINEAR, "PBE and PBE+U")
+
+# Published EquiformerV2 files, by the names in fairchem-core 1's list of models; nothing here was
+# read from the files.
+PUBLISHED = {
+    "eq2_83M_2M.pt": OC20,
+    "eq2_31M_ec4_allmd.pt": OC20,
+    "eq2_153M_ec4_allmd.pt": OC20,
+    "eq2_121M_e4_f100_oc22_s2ef.pt": OC22,
+    "eqv2_31M.pt": ODAC,
+    "Equiformer_V2_Large.pt": ODAC,
+    "Equiformer_V2_Direct.pt": ODAC,
+    "eqV2_31M_omat.pt": OMAT,
+    "eqV2_86M_omat.pt": OMAT,
+    "eqV2_153M_omat.pt": OMAT,
+    "eqV2_31M_omat_mp_salex.pt": OMAT_MP_ALEX,
+    "eqV2_86M_omat_mp_salex.pt": OMAT_MP_ALEX,
+    "eqV2_153M_omat_mp_salex.pt": OMAT_MP_ALEX,
+    "eqV2_31M_mp.pt": MPTRJ,
+    "eqV2_dens_31M_mp.pt": MPTRJ,
+    "eqV2_dens_86M_mp.pt": MPTRJ,
+    "eqV2_dens_153M_mp.pt": MPTRJ,
+}
 
 # Mean and scale of the energy in the published OC20 configs; scale in those of OC22.
 _OC20_ENERGY = (-0.7554450631141663, 2.887317180633545)

@@ -10,21 +10,31 @@ from typing import Any
 import torch
 
 from eqv2_plugin.checkpoints.families import refuse_other_family
-from eqv2_plugin.checkpoints.v1.config import V1Model, normalise_model, stated_normalizers
+from eqv2_plugin.checkpoints.record import NativeHeader, NativeModel
+from eqv2_plugin.checkpoints.v1.config import (
+    V1Model,
+    backbone_options,
+    normalise_model,
+    stated_normalizers,
+)
 from eqv2_plugin.checkpoints.v1.energy_reference import Reference, energy_reference, find_data_set
-from eqv2_plugin.checkpoints.v1.heads import translate_heads
-from eqv2_plugin.checkpoints.v1.layout import Layout, recognise
-from eqv2_plugin.checkpoints.v1.linear_reference import take_linear_reference
-from eqv2_plugin.checkpoints.v1.names import from_single_class, rename_v1_state
-from eqv2_plugin.checkpoints.v1.options import backbone_options, with_defaults
-from eqv2_plugin.checkpoints.v1.tasks import (
+from eqv2_plugin.checkpoints.v1.heads import (
     make_tasks,
     read_element_references,
     read_normalizers,
-    scaled_references,
+    translate_heads,
 )
-from eqv2_plugin.checkpoints.v1.weights import Weights, choose_weights
-from eqv2_plugin.models.energy_kind import EnergyKind
+from eqv2_plugin.checkpoints.v1.names import from_single_class, rename_v1_state
+from eqv2_plugin.checkpoints.v1.weights import (
+    Layout,
+    Weights,
+    choose_weights,
+    recognise,
+    take_linear_reference,
+)
+from eqv2_plugin.models.energy_kind import ENERGY_REFERENCES, EnergyKind
+from eqv2_plugin.models.known_elements import references_or_nan
+from eqv2_plugin.models.metadata import ModelMetadata
 
 _MODEL = "eqv2_plugin.models.hydra.EquiformerV2"
 _BACKBONE = "eqv2_plugin.backbones.equiformer_v2.backbone.EquiformerV2Backbone"
@@ -35,21 +45,17 @@ class V1File:
     """All that conversion needs.
 
     Attributes:
+        content: configuration, tasks, weights (under our names) and references, of the new file.
+        metadata: as in the configuration.
         layout: see `Layout`.
         weights: which were chosen, and why (their ``state`` has v1's names).
-        state: the chosen weights under our names.
-        model_config: of fairchem's HydraModel, ``_target_`` and all.
-        tasks: configs of fairchem's tasks.
-        reference: what the energies are.
         notes: what the user should know besides.
     """
 
+    content: NativeModel
+    metadata: ModelMetadata
     layout: Layout
     weights: Weights
-    state: dict[str, torch.Tensor]
-    model_config: dict[str, Any]
-    tasks: list[dict[str, Any]]
-    reference: Reference
     notes: list[str]
 
 
@@ -78,33 +84,50 @@ def take_apart(
     model = _model_of(used, checkpoint["state_dict"])
     normalizers = read_normalizers(checkpoint.get("normalizers"))
     _compare_normalizers(normalizers, stated_normalizers(used))
-    references = read_element_references(checkpoint.get("elementrefs"))
-    chosen, state, notes, structure = _renamed_weights(
-        checkpoint, layout, model, weights, wanted_reference, normalizers, references
+    chosen = choose_weights(checkpoint, layout, weights, model.single_class)
+    # The references are no trained weight, and v1 knows them in the backbone only.
+    plain, linear = take_linear_reference(
+        chosen.state, model.backbone, model.single_class, wanted_reference
     )
+    state = rename_v1_state(from_single_class(plain) if model.single_class else plain)
+    references = read_element_references(checkpoint.get("elementrefs"))
+    structure = EnergyKind.TOTAL_LINEAR if "energy" in references else None
+    notes = []
+    if linear is not None:
+        if structure is not None:
+            raise ValueError(
+                "energy reference in conflict: the checkpoint holds both 'elementrefs' and "
+                "'energy_lin_ref'"
+            )
+        structure = EnergyKind.TOTAL_LINEAR if linear.added else EnergyKind.LINEAR_RESIDUAL
+        if linear.added:
+            _, rmsd = normalizers.get("energy", (0.0, 1.0))
+            references["energy"] = references_or_nan(linear.values.double() * rmsd)
+        notes += [linear.note] if linear.note else []
+    if not model.backbone.get("use_pbc", True):
+        notes.append("use_pbc=false: v1 ignored periodicity; here it is the structure's own pbc")
     reference = energy_reference(
         find_data_set(used, normalizers.get("energy"), source.name, wanted_reference),
         structure,
         wanted_reference,
     )
     heads = translate_heads(model.heads, normalizers)
-    dataset = reference.data.task if reference.data else "eqv2"
-    if not model.backbone.get("use_pbc", True):
-        notes.append("use_pbc=false: v1 ignored periodicity; here it is the structure's own pbc")
-    return V1File(
-        layout=layout,
-        weights=chosen,
-        state=state,
-        model_config={
+    tasks = make_tasks(
+        heads, normalizers, references, reference.data.task if reference.data else "eqv2"
+    )
+    metadata = _metadata(reference, chosen)
+    header = NativeHeader(
+        {
             "_target_": _MODEL,
-            "backbone": {"model": _BACKBONE, **backbone_options(with_defaults(model.backbone))},
+            "backbone": {"model": _BACKBONE, **backbone_options(model.backbone)},
             "heads": {name: head.config for name, head in heads.items()},
             "supports_single_atoms": True,
+            "facts": metadata.to_dict(),
         },
-        tasks=make_tasks(heads, normalizers, references, dataset),
-        reference=reference,
-        notes=notes,
+        tasks,
     )
+    added = {task.name: references[task.property] for task in tasks if task.has_references}
+    return V1File(NativeModel(header, state, added), metadata, layout, chosen, notes)
 
 
 def _model_of(config: Mapping[str, Any], state: Mapping[str, torch.Tensor]) -> V1Model:
@@ -114,43 +137,6 @@ def _model_of(config: Mapping[str, Any], state: Mapping[str, torch.Tensor]) -> V
     model = normalise_model(config)
     refuse_other_family(model.family_name, state)
     return model
-
-
-def _renamed_weights(
-    checkpoint: Mapping[str, Any],
-    layout: Layout,
-    model: V1Model,
-    requested: str | None,
-    wanted: str | None,
-    normalizers: Mapping[str, tuple[float, float]],
-    references: dict[str, list[float]],
-) -> tuple[Weights, dict[str, torch.Tensor], list[str], EnergyKind | None]:
-    """Chosen weights, the same under our names, notes, and what the references imply.
-
-    References among the weights are moved to ``references``.
-    """
-    try:
-        chosen = choose_weights(checkpoint, layout, requested, model.single_class)
-        # The references are no trained weight, and v1 knows them in the backbone only.
-        plain, linear = take_linear_reference(
-            chosen.state, model.backbone, model.single_class, wanted
-        )
-        state = rename_v1_state(from_single_class(plain) if model.single_class else plain)
-    except KeyError as error:
-        raise ValueError(str(error.args[0])) from None
-    structure = EnergyKind.TOTAL_LINEAR if "energy" in references else None
-    if linear.values is not None:
-        if structure is not None:
-            raise ValueError(
-                "energy reference in conflict: the checkpoint holds both 'elementrefs' and "
-                "'energy_lin_ref'"
-            )
-        added = linear.added
-        structure = EnergyKind.TOTAL_LINEAR if added else EnergyKind.LINEAR_RESIDUAL
-        if linear.added:
-            _, rmsd = normalizers.get("energy", (0.0, 1.0))
-            references["energy"] = scaled_references(linear.values, rmsd)
-    return chosen, state, [linear.note] if linear.note else [], structure
 
 
 def _compare_normalizers(
@@ -168,3 +154,15 @@ def _compare_normalizers(
                 f"config and checkpoint are in conflict: the config normalises {target} with mean "
                 f"and scale {numbers}, the checkpoint with {kept}"
             )
+
+
+def _metadata(reference: Reference, chosen: Weights) -> ModelMetadata:
+    data = reference.data
+    return ModelMetadata(
+        energy_reference=ENERGY_REFERENCES[reference.key],
+        energy_kind=reference.key,
+        functional=data.functional if data else None,
+        training_data=data.words if data else None,
+        provenance=reference.basis,
+        weights=chosen.kind,
+    )

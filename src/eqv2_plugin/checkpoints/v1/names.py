@@ -11,6 +11,8 @@ from collections.abc import Mapping
 
 import torch
 
+from eqv2_plugin.common.text import listed
+
 # Within an attention block (`ga` and `force_block` in v1).
 _ATTENTION = [
     (r"alpha_dot", "alpha_dot"),
@@ -85,16 +87,6 @@ _RULES = [
     (r"output_heads\.(\w+)\.block\.scalar_MLP\.(.*)", r"output_heads.\1.scalar_mlp.\2"),
     (r"output_heads\.(\w+)\.block\.irrep2_MLP\.(.*)", r"output_heads.\1.degree_2_mlp.\2"),
 ]
-_COMPILED: list[tuple[re.Pattern[str], str]] = []
-
-
-def _rules() -> list[tuple[re.Pattern[str], str]]:
-    if not _COMPILED:
-        for pattern, target in _RULES:
-            _COMPILED.append((re.compile(pattern), target))
-    return _COMPILED
-
-
 # Buffers of v1 that follow from the configuration.
 _DERIVED = re.compile(
     r"(.*\.)?(SO3_grid|SO3_rotation|mappingReduced|expand_index|balance_degree_weight|"
@@ -109,10 +101,10 @@ def rename_v1_key(key: str) -> str | None:
         The name, or None for a buffer that follows from the configuration.
 
     Raises:
-        KeyError: the name is unknown.
+        ValueError: the name is unknown.
     """
-    for pattern, target in _rules():
-        match = pattern.fullmatch(key)
+    for pattern, target in _RULES:
+        match = re.fullmatch(pattern, key)
         if match:
             name = match.expand(target)
             return re.sub(
@@ -120,7 +112,7 @@ def rename_v1_key(key: str) -> str | None:
             )
     if _DERIVED.fullmatch(key):
         return None
-    raise KeyError(f"unknown parameter {key!r}: not a layout of EquiformerV2 that is known here")
+    raise ValueError(f"unknown parameter {key!r}: not a layout of EquiformerV2 that is known here")
 
 
 def from_single_class(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -145,7 +137,7 @@ def rename_v1_state(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor
     """Rename a whole state dict of the layout ``backbone.*`` / ``output_heads.*``.
 
     Raises:
-        KeyError: an unknown name, or two names that become the same.
+        ValueError: an unknown name, or two names that become the same.
     """
     renamed: dict[str, torch.Tensor] = {}
     for key, value in state.items():
@@ -153,6 +145,46 @@ def rename_v1_state(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor
         if name is None:
             continue
         if name in renamed:
-            raise KeyError(f"two parameters of the checkpoint would become {name!r}")
+            raise ValueError(f"two parameters of the checkpoint would become {name!r}")
         renamed[name] = value
     return renamed
+
+
+def compare_keys(
+    state: Mapping[str, torch.Tensor], model: Mapping[str, torch.Tensor], lmax: int
+) -> None:
+    """Refuse weights that are missing, not used, or of another shape.
+
+    Args:
+        state: weights under our names.
+        model: the model's own state dict.
+        lmax: of the config.
+
+    Raises:
+        ValueError: lists them, and names a degree in the config that does not fit.
+    """
+    missing = [key for key in model if key not in state]
+    unused = [key for key in state if key not in model]
+    reshaped = [
+        f"{key}: {list(state[key].shape)} in the file, {list(model[key].shape)} by the config"
+        for key in model
+        if key in state and state[key].shape != model[key].shape
+    ]
+    if not (missing or unused or reshaped):
+        return
+    lines = ["the weights do not fit the model that the config describes"]
+    actual = _lmax_of(state)
+    if actual is not None and actual != lmax:
+        lines.append(f"the config says lmax={lmax} (lmax_list), the weights are of lmax={actual}")
+    for label, keys in (("missing", missing), ("not used", unused), ("other shape", reshaped)):
+        if keys:
+            lines.append(f"{label} ({len(keys)}): {listed(keys, 8)}")
+    raise ValueError("\n  ".join(lines))
+
+
+def _lmax_of(state: Mapping[str, torch.Tensor]) -> int | None:
+    """Maximum degree by a weight with one matrix per degree."""
+    for key, value in state.items():
+        if key.endswith("feed_forward.linear_2.weight") and value.ndim == 3:
+            return value.shape[0] - 1
+    return None

@@ -1,4 +1,4 @@
-"""Which of a checkpoint's weights to take: those in use, or their average over training."""
+"""Where a v1 checkpoint keeps its weights, which of them to take, and the references among them."""
 
 from __future__ import annotations
 
@@ -8,29 +8,101 @@ from typing import Any
 
 import torch
 
-from eqv2_plugin.checkpoints.v1.layout import Layout, strip_prefix
-from eqv2_plugin.checkpoints.v1.names import rename_v1_key
+from eqv2_plugin.checkpoints.v1.names import from_single_class, rename_v1_key
 
 _LINEAR_REFERENCE = "energy_lin_ref"
 
 
 @dataclass(frozen=True)
+class Layout:
+    """What can be told without looking at the model.
+
+    Attributes:
+        generation: "OCP 1", "fairchem 1 (loss_fns)" or "fairchem 1".
+        prefix: what stands before every parameter's name, e.g. "module.module.".
+        training_state: whether it can be resumed from (step, optimizer).
+        averaged: whether EMA weights lie beside those in use.
+        averaging: whether the training kept EMA weights.
+    """
+
+    generation: str
+    prefix: str
+    training_state: bool
+    averaged: bool
+    averaging: bool
+
+    def describe(self) -> str:
+        """One line."""
+        state = "training state" if self.training_state else "no training state"
+        prefix = f"parameters below {self.prefix!r}" if self.prefix else "parameters without prefix"
+        ema = ", EMA weights beside" if self.averaged else ""
+        return f"{self.generation}, {prefix}, {state}{ema}"
+
+
+def recognise(checkpoint: Any, where: str) -> Layout:
+    """Layout of what `read_checkpoint` returned; ``where`` names the file in errors.
+
+    Raises:
+        ValueError: no checkpoint of fairchem-core 1.
+    """
+    if type(checkpoint).__name__ == "MLIPInferenceCheckpoint":
+        raise ValueError(
+            f"{where} is an inference checkpoint of fairchem 2 already; nothing is to be converted"
+        )
+    if not isinstance(checkpoint, Mapping):
+        raise ValueError(
+            f"{where} is no checkpoint: it holds one {type(checkpoint).__name__}, not a dictionary "
+            "with 'state_dict'"
+        )
+    state = checkpoint.get("state_dict")
+    if not isinstance(state, Mapping) or not state:
+        keys = ", ".join(str(key) for key in checkpoint) or "nothing"
+        raise ValueError(f"{where} is no checkpoint: it has no 'state_dict' (it has {keys[:200]})")
+    for key, value in state.items():
+        if not isinstance(key, str) or not isinstance(value, torch.Tensor):
+            raise ValueError(f"{where}: 'state_dict' must hold tensors, but {key!r} is none")
+    config = checkpoint.get("config") or {}
+    optim = config.get("optim") if isinstance(config, Mapping) else None
+    prefix = ""
+    while all(key.startswith(prefix + "module.") for key in state):
+        prefix += "module."
+    return Layout(
+        generation=_generation(checkpoint, config),
+        prefix=prefix,
+        training_state=any(checkpoint.get(key) is not None for key in ("optimizer", "step")),
+        averaged=checkpoint.get("ema") is not None,
+        averaging=isinstance(optim, Mapping) and optim.get("ema_decay") is not None,
+    )
+
+
+def _generation(checkpoint: Mapping[str, Any], config: Mapping[str, Any]) -> str:
+    normalizers = checkpoint.get("normalizers") or {}
+    if isinstance(config.get("model"), str) or "target" in normalizers:
+        return "OCP 1"
+    return "fairchem 1 (loss_fns)" if "loss_fns" in config else "fairchem 1"
+
+
+@dataclass(frozen=True)
 class Weights:
-    """Weights under v1's names without prefix, ``kind`` ("ema" or "raw"), and the reason."""
+    """Weights under v1's names without prefix, ``kind`` as files say it, and the reason."""
 
     state: dict[str, torch.Tensor]
     kind: str
     reason: str
 
+    @property
+    def name(self) -> str:
+        """The kind for people."""
+        return WEIGHT_NAMES[self.kind]
+
+
+WEIGHT_NAMES = {"ema": "EMA", "raw": "non-EMA"}
+
 
 def default_kind(layout: Layout) -> tuple[str, str]:
-    """What fairchem-core 1's calculator used, and why.
-
-    Returns:
-        ("ema" or "raw", reason).
-    """
+    """What fairchem-core 1's calculator used ("ema" or "raw"), and why."""
     if layout.training_state or layout.averaged:
-        other = "; --weights ema takes the averaged ones" if layout.averaged else ""
+        other = "; --weights ema takes the EMA weights" if layout.averaged else ""
         return "raw", (
             "a training checkpoint: fairchem-core 1's calculator ignores 'ema' and uses the "
             f"weights of 'state_dict'{other}"
@@ -38,7 +110,7 @@ def default_kind(layout: Layout) -> tuple[str, str]:
     if layout.averaging:
         return "ema", (
             "saved without training state by a run with ema_decay: fairchem-core 1 wrote the "
-            "averaged weights into 'state_dict' of such files (best_checkpoint.pt, releases)"
+            "EMA weights into 'state_dict' of such files (best_checkpoint.pt, releases)"
         )
     return "raw", "the only weights there are, of a run without ema_decay"
 
@@ -49,20 +121,22 @@ def choose_weights(
     """The requested weights, else those of `default_kind`.
 
     Raises:
-        ValueError: the file does not have them, or averaged ones that do not fit.
+        ValueError: the file does not have them, or EMA weights that do not fit.
     """
-    state = strip_prefix(checkpoint["state_dict"], layout.prefix)
+    # Data-parallel wrappers put the prefix before each name.
+    stored = checkpoint["state_dict"].items()
+    state = {key.removeprefix(layout.prefix): value for key, value in stored}
     kind, reason = default_kind(layout)
     if requested is None or (requested == kind and not layout.averaged):
         return Weights(state, kind, reason)
     if requested == "raw":
         if not (layout.training_state or layout.averaged):
             raise ValueError(
-                f"raw weights asked for, but this file holds averaged ones only ({reason})"
+                f"non-EMA weights asked for, but this file holds EMA weights only ({reason})"
             )
         return Weights(state, "raw", "asked for")
     if not layout.averaged:
-        raise ValueError(f"averaged weights asked for, but there are none: {reason}")
+        raise ValueError(f"EMA weights asked for, but there are none: {reason}")
     averaged = _averaged(checkpoint["ema"], state, single_class)
     return Weights(averaged, "ema", "asked for; taken from 'ema'")
 
@@ -70,11 +144,16 @@ def choose_weights(
 def _averaged(
     ema: Mapping[str, Any], state: dict[str, torch.Tensor], single_class: bool
 ) -> dict[str, torch.Tensor]:
-    """v1 lists averaged weights without names, in the order of the trained parameters."""
+    """v1 lists EMA weights without names, in the order of the trained parameters."""
     shadow = ema.get("shadow_params") if isinstance(ema, Mapping) else None
     if not isinstance(shadow, list):
-        raise ValueError("averaged weights asked for, but 'ema' has no list 'shadow_params'")
-    names = [name for name in state if _is_trained(name, single_class)]
+        raise ValueError("EMA weights asked for, but 'ema' has no list 'shadow_params'")
+    inner = dict(zip(state, from_single_class(state) if single_class else state, strict=True))
+    names = [
+        name
+        for name in state
+        if not name.endswith(_LINEAR_REFERENCE) and rename_v1_key(inner[name]) is not None
+    ]
     if len(names) != len(shadow):
         raise ValueError(
             f"'ema' has {len(shadow)} tensors, but the model has {len(names)} trained parameters"
@@ -90,13 +169,66 @@ def _averaged(
     return averaged
 
 
-def _is_trained(name: str, single_class: bool) -> bool:
-    if name.endswith(_LINEAR_REFERENCE):
-        return False
-    heads = ("energy_block.", "force_block.")
-    if single_class:
-        # The heads' names are known below output_heads only.
-        inner = f"output_heads.head.{name}" if name.startswith(heads) else f"backbone.{name}"
-    else:
-        inner = name
-    return rename_v1_key(inner) is not None
+@dataclass(frozen=True)
+class LinearReference:
+    """``energy_lin_ref``: references per element that v1 kept among the model's parameters, in
+    units of the energy's normaliser; whether the energy has them added; a note for the user."""
+
+    values: torch.Tensor
+    added: bool
+    note: str | None = None
+
+
+def take_linear_reference(
+    state: Mapping[str, torch.Tensor],
+    backbone: Mapping[str, Any],
+    single_class: bool,
+    wanted: str | None,
+) -> tuple[dict[str, torch.Tensor], LinearReference | None]:
+    """Split the references from the weights, and decide whether they are added.
+
+    The single class of v1 added them where ``use_energy_lin_ref`` was set; its hydra model
+    held them and never added them.
+
+    Args:
+        state: v1's names without prefix.
+        backbone: v1's options.
+        single_class: see `V1Model`.
+        wanted: --energy-reference.
+
+    Returns:
+        The other weights, and the references if there are some.
+
+    Raises:
+        ValueError: config and checkpoint disagree, or only the user can tell.
+    """
+    rest = {k: v for k, v in state.items() if k.rsplit(".", 1)[-1] != _LINEAR_REFERENCE}
+    found = [value for key, value in state.items() if key not in rest]
+    used = bool(backbone.get("use_energy_lin_ref"))
+    if not found:
+        if used or backbone.get("load_energy_lin_ref"):
+            raise ValueError(
+                "energy reference in conflict: the config says that the model holds linear "
+                "references (use_energy_lin_ref or load_energy_lin_ref), but there is no "
+                f"{_LINEAR_REFERENCE!r} among the weights"
+            )
+        return rest, None
+    if not backbone.get("load_energy_lin_ref") and not used:
+        raise ValueError(
+            f"energy reference in conflict: the weights hold {_LINEAR_REFERENCE!r}, but the config "
+            "does not mention it (load_energy_lin_ref, use_energy_lin_ref)"
+        )
+    if wanted in ("total", "total_linear"):
+        return rest, LinearReference(found[0], True)
+    if wanted == "linear_residual":
+        return rest, LinearReference(found[0], False)
+    if used and not single_class:
+        raise ValueError(
+            f"the config asks to add {_LINEAR_REFERENCE!r}, which fairchem-core 1's hydra model "
+            "never did: pass --energy-reference total_linear for energies with it, "
+            "linear_residual for its numbers"
+        )
+    if used:
+        return rest, LinearReference(found[0], True)
+    note = f"{_LINEAR_REFERENCE} is left out, as in fairchem-core 1 with use_energy_lin_ref=false"
+    return rest, LinearReference(found[0], False, note)

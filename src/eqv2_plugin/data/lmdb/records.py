@@ -10,7 +10,7 @@ from ase.data import chemical_symbols
 
 from eqv2_plugin.unpickling.arrays import NumpyArray
 from eqv2_plugin.unpickling.restricted import restricted_loads
-from eqv2_plugin.unpickling.stand_ins import PickledObject
+from eqv2_plugin.unpickling.whitelists import PickledObject
 
 ENERGIES = ("energy", "y_init", "y_relaxed")
 VECTORS = ("forces", "pos_relaxed")

@@ -12,8 +12,7 @@ from ase import Atoms
 
 from eqv2_plugin.unpickling.arrays import NumpyArray
 from eqv2_plugin.unpickling.restricted import restricted_loads
-from eqv2_plugin.unpickling.stand_ins import PickledObject
-from eqv2_plugin.unpickling.whitelists import SLABS
+from eqv2_plugin.unpickling.whitelists import SLABS, PickledObject
 
 if TYPE_CHECKING:
     from fairchem.data.oc.core import Adsorbate, Slab

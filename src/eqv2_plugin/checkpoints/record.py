@@ -1,0 +1,201 @@
+"""What prediction needs of a model file of either form, and the check of every word of it.
+
+A file may be anybody's, and classes are made from it. So it names classes of fixed lists only, and
+holds no key and no text that Hydra would act upon.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from fairchem.core.units.mlip_unit.api.inference import MLIPInferenceCheckpoint
+
+from eqv2_plugin.checkpoints.whitelist import (
+    HEADS,
+    MODELS,
+    check_model_config,
+    class_of,
+    require,
+)
+from eqv2_plugin.common.options import make_options
+from eqv2_plugin.common.text import listed
+
+__all__ = ["HEADS", "NativeHeader", "NativeModel", "TaskRecord", "as_checkpoint", "check_weights"]
+
+UNIT = "fairchem.core.units.mlip_unit.mlip_unit"
+NORMALIZATION = "fairchem.core.modules.normalization"
+
+
+@dataclass(frozen=True)
+class TaskRecord:
+    """What inference needs to know of one of fairchem's tasks; made of a file's with `task_record`.
+
+    Attributes:
+        name: of the task and of the model's output.
+        level: whose property it is.
+        property: what the calculator calls it: energy, forces, stress.
+        dim, dtype: shape and type of the label.
+        datasets: names of the data sets that it belongs to.
+        mean, rmsd: of the normaliser, in eV, eV/Å or eV/Å^3.
+        has_references: whether the file holds element references of it.
+    """
+
+    name: str
+    level: Literal["system", "atom"]
+    property: str
+    dim: tuple[int, ...]
+    dtype: Literal["float32", "float64"]
+    datasets: tuple[str, ...]
+    mean: float
+    rmsd: float
+    has_references: bool
+
+    def __post_init__(self) -> None:
+        for text in (self.name, self.property, *self.datasets):
+            require("${" not in text, f"the text {text[:80]!r} is not allowed")
+        require(all(size > 0 for size in self.dim), "dim must be a list of positive whole numbers")
+        require(math.isfinite(self.mean), f"mean must be a finite number, got {self.mean}")
+        require(
+            math.isfinite(self.rmsd) and self.rmsd > 0, f"rmsd must be positive, got {self.rmsd}"
+        )
+
+
+def task_record(values: Mapping[str, Any]) -> TaskRecord:
+    """A record of whatever a file holds.
+
+    Raises:
+        ValueError: an unknown or missing key, or a value of another kind; the task is named.
+    """
+    try:
+        return make_options(TaskRecord, values, "a task")
+    except (ValueError, OverflowError) as error:
+        raise ValueError(f"task {str(values.get('name'))[:80]!r}: {error}") from error
+
+
+@dataclass(frozen=True)
+class NativeHeader:
+    """Model configuration and tasks; checked when made.
+
+    Attributes:
+        model: configuration of `EquiformerV2`, as fairchem's checkpoints hold it.
+        tasks: in the order of the file.
+
+    Raises:
+        ValueError: a class, key or value that is not allowed.
+    """
+
+    model: dict[str, Any]
+    tasks: tuple[TaskRecord, ...]
+
+    def __post_init__(self) -> None:
+        check_model_config(self.model)
+        names = [task.name for task in self.tasks]
+        require(len(names) > 0, "there is no task")
+        require(len(set(names)) == len(names), f"a task occurs twice: {', '.join(names)}")
+
+
+@dataclass(frozen=True)
+class NativeModel:
+    """A model file's content.
+
+    Attributes:
+        header: model configuration and tasks.
+        weights: the model's state dict, as inference uses it.
+        references: [elements] eV per atom, by task name.
+    """
+
+    header: NativeHeader
+    weights: Mapping[str, torch.Tensor]
+    references: Mapping[str, torch.Tensor]
+
+
+def as_checkpoint(content: NativeModel) -> MLIPInferenceCheckpoint:
+    """The checkpoint that fairchem would have unpickled."""
+    averaged = {f"module.{name}": value for name, value in content.weights.items()}
+    return MLIPInferenceCheckpoint(
+        model_config=deepcopy(content.header.model),
+        model_state_dict=dict(content.weights),
+        # fairchem wants the counter, and uses it in training only.
+        ema_state_dict={"n_averaged": torch.tensor(0), **averaged},
+        tasks_config=[
+            task_config(task, content.references.get(task.name)) for task in content.header.tasks
+        ],
+    )
+
+
+def task_config(task: TaskRecord, references: torch.Tensor | None) -> dict[str, Any]:
+    """fairchem's config of a task."""
+    target = "_target_"
+    config: dict[str, Any] = {
+        target: f"{UNIT}.Task",
+        "name": task.name,
+        "level": task.level,
+        "property": task.property,
+        "out_spec": {target: f"{UNIT}.OutputSpec", "dim": list(task.dim), "dtype": task.dtype},
+        "normalizer": {
+            target: f"{NORMALIZATION}.normalizer.Normalizer",
+            "mean": task.mean,
+            "rmsd": task.rmsd,
+        },
+        "element_references": None,
+        "datasets": list(task.datasets),
+    }
+    if references is not None:
+        # Numbers of a config are double, and become what fairchem's settings ask for; a float32
+        # tensor was one from the start, and stays it.
+        numbers = {target: "torch.tensor", "_convert_": "all", "data": references.tolist()}
+        config["element_references"] = {
+            target: f"{NORMALIZATION}.element_references.ElementReferences",
+            "element_references": numbers if references.dtype == torch.float64 else references,
+        }
+    return config
+
+
+def check_weights(
+    weights: Mapping[str, torch.Tensor], model_config: dict[str, Any], exact_types: bool = True
+) -> None:
+    """Weights must be those of the model: names, shapes and types; nothing is allocated.
+
+    Args:
+        weights: by the model's own names.
+        model_config: checked, see `check_model_config`.
+        exact_types: refuse another precision, too.
+
+    Raises:
+        ValueError: what does not fit, or options that contradict each other.
+    """
+    layers = model_config["backbone"].get("num_layers", 0)
+    if layers > len(weights):
+        raise ValueError(f"num_layers={layers} with {len(weights)} weights in the file")
+    options = {key: value for key, value in model_config.items() if key != "_target_"}
+    try:
+        with torch.device("meta"):
+            expected = class_of(MODELS[0])(**options).state_dict()
+    except (TypeError, RuntimeError) as error:
+        raise ValueError(f"no model can be made of its configuration: {error}") from error
+    same_names(weights, expected)
+    for name, value in expected.items():
+        found = weights[name]
+        fits = found.dtype == value.dtype or (
+            not exact_types and found.is_floating_point() == value.is_floating_point()
+        )
+        if found.shape != value.shape or not fits:
+            raise ValueError(
+                f"the weight {name} has shape {tuple(found.shape)} and type {found.dtype}, but "
+                f"the configuration says {tuple(value.shape)} and {value.dtype}"
+            )
+
+
+def same_names(found: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
+    """Raises ValueError, which lists them, where tensors are missing or too many."""
+    missing, unknown = sorted(set(expected) - set(found)), sorted(set(found) - set(expected))
+    require(
+        not missing and not unknown,
+        "its tensors do not fit its configuration; "
+        f"missing: {listed(missing, 4) or 'none'}; unexpected: {listed(unknown, 4) or 'none'}",
+    )
