@@ -41,14 +41,14 @@ class Plugin(Implementation):
     def load(self, config: dict[str, Any], weights: Path) -> None:
         v1 = normalise_model({"model": config})
         options = backbone_options(v1.backbone)
-        heads = translate_heads(v1.heads, {})
+        heads, _ = translate_heads(v1.heads, {}, {}, "")
         self.model = EquiformerV2(
             backbone={
                 "model": "eqv2_plugin.backbones.equiformer_v2.backbone.EquiformerV2Backbone",
                 **options,
                 "activation_checkpointing": self.recompute,
             },
-            heads={name: head.config for name, head in heads.items()},
+            heads=heads,
         )
         if weights.exists():
             state = torch.load(weights, weights_only=True)

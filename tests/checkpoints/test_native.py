@@ -162,12 +162,12 @@ BAD_DESCRIPTIONS = {
     "twice": (set_in("tasks.1.name", "energy"), "a task occurs twice"),
     "references that are not there": (
         set_in("tasks.1.has_references", True),
-        "missing: element_references.forces",
+        r"references must be of the tasks \['energy', 'forces'\]",
     ),
-    "another lmax than the weights": (set_in("model.backbone.lmax", 3), "has shape"),
+    "another lmax than the weights": (set_in("model.backbone.lmax", 3), "says lmax=3"),
     "more blocks than the weights": (
         set_in("model.backbone.num_layers", 2),
-        r"missing: backbone.blocks.1\S+, .* and \d+ more",
+        r"missing \(\d+\): backbone.blocks.1\S+, .* and \d+ more",
     ),
 }
 
@@ -204,9 +204,9 @@ def halve(tensors: dict) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lose, "missing: output_heads.forces.vector_block.projection.bias; unexpected: none"),
-        (add, "missing: none; unexpected: extra"),
-        (narrow, r"atom_embedding.weight has shape \(84, 7\)"),
+        (lose, r"missing \(1\): output_heads.forces.vector_block.projection.bias$"),
+        (add, r"not used \(1\): extra$"),
+        (narrow, r"atom_embedding.weight: \[84, 7\]"),
         (halve, "torch.float16"),
     ],
 )

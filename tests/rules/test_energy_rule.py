@@ -112,7 +112,7 @@ def export_keeps_it(folder: Path, name: str) -> None:
 @KIND.behaviour(*RECIPES)
 def training_writes_that_of_its_data(folder: Path, name: str) -> None:
     model = compose(name, *start_of(folder, name)).runner.train_eval_unit.model
-    assert model.metadata.energy_kind == OF_DATA[Path(name).stem.rsplit("_", 1)[-1]]
+    assert model.facts.energy_kind == OF_DATA[Path(name).stem.rsplit("_", 1)[-1]]
 
 
 @KIND.behaviour(*PREDICTIONS)

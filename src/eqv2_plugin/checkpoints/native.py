@@ -18,11 +18,11 @@ from eqv2_plugin.checkpoints.record import (
     NativeHeader,
     NativeModel,
     check_weights,
-    same_names,
     task_record,
 )
 from eqv2_plugin.checkpoints.whitelist import require, with_full_names
 from eqv2_plugin.common.files import whole_file
+from eqv2_plugin.common.text import listed
 
 SUFFIX = ".safetensors"
 FORMAT_VERSION = 1
@@ -82,8 +82,12 @@ def read_native(path: Path) -> NativeModel:
             {name.removeprefix(kind): t for name, t in tensors.items() if name.startswith(kind)}
             for kind in (_WEIGHT, _REFERENCES)
         )
-        left = {name: t for name, t in tensors.items() if not name.startswith(_WEIGHT)}
-        same_names(left, {_REFERENCES + t.name: t for t in header.tasks if t.has_references})
+        stated = {task.name for task in header.tasks if task.has_references}
+        require(
+            len(weights) + len(references) == len(tensors) and set(references) == stated,
+            f"its element references must be of the tasks {sorted(stated)}, but it holds "
+            f"{listed(sorted(set(tensors) - {_WEIGHT + name for name in weights}), 4) or 'none'}",
+        )
         for name, values in references.items():
             require(
                 values.ndim == 1 and values.is_floating_point(),

@@ -167,35 +167,46 @@ def check_weights(
         exact_types: refuse another precision, too.
 
     Raises:
-        ValueError: what does not fit, or options that contradict each other.
+        ValueError: lists what does not fit, and a degree in the config that is not the weights';
+            or options that contradict each other.
     """
-    layers = model_config["backbone"].get("num_layers", 0)
-    if layers > len(weights):
-        raise ValueError(f"num_layers={layers} with {len(weights)} weights in the file")
+    backbone = model_config["backbone"]
+    layers = backbone.get("num_layers", 0)
+    require(layers <= len(weights), f"num_layers={layers} with {len(weights)} weights in the file")
     options = {key: value for key, value in model_config.items() if key != "_target_"}
     try:
         with torch.device("meta"):
             expected = class_of(MODELS[0])(**options).state_dict()
     except (TypeError, RuntimeError) as error:
         raise ValueError(f"no model can be made of its configuration: {error}") from error
-    same_names(weights, expected)
-    for name, value in expected.items():
-        found = weights[name]
-        fits = found.dtype == value.dtype or (
-            not exact_types and found.is_floating_point() == value.is_floating_point()
-        )
-        if found.shape != value.shape or not fits:
-            raise ValueError(
-                f"the weight {name} has shape {tuple(found.shape)} and type {found.dtype}, but "
-                f"the configuration says {tuple(value.shape)} and {value.dtype}"
-            )
+
+    def form(value: torch.Tensor) -> tuple[Any, ...]:
+        kind = value.dtype if exact_types else value.is_floating_point()
+        return list(value.shape), kind
+
+    found = {
+        "missing": [name for name in expected if name not in weights],
+        "not used": [name for name in weights if name not in expected],
+        "other shape or type": [
+            f"{name}: {list(weights[name].shape)}, {weights[name].dtype} in the file, "
+            f"{list(value.shape)}, {value.dtype} by the config"
+            for name, value in expected.items()
+            if name in weights and form(weights[name]) != form(value)
+        ],
+    }
+    if not any(found.values()):
+        return
+    lines = ["the weights do not fit the model that the config describes"]
+    actual, lmax = _lmax_of(weights), backbone.get("lmax")
+    if None not in (actual, lmax) and actual != lmax:
+        lines.append(f"the config says lmax={lmax}, the weights are of lmax={actual}")
+    lines += [f"{what} ({len(n)}): {listed(n, 8)}" for what, n in found.items() if n]
+    raise ValueError("\n  ".join(lines))
 
 
-def same_names(found: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
-    """Raises ValueError, which lists them, where tensors are missing or too many."""
-    missing, unknown = sorted(set(expected) - set(found)), sorted(set(found) - set(expected))
-    require(
-        not missing and not unknown,
-        "its tensors do not fit its configuration; "
-        f"missing: {listed(missing, 4) or 'none'}; unexpected: {listed(unknown, 4) or 'none'}",
-    )
+def _lmax_of(weights: Mapping[str, torch.Tensor]) -> int | None:
+    """Maximum degree by a weight with one matrix per degree."""
+    for name, value in weights.items():
+        if name.endswith("feed_forward.linear_2.weight") and value.ndim == 3:
+            return value.shape[0] - 1
+    return None

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
 # eV. Below it a coefficient is what a fit leaves for an element without data.
 _NOTHING = 1e-6
-# Elements that a message names.
-_SHOWN = 20
 
 
 def references_or_nan(values: torch.Tensor) -> torch.Tensor:
@@ -44,15 +42,7 @@ def references_or_nan(values: torch.Tensor) -> torch.Tensor:
 
 
 def elements_with_references(tasks: Iterable[Task], max_num_elements: int) -> np.ndarray:
-    """The elements that a model can predict.
-
-    Args:
-        tasks: of one data set.
-        max_num_elements: of the model's embedding.
-
-    Returns:
-        [max_num_elements] True where the atomic number is known.
-    """
+    """[max_num_elements] True where a model with the tasks of one data set knows the element."""
     known = np.ones(max_num_elements, bool)
     known[0] = False
     for task in tasks:
@@ -65,12 +55,7 @@ def elements_with_references(tasks: Iterable[Task], max_num_elements: int) -> np
 
 
 def without_reference(numbers: np.ndarray, known: np.ndarray) -> str:
-    """Symbols of the embedded elements of a structure that have no reference; "" if all have.
-
-    Args:
-        numbers: [atoms] atomic numbers.
-        known: from `elements_with_references`.
-    """
+    """Symbols of the embedded elements among [atoms] that have no reference; "" if all have."""
     lacking = {int(z) for z in numbers if z < len(known) and not known[z]}
     return ", ".join(chemical_symbols[z] for z in sorted(lacking))
 
@@ -90,15 +75,7 @@ class ReferenceCheck:
         }
 
     def __call__(self, numbers: np.ndarray, dataset: str) -> None:
-        """Check one structure.
-
-        Args:
-            numbers: [atoms] atomic numbers, of embedded elements.
-            dataset: whose tasks are predicted.
-
-        Raises:
-            ValueError: an element without reference.
-        """
+        """Raises ValueError for an element among [atoms] that a task of ``dataset`` lacks."""
         known = self._known.get(dataset)
         if known is None or known[numbers].all():
             return
@@ -142,6 +119,6 @@ def _say_once(message: str) -> None:
 
 def _listed(known: np.ndarray) -> str:
     symbols = [chemical_symbols[z] for z in np.flatnonzero(known[: len(chemical_symbols)]) if z]
-    if len(symbols) > _SHOWN:
+    if len(symbols) > 20:
         return f"{len(symbols)} elements (eqv2 info FILE --json lists them)"
     return ", ".join(symbols) if symbols else "no element"

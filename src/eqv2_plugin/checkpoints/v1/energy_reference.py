@@ -62,7 +62,6 @@ _WORDS = [
     (r"mptrj", MPTRJ),
     (r"oc20|trajectory_lmdb", OC20),
 ]
-SETTLE = "say which it is with --energy-reference"
 
 
 @dataclass(frozen=True)
@@ -101,7 +100,7 @@ def find_data_set(
             f"energy reference in conflict: the checkpoint's normaliser is that of "
             f"{by_numbers.words} ({ENERGY_REFERENCES[by_numbers.energy_reference]}), but the "
             f"config names {by_text.words} ({ENERGY_REFERENCES[by_text.energy_reference]}); "
-            + SETTLE
+            "say which it is with --energy-reference"
         )
     if file_name in PUBLISHED:
         return PUBLISHED[file_name], f"file name {file_name}, as published"
@@ -145,15 +144,14 @@ def energy_reference(
                 f"element, but {data.words} ({basis}) has adsorption energies"
             )
         return Reference(structure, data, basis)
-    if wanted in (EnergyKind.TOTAL_LINEAR, EnergyKind.LINEAR_RESIDUAL):
-        if wanted == EnergyKind.TOTAL_LINEAR:
-            raise ValueError(
-                "--energy-reference total_linear is in conflict with the checkpoint, which holds "
-                "no linear references to add"
-            )
-        return Reference(wanted, data, "stated by the user")
+    if wanted == EnergyKind.TOTAL_LINEAR:
+        raise ValueError(
+            "--energy-reference total_linear is in conflict with the checkpoint, which holds no "
+            "linear references to add"
+        )
     if wanted is not None:
-        if data is not None and not _agrees(wanted, data):
+        of_detail = wanted == EnergyKind.LINEAR_RESIDUAL
+        if data is not None and not of_detail and not _agrees(wanted, data):
             raise ValueError(
                 f"--energy-reference {wanted} is in conflict with {data.words} ({basis}): "
                 f"{ENERGY_REFERENCES[data.energy_reference]}"

@@ -7,19 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from eqv2_plugin.checkpoints.families import refuse_other_family
 from eqv2_plugin.checkpoints.record import NativeHeader, NativeModel
 from eqv2_plugin.checkpoints.v1.config import (
-    V1Model,
     backbone_options,
     normalise_model,
     stated_normalizers,
 )
 from eqv2_plugin.checkpoints.v1.energy_reference import Reference, energy_reference, find_data_set
 from eqv2_plugin.checkpoints.v1.heads import (
-    make_tasks,
     read_element_references,
     read_normalizers,
     translate_heads,
@@ -32,11 +28,11 @@ from eqv2_plugin.checkpoints.v1.weights import (
     recognise,
     take_linear_reference,
 )
+from eqv2_plugin.checkpoints.whitelist import MODELS
 from eqv2_plugin.models.energy_kind import ENERGY_REFERENCES, EnergyKind
 from eqv2_plugin.models.known_elements import references_or_nan
 from eqv2_plugin.models.metadata import ModelMetadata
 
-_MODEL = "eqv2_plugin.models.hydra.EquiformerV2"
 _BACKBONE = "eqv2_plugin.backbones.equiformer_v2.backbone.EquiformerV2Backbone"
 
 
@@ -81,7 +77,11 @@ def take_apart(
     layout = recognise(checkpoint, str(source))
     own = checkpoint.get("config")
     used = config if config is not None else (own if isinstance(own, Mapping) else {})
-    model = _model_of(used, checkpoint["state_dict"])
+    if not used:
+        refuse_other_family(None, checkpoint["state_dict"])
+        raise ValueError("the checkpoint holds no config; give the model's with --config FILE.yml")
+    model = normalise_model(used)
+    refuse_other_family(model.family_name, ())
     normalizers = read_normalizers(checkpoint.get("normalizers"))
     _compare_normalizers(normalizers, stated_normalizers(used))
     chosen = choose_weights(checkpoint, layout, weights, model.single_class)
@@ -111,16 +111,14 @@ def take_apart(
         structure,
         wanted_reference,
     )
-    heads = translate_heads(model.heads, normalizers)
-    tasks = make_tasks(
-        heads, normalizers, references, reference.data.task if reference.data else "eqv2"
-    )
+    dataset = reference.data.task if reference.data else "eqv2"
+    heads, tasks = translate_heads(model.heads, normalizers, references, dataset)
     metadata = _metadata(reference, chosen)
     header = NativeHeader(
         {
-            "_target_": _MODEL,
+            "_target_": MODELS[0],
             "backbone": {"model": _BACKBONE, **backbone_options(model.backbone)},
-            "heads": {name: head.config for name, head in heads.items()},
+            "heads": heads,
             "supports_single_atoms": True,
             "facts": metadata.to_dict(),
         },
@@ -128,15 +126,6 @@ def take_apart(
     )
     added = {task.name: references[task.property] for task in tasks if task.has_references}
     return V1File(NativeModel(header, state, added), metadata, layout, chosen, notes)
-
-
-def _model_of(config: Mapping[str, Any], state: Mapping[str, torch.Tensor]) -> V1Model:
-    if not config:
-        refuse_other_family(None, state)
-        raise ValueError("the checkpoint holds no config; give the model's with --config FILE.yml")
-    model = normalise_model(config)
-    refuse_other_family(model.family_name, state)
-    return model
 
 
 def _compare_normalizers(

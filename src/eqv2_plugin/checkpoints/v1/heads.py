@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
@@ -11,11 +10,21 @@ import torch
 from eqv2_plugin.checkpoints.record import TaskRecord
 from eqv2_plugin.models.known_elements import references_or_nan
 
-_ENERGY = "eqv2_plugin.heads.energy.EnergyHead"
-_FORCES = "eqv2_plugin.heads.forces.ForceHead"
-_NOISE = "eqv2_plugin.heads.forces.NoiseHead"
-_STRESS = "eqv2_plugin.heads.stress.StressHead"
-_JOINED_STRESS = "eqv2_plugin.heads.joined_stress.JoinedStressHead"
+_HEADS = {
+    "energy": "eqv2_plugin.heads.energy.EnergyHead",
+    "forces": "eqv2_plugin.heads.forces.ForceHead",
+    "dens_forces": "eqv2_plugin.heads.forces.ForceHead",
+    "noise": "eqv2_plugin.heads.forces.NoiseHead",
+    "stress": "eqv2_plugin.heads.stress.StressHead",
+    "joined_stress": "eqv2_plugin.heads.joined_stress.JoinedStressHead",
+}
+# Level and shape of what a kind predicts, as fairchem's tasks state it.
+_LABELS: dict[str, tuple[Literal["system", "atom"], tuple[int, ...]]] = {
+    "energy": ("system", (1,)),
+    "forces": ("atom", (3,)),
+    "dens_forces": ("atom", (3,)),
+    "stress": ("system", (1, 9)),
+}
 
 # Last part of the name in a config (registered name or dotted path) -> kind.
 _KINDS = {
@@ -51,76 +60,70 @@ _WITHOUT_EFFECT = {"module", "use_denoising", "default_norm_type"}
 _OCP_TARGETS = {"target": "energy", "grad_target": "forces"}
 
 
-@dataclass(frozen=True)
-class Head:
-    """Our config of a head, and what it returns.
-
-    Attributes:
-        config: {"module": ..., options}.
-        output: property that it returns.
-        level, dim: see `TaskRecord`.
-        normalizer: v1's name of the normaliser of the output.
-        inner_normalizers: names of those that the head itself applies before.
-    """
-
-    config: dict[str, Any]
-    output: str
-    level: Literal["system", "atom"]
-    dim: tuple[int, ...]
-    normalizer: str
-    inner_normalizers: tuple[str, ...] = ()
-
-
 def translate_heads(
-    heads: Mapping[str, Mapping[str, Any]], normalizers: Mapping[str, tuple[float, float]]
-) -> dict[str, Head]:
-    """Our heads for those of a v1 config.
+    heads: Mapping[str, Mapping[str, Any]],
+    normalizers: Mapping[str, tuple[float, float]],
+    references: Mapping[str, torch.Tensor],
+    dataset: str,
+) -> tuple[dict[str, dict[str, Any]], tuple[TaskRecord, ...]]:
+    """Our heads for those of a v1 config, and fairchem's tasks, one per head.
 
     Args:
         heads: {name: {"module": ..., options}}.
-        normalizers: {target: (mean, rmsd)}; the decomposed stress needs its own two.
+        normalizers: from `read_normalizers`; the decomposed stress has two of its own.
+        references: {output: [elements] eV}.
+        dataset: name that `FAIRChemCalculator` knows as ``task_name``.
 
     Raises:
-        ValueError: an unknown head or option.
+        ValueError: an unknown head or option, or a normaliser or references that no head uses.
     """
-    translated: dict[str, Head] = {}
+    made: dict[str, dict[str, Any]] = {}
+    tasks: list[TaskRecord] = []
+    used: set[str] = set()
+
+    def scale(name: str) -> tuple[float, float]:
+        used.add(name)
+        return normalizers.get(name, (0.0, 1.0))
+
+    def add_task(name: str, kind: str, output: str, scaled_as: str, *datasets: str) -> None:
+        (level, dim), (mean, rmsd) = _LABELS[kind], scale(scaled_as)
+        known = kind == "energy" and output in references
+        tasks.append(TaskRecord(name, level, output, dim, "float32", datasets, mean, rmsd, known))
+
     for name, head in heads.items():
-        module = str(head.get("module"))
-        kind = _KINDS.get(module.rsplit(".", 1)[-1])
-        if kind is None:
-            raise ValueError(f"head {name!r}: {module!r} is no head of EquiformerV2 known here")
-        unknown = set(head) - _OPTIONS[kind] - _WITHOUT_EFFECT
-        if unknown:
-            raise ValueError(f"head {name!r}: unknown options {', '.join(sorted(unknown))}")
-        options = {key: value for key, value in head.items() if key in _OPTIONS[kind]}
+        kind, options = _kind_and_options(name, head)
         output = str(options.get("output_name", kind.removeprefix("dens_")))
-        if kind == "energy":
-            translated[name] = Head({"module": _ENERGY, **options}, output, "system", (1,), output)
-        elif kind == "stress":
-            translated[name] = _stress(options, output, normalizers)
-        else:
-            translated[name] = Head({"module": _FORCES, **options}, output, "atom", (3,), output)
+        made[name] = {"module": _HEADS[kind], **options}
+        if kind == "stress" and options.get("decompose", False):
+            made[name]["module"] = _HEADS["joined_stress"]
+            del made[name]["decompose"]
+            for part in ("isotropic", "anisotropic"):
+                mean, rmsd = scale(f"{output}_{part}")
+                made[name][part] = {"mean": mean, "rmsd": rmsd}
+        add_task(name, kind, output, output, dataset)
         if kind == "dens_forces":
-            # v1 keeps the noise block in the force head.
-            noise = {"module": _NOISE, "output_name": "noise_forces"}
-            translated["noise_forces"] = Head(
-                noise, "noise_forces", "atom", (3,), "denoising_pos_target"
-            )
-    return translated
+            # v1 keeps the noise block in the force head. It is for training; no data set has it.
+            made["noise_forces"] = {"module": _HEADS["noise"], "output_name": "noise_forces"}
+            add_task("noise_forces", kind, "noise_forces", "denoising_pos_target")
+    for target in normalizers:
+        if target not in used:
+            raise ValueError(f"the checkpoint has a normaliser for {target!r}, which no head uses")
+    scalars = {task.property for task in tasks if task.dim == (1,)}
+    for target in references:
+        if target not in scalars:
+            raise ValueError(f"element references for {target!r}, which no scalar head returns")
+    return made, tuple(tasks)
 
 
-def _stress(
-    options: dict[str, Any], output: str, normalizers: Mapping[str, tuple[float, float]]
-) -> Head:
-    if not options.get("decompose", False):
-        return Head({"module": _STRESS, **options}, output, "system", (1, 9), output)
-    config: dict[str, Any] = {"module": _JOINED_STRESS, **options}
-    del config["decompose"]
-    inner = {part: f"{output}_{part}" for part in ("isotropic", "anisotropic")}
-    for part, name in inner.items():
-        mean, rmsd = normalizers.get(name, (0.0, 1.0))
-        config[part] = {"mean": mean, "rmsd": rmsd}
-    return Head(config, output, "system", (1, 9), output, tuple(inner.values()))
+def _kind_and_options(name: str, head: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    module = str(head.get("module"))
+    kind = _KINDS.get(module.rsplit(".", 1)[-1])
+    if kind is None:
+        raise ValueError(f"head {name!r}: {module!r} is no head of EquiformerV2 known here")
+    unknown = set(head) - _OPTIONS[kind] - _WITHOUT_EFFECT
+    if unknown:
+        raise ValueError(f"head {name!r}: unknown options {', '.join(sorted(unknown))}")
+    return kind, {key: value for key, value in head.items() if key in _OPTIONS[kind]}
 
 
 def read_normalizers(stored: Mapping[str, Any] | None) -> dict[str, tuple[float, float]]:
@@ -159,45 +162,6 @@ def read_element_references(stored: Mapping[str, Any] | None) -> dict[str, torch
             raise ValueError(f"element references of {target!r} are no list of numbers")
         references[target] = references_or_nan(tensor.double())
     return references
-
-
-def make_tasks(
-    heads: Mapping[str, Head],
-    normalizers: Mapping[str, tuple[float, float]],
-    references: Mapping[str, torch.Tensor],
-    dataset: str,
-) -> tuple[TaskRecord, ...]:
-    """fairchem's tasks, one per head.
-
-    Args:
-        heads: from `translate_heads`.
-        normalizers: from `read_normalizers`.
-        references: {output: [elements] eV}.
-        dataset: name that `FAIRChemCalculator` knows as ``task_name``.
-
-    Raises:
-        ValueError: a normaliser or references that no head uses.
-    """
-    scaled = {
-        name for head in heads.values() for name in (head.normalizer, *head.inner_normalizers)
-    }
-    for target in normalizers:
-        if target not in scaled:
-            raise ValueError(f"the checkpoint has a normaliser for {target!r}, which no head uses")
-    outputs = {head.output for head in heads.values() if head.dim == (1,)}
-    for target in references:
-        if target not in outputs:
-            raise ValueError(f"element references for {target!r}, which no scalar head returns")
-    tasks = []
-    for name, head in heads.items():
-        mean, rmsd = normalizers.get(head.normalizer, (0.0, 1.0))
-        # The noise is for training only; no data set has it.
-        datasets = () if head.output == "noise_forces" else (dataset,)
-        level, dim, known = head.level, head.dim, head.output in references
-        tasks.append(
-            TaskRecord(name, level, head.output, dim, "float32", datasets, mean, rmsd, known)
-        )
-    return tuple(tasks)
 
 
 def _number(value: Any, key: str) -> float:

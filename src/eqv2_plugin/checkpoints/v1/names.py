@@ -11,8 +11,6 @@ from collections.abc import Mapping
 
 import torch
 
-from eqv2_plugin.common.text import listed
-
 # Within an attention block (`ga` and `force_block` in v1).
 _ATTENTION = [
     (r"alpha_dot", "alpha_dot"),
@@ -148,43 +146,3 @@ def rename_v1_state(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor
             raise ValueError(f"two parameters of the checkpoint would become {name!r}")
         renamed[name] = value
     return renamed
-
-
-def compare_keys(
-    state: Mapping[str, torch.Tensor], model: Mapping[str, torch.Tensor], lmax: int
-) -> None:
-    """Refuse weights that are missing, not used, or of another shape.
-
-    Args:
-        state: weights under our names.
-        model: the model's own state dict.
-        lmax: of the config.
-
-    Raises:
-        ValueError: lists them, and names a degree in the config that does not fit.
-    """
-    missing = [key for key in model if key not in state]
-    unused = [key for key in state if key not in model]
-    reshaped = [
-        f"{key}: {list(state[key].shape)} in the file, {list(model[key].shape)} by the config"
-        for key in model
-        if key in state and state[key].shape != model[key].shape
-    ]
-    if not (missing or unused or reshaped):
-        return
-    lines = ["the weights do not fit the model that the config describes"]
-    actual = _lmax_of(state)
-    if actual is not None and actual != lmax:
-        lines.append(f"the config says lmax={lmax} (lmax_list), the weights are of lmax={actual}")
-    for label, keys in (("missing", missing), ("not used", unused), ("other shape", reshaped)):
-        if keys:
-            lines.append(f"{label} ({len(keys)}): {listed(keys, 8)}")
-    raise ValueError("\n  ".join(lines))
-
-
-def _lmax_of(state: Mapping[str, torch.Tensor]) -> int | None:
-    """Maximum degree by a weight with one matrix per degree."""
-    for key, value in state.items():
-        if key.endswith("feed_forward.linear_2.weight") and value.ndim == 3:
-            return value.shape[0] - 1
-    return None
