@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -101,3 +102,21 @@ def content_of(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
 def write_tampered(path: Path, tensors: dict[str, torch.Tensor], description: Any) -> Path:
     save_file(tensors, path, metadata={"eqv2_plugin": json.dumps(description)})
     return path
+
+
+def put(path: str, value: Any) -> Callable[[Any], None]:
+    """A change of a checkpoint or of a description: ``value`` (None: nothing) at a path such as
+    ``model.heads.energy``."""
+
+    def change(content: Any) -> None:
+        if isinstance(content, MLIPInferenceCheckpoint):
+            content = {"model": content.model_config, "tasks": content.tasks_config}
+        *parents, last = path.split(".")
+        for key in parents:
+            content = content[int(key) if key.isdigit() else key]
+        if value is None:
+            del content[last]
+        else:
+            content[last] = value
+
+    return change

@@ -78,8 +78,8 @@ CHANGES = {
     "other backbone": (DENS, in_part("backbone", model="escn_backbone"), "checkpoint of eSCN"),
     "other parameters": (PLAIN, other_parameters, "GemNet-OC"),
     "no config": (PLAIN, lambda c: c.pop("config"), "--config"),
-    "smaller lmax": (PLAIN, in_model(lmax_list=[2]), "lmax=2 .*weights are of lmax=3"),
-    "larger lmax": (PLAIN, in_model(lmax_list=[4], mmax_list=[2]), "lmax=4 .*are of lmax=3"),
+    "smaller lmax": (PLAIN, in_model(lmax_list=[2]), "lmax=2, .*weights are of lmax=3"),
+    "larger lmax": (PLAIN, in_model(lmax_list=[4], mmax_list=[2]), "lmax=4, .*are of lmax=3"),
     "missing weight": (PLAIN, without("alpha_dot"), r"missing \(1\): .*alpha_dot"),
     "unknown weight": (
         PLAIN,

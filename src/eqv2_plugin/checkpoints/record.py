@@ -180,7 +180,7 @@ def check_weights(
     except (TypeError, RuntimeError) as error:
         raise ValueError(f"no model can be made of its configuration: {error}") from error
 
-    def form(value: torch.Tensor) -> tuple[Any, ...]:
+    def form(value: torch.Tensor) -> tuple[list[int], Any]:
         kind = value.dtype if exact_types else value.is_floating_point()
         return list(value.shape), kind
 
@@ -188,8 +188,8 @@ def check_weights(
         "missing": [name for name in expected if name not in weights],
         "not used": [name for name in weights if name not in expected],
         "other shape or type": [
-            f"{name}: {list(weights[name].shape)}, {weights[name].dtype} in the file, "
-            f"{list(value.shape)}, {value.dtype} by the config"
+            f"{name} ({list(weights[name].shape)} {weights[name].dtype} in the file, not "
+            f"{list(value.shape)} {value.dtype})"
             for name, value in expected.items()
             if name in weights and form(weights[name]) != form(value)
         ],

@@ -6,8 +6,6 @@ from typing import Any
 
 import hydra
 import torch
-from fairchem.core.modules.normalization.element_references import ElementReferences
-from fairchem.core.modules.normalization.normalizer import Normalizer
 
 from eqv2_plugin.checkpoints.record import NORMALIZATION, UNIT, TaskRecord, task_record
 from eqv2_plugin.checkpoints.whitelist import allowed, require
@@ -31,11 +29,10 @@ _BY_NAME, _WRITTEN_OUT, _PLAIN = REFERENCES = (
     "eqv2_plugin.data.references.written_out_references",
     f"{NORMALIZATION}.element_references.ElementReferences",
 )
-_TENSOR = "torch.tensor"  # of numbers that stand in the config
 _REQUIRED = {"_target_", "name", "level", "property", "out_spec", "normalizer", "datasets"}
 _FLAGS = ("train_on_free_atoms", "eval_on_free_atoms", "inference_only")
-_OPTIONAL = {"loss_fn", "element_references", "metrics", "_convert_", *_FLAGS}
-_LOSS_KEYS = {"_target_", "loss_fn", "coefficient", "reduction", "normalization", "loss_name"}
+_OPTIONAL = {"loss_fn", "element_references", "metrics", *_FLAGS}
+_LOSS_KEYS = {"loss_fn", "coefficient", "reduction", "normalization", "loss_name"}
 _MAX_ELEMENTS = 1_000
 
 
@@ -58,28 +55,35 @@ def read_task(
     require(isinstance(config, dict), f"{where} must be a mapping with the keys of a task")
     missing = sorted(_REQUIRED - set(config))
     require(not missing, f"{where} lacks {', '.join(missing)}")
-    name, references = config["name"], config.get("element_references")
+    where = f"task {str(config['name'])[:80]!r}"
+    normalizer, references = config["normalizer"], config.get("element_references")
     values = None
     if unsafe:
-        normalizer = _instantiated(config["normalizer"])
-        mean, rmsd = _number(normalizer.mean), _number(normalizer.rmsd)
+        made = _instantiated(normalizer)
+        mean, rmsd = _number(made.mean), _number(made.rmsd)
         if references is not None:
             values = _instantiated(references).element_references
     else:
-        _check_task(config, f"task {str(name)[:80]!r}")
-        mean, rmsd = _moments(config["normalizer"], name)
+        _check_task(config, where)
+        mean, rmsd = _moments(normalizer, f"{where}: normalizer")
         if references is not None:
-            values = _references(references, name)
+            values = _references(references, f"{where}: element_references")
     kept = {key: config[key] for key in ("name", "level", "property", "datasets")}
     spec = {key: config["out_spec"][key] for key in ("dim", "dtype")}
     numbers = {"mean": mean, "rmsd": rmsd, "has_references": values is not None}
     return task_record({**kept, **spec, **numbers}), values
 
 
-def _check_task(config: dict[str, Any], where: str) -> None:
-    allowed(config["_target_"], TASKS, where)
-    unknown = sorted(set(config) - _REQUIRED - _OPTIONAL)
+def _check_class(config: Any, classes: tuple[str, ...], keys: set[str], where: str) -> None:
+    """A mapping that names one of the classes, and no other keys than these."""
+    require(isinstance(config, dict), f"{where} must be a mapping that names a class")
+    allowed(config.get("_target_"), classes, where)
+    unknown = sorted(set(config) - keys - {"_target_", "_convert_"})
     require(not unknown, f"{where} has unknown keys: {', '.join(unknown)}")
+
+
+def _check_task(config: dict[str, Any], where: str) -> None:
+    _check_class(config, TASKS, _REQUIRED | _OPTIONAL, where)
     spec = config["out_spec"]
     require(
         isinstance(spec, dict) and set(spec) - {"_target_"} == {"dim", "dtype"},
@@ -98,75 +102,53 @@ def _check_task(config: dict[str, Any], where: str) -> None:
 
 
 def _check_loss(loss: Any, where: str) -> None:
-    require(isinstance(loss, dict), f"{where} must be a mapping with the class of a loss")
-    allowed(loss.get("_target_"), LOSSES, where)
-    unknown = sorted(set(loss) - _LOSS_KEYS)
-    require(not unknown, f"{where} has unknown keys: {', '.join(unknown)}")
+    _check_class(loss, LOSSES, _LOSS_KEYS, where)
     for key, value in loss.items():
         if key == "loss_fn":
             _check_loss(value, f"{where}.loss_fn")
         else:
-            require(
-                value is None or isinstance(value, (bool, int, float, str)),
-                f"{where}: {key} must be one number or text",
-            )
+            simple = value is None or isinstance(value, (bool, int, float, str))
+            require(simple, f"{where}: {key} must be one number or text")
 
 
-def _moments(config: Any, task: Any) -> tuple[float, float]:
-    _check_maker(config, NORMALIZERS, {"mean", "rmsd"}, Normalizer, task)
+def _moments(config: Any, where: str) -> tuple[float, float]:
+    _check_class(config, NORMALIZERS, {"mean", "rmsd"}, where)
     mean, rmsd = (
-        _number(_values(config.get(key, default), NORMALIZERS, Normalizer, task))
+        _number(_values(config.get(key, default), NORMALIZERS, f"{where}.{key}"))
         for key, default in (("mean", 0.0), ("rmsd", 1.0))
     )
     return mean, rmsd
 
 
-def _references(config: Any, task: Any) -> torch.Tensor:
-    keys = {"name", "values", "element_references"}
-    _check_maker(config, REFERENCES, keys, ElementReferences, task)
-    made_with = config["_target_"]
-    if made_with == _BY_NAME:
+def _references(config: Any, where: str) -> torch.Tensor:
+    _check_class(config, REFERENCES, {"name", "values", "element_references"}, where)
+    if config["_target_"] == _BY_NAME:
         name = config.get("name")
-        require(isinstance(name, str), f"task {task!r}: the name of element references is no text")
+        require(isinstance(name, str), f"{where}: name must be text")
         return element_references(name).element_references
-    if made_with == _WRITTEN_OUT:
+    if config["_target_"] == _WRITTEN_OUT:
         values = config.get("values")
-        require(isinstance(values, dict), f"task {task!r}: element references must be a mapping")
+        require(isinstance(values, dict), f"{where}: values must be a mapping")
         return written_out_references(values).element_references
-    tensor = _values(config.get("element_references"), REFERENCES, ElementReferences, task)
+    tensor = _values(config.get("element_references"), REFERENCES, where)
     require(
         tensor.ndim == 1 and len(tensor) <= _MAX_ELEMENTS and tensor.is_floating_point(),
-        f"the element references of task {task!r} must be a list of numbers, but have shape "
-        f"{tuple(tensor.shape)} and type {tensor.dtype}",
+        f"{where} must be a list of numbers, but have shape {tuple(tensor.shape)} and type "
+        f"{tensor.dtype}",
     )
     return tensor
 
 
-def _check_maker(
-    config: Any, classes: tuple[str, ...], keys: set[str], kind: type, task: Any
-) -> None:
-    made_with = config.get("_target_") if isinstance(config, dict) else config
-    if not isinstance(config, dict) or made_with not in classes:
-        raise ValueError(
-            f"task {task!r} makes its {kind.__name__} with {str(made_with)[:200]!r}; allowed are "
-            f"{', '.join(classes)}"
-        )
-    unknown = sorted(set(config) - keys - {"_target_", "_convert_"})
-    require(not unknown, f"task {task!r}: its {kind.__name__} has unknown keys: {unknown}")
-
-
-def _values(value: Any, classes: tuple[str, ...], kind: type, task: Any) -> torch.Tensor:
+def _values(value: Any, classes: tuple[str, ...], where: str) -> torch.Tensor:
     """A number, numbers within ``torch.tensor``, or a tensor."""
     if isinstance(value, torch.Tensor):
         return value
     if isinstance(value, dict):
-        _check_maker(value, (*classes, _TENSOR), {"data"}, kind, task)
+        _check_class(value, (*classes, "torch.tensor"), {"data"}, where)
         value = value.get("data")
     numbers = value if isinstance(value, list) else [value]
-    require(
-        all(type(number) in (int, float) for number in numbers),
-        f"task {task!r}: its {kind.__name__} needs numbers, got {str(value)[:80]!r}",
-    )
+    only_numbers = all(type(n) in (int, float) and not abs(n) > 1e300 for n in numbers)
+    require(only_numbers, f"{where} needs numbers, got {str(value)[:80]!r}")
     # The numbers of a config are double; fairchem rounds them to its settings' precision.
     return torch.tensor(value, dtype=torch.float64)
 

@@ -49,16 +49,10 @@ class _StorageUnpickler(pickle.Unpickler):
 
 
 def read_storage(stored: bytes) -> np.ndarray:
-    """The numbers of a torch storage, as ``torch.storage._load_from_bytes`` gets it.
-
-    Args:
-        stored: what torch writes for a storage inside a pickle.
-
-    Returns:
-        The flat array, read-only.
+    """The numbers of a torch storage as ``torch.storage._load_from_bytes`` gets it; read-only.
 
     Raises:
-        pickle.UnpicklingError: anything else than such a storage.
+        pickle.UnpicklingError: anything else than what torch writes for a storage in a pickle.
     """
     if not stored.startswith(_HEAD):
         raise pickle.UnpicklingError("a tensor's storage is not in torch's format")

@@ -13,8 +13,7 @@ from eqv2_plugin.unpickling.whitelists import RECORDS
 class _RestrictedUnpickler(pickle.Unpickler):
     def __init__(self, pickled: bytes, admitted: Mapping[tuple[str, str], Any], what: str) -> None:
         super().__init__(io.BytesIO(pickled))
-        self.admitted = admitted
-        self.what = what
+        self.admitted, self.what = admitted, what
 
     def find_class(self, module: str, name: str) -> Any:
         admitted = self.admitted.get((module, name))

@@ -67,8 +67,7 @@ class V1Model:
     Attributes:
         family_name: name that says which model it is (of the backbone, if there is one).
         single_class: the legacy class ``equiformer_v2``, without heads in the config.
-        backbone: options of the class or the backbone.
-        heads: {name: {"module": ..., options}}.
+        backbone, heads: options; of heads by name, with "module".
     """
 
     family_name: str

@@ -85,7 +85,7 @@ def find_data_set(
         config: of the checkpoint, or given by the user.
         energy: (mean, rmsd) of the energy's normaliser in the checkpoint.
         file_name: the published names count.
-        wanted: --energy-reference (the name of an `EnergyKind`), which settles a conflict.
+        wanted: --energy-reference, which settles a conflict.
 
     Raises:
         ValueError: the normaliser and the config speak of different data sets.
