@@ -3,17 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
-import numpy as np
 import pytest
-import relaxation_worker as worker
 from checkpoint_inputs import DENS, OC22, PLAIN, edited, with_training_state
 
-import eqv2_plugin
 from eqv2_plugin import cli
 from eqv2_plugin.common.hashing import file_sha256
 
@@ -91,19 +84,3 @@ def test_info_needs_one_file_or_a_config(capsys):
     status, _, err = run(capsys, "info", "--config", "x.yml", "--json")
     assert status == 1
     assert "not for --config" in err
-
-
-def test_a_relaxation_in_a_process_that_never_imports_the_package(tmp_path, capsys):
-    assert run(capsys, "convert", PLAIN, tmp_path / "new.pt")[0] == 0
-    source = Path(eqv2_plugin.__file__).parents[1]
-    search_path = os.pathsep.join(filter(None, [str(source), os.environ.get("PYTHONPATH", "")]))
-    environment = {**os.environ, "PYTHONPATH": search_path, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, worker.__file__, str(tmp_path / "new.pt"), str(tmp_path / "r.json")]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert "energies of this model: adsorption energy" in done.stderr
-    result = json.loads((tmp_path / "r.json").read_text())
-    moved = np.abs(np.array(result["positions"]) - worker.structure().positions).max()
-    assert 1e-4 < moved < 2.0
-    assert len(result["energies"]) == worker.STEPS + 1
-    assert np.isfinite(result["energies"]).all()

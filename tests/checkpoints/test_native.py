@@ -11,16 +11,19 @@ import subprocess
 import sys
 from pathlib import Path
 
+import fresh_worker as worker
 import native_checkpoints as inputs
-import native_worker as worker
+import numpy as np
 import pytest
 import torch
+from checkpoint_inputs import PLAIN
 from fairchem.core.models.base import HeadInterface
 from safetensors.torch import save_file
 
 from eqv2_plugin import heads
 from eqv2_plugin.checkpoints.door import as_native, export_native
 from eqv2_plugin.checkpoints.native import read_native
+from eqv2_plugin.checkpoints.v1.convert import convert_file
 from eqv2_plugin.checkpoints.whitelist import HEADS
 
 REFERENCES = {
@@ -43,22 +46,36 @@ def exported(tmp_path_factory) -> dict[str, tuple[Path, Path]]:
 
 
 @pytest.fixture(scope="module")
-def fresh_results(exported, tmp_path_factory) -> dict:
-    output = tmp_path_factory.mktemp("fresh") / "results.json"
-    command = [sys.executable, HERE / "native_worker.py", output]
+def fresh_process(exported, tmp_path_factory) -> tuple[dict, str]:
+    """Results of `fresh_worker`, and what it said."""
+    folder = tmp_path_factory.mktemp("fresh")
+    convert_file(PLAIN, folder / "converted.pt")
+    command = [sys.executable, worker.__file__, folder / "results.json", folder / "converted.pt"]
     command += [checkpoint for checkpoint, _ in exported.values()]
-    environment = {**os.environ, "PYTHONPATH": str(HERE.parent)}
-    subprocess.run(command, check=True, env=environment, capture_output=True, timeout=300)
-    return json.loads(output.read_text())
+    paths = [str(HERE.parent), os.environ.get("PYTHONPATH", "")]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads((folder / "results.json").read_text()), done.stderr
+
+
+def test_a_relaxation_in_a_process_that_never_imports_the_package(fresh_process):
+    results, said = fresh_process
+    assert "energies of this model: adsorption energy" in said
+    moved = np.abs(results["relaxed"]["positions"] - worker.structure().positions).max()
+    assert 1e-4 < moved < 2.0
+    assert len(results["relaxed"]["energies"]) == worker.STEPS + 1
+    assert np.isfinite(results["relaxed"]["energies"]).all()
 
 
 @pytest.mark.parametrize("kind", inputs.KINDS)
 @pytest.mark.parametrize("settings", worker.SETTINGS)
 def test_a_fresh_process_predicts_bit_for_bit_what_the_checkpoint_predicts(
-    fresh_results, kind, settings
+    fresh_process, kind, settings
 ):
-    expected = fresh_results["checkpoint"][f"{kind} {settings}"]
-    assert fresh_results["native"][f"{kind} {settings}"] == expected
+    results, _ = fresh_process
+    expected = results["checkpoint"][f"{kind} {settings}"]
+    assert results["native"][f"{kind} {settings}"] == expected
     assert abs(expected[0]["energy"]) > 1e-3
     assert ("stress" in expected[1]) == (kind == "conservative")
 

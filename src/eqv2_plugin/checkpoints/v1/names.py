@@ -78,7 +78,6 @@ _RULES = [
         "output_heads.noise_forces.vector_block",
         _ATTENTION,
     ),
-    (r"output_heads\.(\w+)\.energy_lin_ref", r"output_heads.\1.energy_lin_ref"),
     *_prefixed(r"output_heads\.(\w+)\.sphharm_norm", r"output_heads.\1.harmonics_norm", _NORM),
     (r"output_heads\.(\w+)\.xedge_layer_norm\.(weight|bias)", r"output_heads.\1.edge_norm.\2"),
     (r"output_heads\.(\w+)\.block\.r2tensor_MLP\.(.*)", r"output_heads.\1.tensor_mlp.\2"),
@@ -118,7 +117,6 @@ def from_single_class(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tens
     heads = {
         "energy_block.": "output_heads.energy.energy_block.",
         "force_block.": "output_heads.forces.force_block.",
-        "energy_lin_ref": "output_heads.energy.energy_lin_ref",
     }
     renamed = {}
     for key, value in state.items():
