@@ -27,10 +27,9 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.constraints import FixAtoms
 from ase_db_backends.aselmdb import LMDBDatabase
 
+from eqv2_plugin.data.conversion.extxyz import read_lines, read_oc20_extxyz
 from eqv2_plugin.data.conversion.frame import check_frame
 from eqv2_plugin.data.conversion.job import convert
-from eqv2_plugin.data.conversion.lines import read_lines
-from eqv2_plugin.data.conversion.oc20_extxyz import read_oc20_extxyz
 from eqv2_plugin.data.conversion.raw_oc20 import RawPair, find_pairs
 from eqv2_plugin.data.conversion.shard import Shard, write_shard
 

@@ -40,12 +40,12 @@ def folder(tmp_path_factory) -> Path:
 
 @RULE.behaviour("eqv2 data convert")
 def converts(folder: Path, kind: str) -> list[float]:
-    from eqv2_plugin.data.inspection.sources import open_dataset
+    from eqv2_plugin.data.inspection.frames import open_dataset
 
     out = folder / f"converted_{kind}"
     refused_or_done(["data", "convert", str(folder / f"{kind}.traj"), "--out", str(out)])
     data = open_dataset(out)
-    assert not any(set(data.reader.stored_atoms(i).info) & set(POISON) for i in range(len(data)))
+    assert not any(set(data.structures.stored(i).info) & set(POISON) for i in range(len(data)))
     return [data[i].energy for i in range(len(data))]
 
 

@@ -111,7 +111,7 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
     except (BadZipFile, EOFError, OSError, AttributeError, ValueError, zlib.error) as error:
         reason = str(error) or type(error).__name__
         what = "holds Python objects" if "allow_pickle" in reason else "is no complete npz file"
-        raise ValueError(f"{path} {what} ({reason}): make it anew") from error
+        raise ValueError(f"{path} {what} ({reason}): make it again") from error
 
 
 def _refuse_bomb(path: Path) -> None:

@@ -10,22 +10,25 @@ from typing import Any
 from eqv2_plugin.common.files import save_text
 
 _SHOWN = 5
+_RENAME = "give the new one another name (run_name=NAME), or remove that folder"
 
 
-def begin(path: Path, made_with: Mapping[str, Any], folder: Path, holds: str) -> None:
+def begin(
+    path: Path, made_with: Mapping[str, Any], folder: Path, holds: str, advice: str = _RENAME
+) -> None:
     """Write a manifest, or see that the one that is there says the same.
 
     Args:
         path: of the manifest, a JSON file.
         made_with: what the contents depend on, fit for JSON.
-        folder, holds: see `refuse_other`.
+        folder, holds, advice: see `refuse_other`.
 
     Raises:
         ValueError: it says something else, or is damaged.
         OSError: it cannot be written.
     """
     if path.exists():
-        refuse_other(read_manifest(path), made_with, folder, holds)
+        refuse_other(read_manifest(path), made_with, folder, holds, advice)
     else:
         save_text(path, json.dumps(made_with, indent=2, ensure_ascii=False) + "\n")
 
@@ -52,7 +55,7 @@ def refuse_other(
     now: Mapping[str, Any],
     folder: Path,
     holds: str,
-    advice: str = "give the new one another name (run_name=NAME), or remove that folder",
+    advice: str = _RENAME,
 ) -> None:
     """See that what is there was made with the same.
 

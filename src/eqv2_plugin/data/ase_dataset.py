@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
+from operator import eq
+from typing import Any
 
 from ase import Atoms
+from ase.db.core import Database
+from ase_db_backends.aselmdb import LMDBDatabase
 from fairchem.core.common.registry import registry
 from fairchem.core.datasets.ase_datasets import (
     AseAtomsDataset,
+    AseDBDataset,
     AseReadDataset,
     AseReadMultiStructureDataset,
 )
 
 from eqv2_plugin.data.fixed_atoms import PARTLY_FIXED, partly_fixed, use_fix_atoms
 from eqv2_plugin.data.labels import READ_FROM, drop_info_labels, read_labels
-from eqv2_plugin.data.travelling_ase_db import TravellingAseDB
 
 # Formats of configs: the names that our readers are registered under.
 _OWN = {name: f"eqv2_{name}" for name in ("ase_db", "ase_read", "ase_read_multi")}
+# Found again where they are needed; to workers, who read frames only, they would be a burden.
+_NOT_SENT = ("_metadata", "indices", "__getitem__")
 
 
 def own_format(name: str) -> str:
@@ -62,8 +69,31 @@ class CheckedAtoms(AseAtomsDataset):
 
 
 @registry.register_dataset(_OWN["ase_db"])
-class CheckedAseDB(CheckedAtoms, TravellingAseDB):
-    """The format ``ase_db``."""
+class CheckedAseDB(CheckedAtoms, AseDBDataset):
+    """The format ``ase_db``, fit to be sent to spawned workers of a data loader.
+
+    What is sent is closed, and opens the databases when it reads from them first. Ids without
+    gaps take no memory.
+    """
+
+    def _load_dataset_get_ids(self, config: dict) -> Sequence[int]:
+        count = len(super()._load_dataset_get_ids(config))
+        for number, ids in enumerate(self.db_ids):
+            database = self.dbs[number]
+            self.db_ids[number] = _compact(ids)
+            if getattr(database, "ids", None) is ids:
+                database.ids = self.db_ids[number]
+        return range(count)
+
+    def __getstate__(self) -> dict[str, Any]:
+        kept = {name: value for name, value in self.__dict__.items() if name not in _NOT_SENT}
+        return {**kept, "dbs": [_closed(database) for database in self.dbs]}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self.dbs = [kind.__new__(kind) for kind, _ in state["dbs"]]
+        for database, (_, inside) in zip(self.dbs, state["dbs"], strict=True):
+            database.__dict__.update(inside)
 
 
 @registry.register_dataset(_OWN["ase_read"])
@@ -74,3 +104,17 @@ class CheckedAseRead(CheckedAtoms, AseReadDataset):
 @registry.register_dataset(_OWN["ase_read_multi"])
 class CheckedAseReadMulti(CheckedAtoms, AseReadMultiStructureDataset):
     """The format ``ase_read_multi``."""
+
+
+def _closed(database: Database) -> tuple[type[Database], dict[str, Any]]:
+    """Class and attributes of a database, but what is open: LMDB's environment opens by itself."""
+    is_lmdb = isinstance(database, LMDBDatabase)
+    return type(database), database.__dict__ | ({"_env": None, "_env_pid": None} if is_lmdb else {})
+
+
+def _compact(ids: list[int]) -> Sequence[int]:
+    """A range instead of the list, if it is one."""
+    if not ids or type(ids[0]) is not int or ids[-1] - ids[0] + 1 != len(ids):
+        return ids
+    whole = range(ids[0], ids[-1] + 1)
+    return whole if all(map(eq, ids, whole)) else ids

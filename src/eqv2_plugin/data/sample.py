@@ -25,6 +25,8 @@ SAMPLES = {
     "rmd17_aspirin": ("train", "val", "test"),
     "cualloy_sample": ("train", "val", "val_ood"),
 }
+# A source "embedded:SAMPLE/SPLIT", or a root "embedded:SAMPLE", names one of them.
+EMBEDDED = "embedded:"
 SAMPLE_FOLDER = Path(__file__).parent / "samples"
 
 # Part of the cache folder's name: raise it when the database written from the same

@@ -1,4 +1,4 @@
-"""The structures of any data set that fairchem reads, as ASE atoms with their ids."""
+"""The one opener of structures: any data set that fairchem reads, as ASE atoms with their ids."""
 
 from __future__ import annotations
 
@@ -9,17 +9,14 @@ from typing import Any, overload
 
 import numpy as np
 from ase import Atoms
-from fairchem.core.datasets.ase_datasets import AseAtomsDataset
+from fairchem.core.common.registry import registry
 from fairchem.core.datasets.base_dataset import create_dataset
 from omegaconf import OmegaConf
 
 from eqv2_plugin.data.ase_dataset import own_format
-from eqv2_plugin.data.datasets import EMBEDDED
 from eqv2_plugin.data.ids import split_frame
-from eqv2_plugin.data.lmdb.dataset import LmdbDataset
-from eqv2_plugin.data.lmdb.frames import to_ase
 from eqv2_plugin.data.lmdb.shards import open_lmdb
-from eqv2_plugin.data.sample import sample_directory
+from eqv2_plugin.data.sample import EMBEDDED, sample_directory
 
 _SHOWN = 5
 
@@ -34,14 +31,15 @@ class Structures(Sequence[Atoms]):
     ``atoms.info``: fairchem's calculator cannot compare arrays there when it is asked again.
 
     Args:
-        dataset: fairchem's subset of a data set.
+        reader: fairchem's data set.
+        indices: of the structures in it.
         name: for errors.
     """
 
-    def __init__(self, dataset: Any, name: str) -> None:
+    def __init__(self, reader: Any, indices: Sequence[int], name: str) -> None:
         self.name = name
-        self._reader = dataset.dataset
-        self._indices = dataset.indices
+        self._reader = reader
+        self._indices = indices
 
     def __len__(self) -> int:
         return len(self._indices)
@@ -61,16 +59,9 @@ class Structures(Sequence[Atoms]):
         """
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
-        if not -len(self) <= index < len(self):
-            raise IndexError(f"{self.name} has {len(self)} structures, none with number {index}")
-        place = int(self._indices[index])
-        try:
-            atoms = self._read(place)
-        except Exception as error:
-            raise ValueError(f"{self.name}: structure {index} cannot be read: {error}") from error
+        atoms = self._read(index, self._reader.get_atoms)
         sid, fid = atoms.info.get("sid"), atoms.info.pop("fid", None)
-        # fairchem makes up this sid where none is stored.
-        if sid is None or (type(sid) is int and sid == place):
+        if sid is None:
             raise ValueError(
                 f"{self.name}: structure {index} has no sid, the id that results are filed under: "
                 "store one as text in the data (row data of an ASE database, or attribute `sid`)"
@@ -86,10 +77,19 @@ class Structures(Sequence[Atoms]):
             raise ValueError(f"{self.name}: structure {index} ({sid}): {error}") from error
         return atoms
 
+    def stored(self, index: int) -> Atoms:
+        """One structure as it is stored: labels unchecked, and no sid where there is none.
+
+        Raises:
+            IndexError: there is none.
+            ValueError: it cannot be read.
+        """
+        return self._read(index, self._reader.stored_atoms)
+
     def natoms(self, index: int) -> int:
         """Number of atoms: from the data set's metadata if it has them, else read."""
         found = self._reader.get_metadata("natoms", int(self._indices[index]))
-        return len(self._read(int(self._indices[index]))) if found is None else int(found)
+        return len(self._read(index, self._reader.get_atoms)) if found is None else int(found)
 
     def ids(self) -> list[tuple[str, str | None]]:
         """(sid, fid or None) of every structure; reads the whole data set.
@@ -109,14 +109,107 @@ class Structures(Sequence[Atoms]):
 
     def files(self) -> list[Path]:
         """The files that the structures are read from, as far as they can be named."""
-        source = self._reader.config["src"]
-        paths = [Path(p) for p in ([source] if isinstance(source, str) else source)]
-        return [f for p in paths for f in (sorted(p.iterdir()) if p.is_dir() else [p])]
+        return [
+            f for p in _paths(self._reader) for f in (sorted(p.iterdir()) if p.is_dir() else [p])
+        ]
 
-    def _read(self, place: int) -> Atoms:
-        if isinstance(self._reader, LmdbDataset):
-            return to_ase(self._reader.record(place))
-        return self._reader.get_atoms(place)
+    def _read(self, index: int, read: Any) -> Atoms:
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"{self.name} has {len(self)} structures, none with number {index}")
+        place = int(self._indices[index])
+        try:
+            atoms = read(place)
+        except Exception as error:
+            raise ValueError(f"{self.name}: structure {index} cannot be read: {error}") from error
+        # fairchem makes up this sid where none is stored.
+        if type(atoms.info.get("sid")) is int and atoms.info["sid"] == place:
+            del atoms.info["sid"]
+        return atoms
+
+
+def open_structures(
+    config: Mapping[str, Any], name: str = "the data set", subset: bool = True
+) -> Structures:
+    """Open what a data set config describes.
+
+    Args:
+        config: as for fairchem's data sets: ``format`` (ase_db, ase_read, lmdb, oc22_lmdb, ...),
+            ``src`` (path, or "embedded:SAMPLE/SPLIT"), and options such as ``first_n``.
+        name: for errors.
+        subset: False takes all structures, whatever ``metadata.npz`` beside them says.
+
+    Raises:
+        FileNotFoundError: nothing at ``src``.
+        ValueError: no format or source given, a format that has no structures, or data that
+            cannot be read or is empty.
+    """
+    options = plain(config)
+    if missing := [key for key in ("format", "src") if not options.get(key)]:
+        raise ValueError(f"{name}: the data set config gives no {' and no '.join(missing)}")
+    source, form = options["src"], options["format"]
+    one = isinstance(source, str)
+    options["src"] = located(source, name) if one else [located(path, name) for path in source]
+    if not any(options.get(key) for key in ("first_n", "sample_n")):
+        options["no_shuffle"] = True
+    options["format"] = own_format(form)
+    try:
+        if subset:
+            chosen = create_dataset(options, name)
+            reader, indices = chosen.dataset, chosen.indices
+        else:
+            reader = registry.get_dataset_class(options["format"])(options)
+            indices = range(len(reader))
+        refuse_lost_databases(reader)
+    except Exception as error:
+        raise ValueError(
+            f"{name}: cannot read {source} as {form}: {error}. If a file is damaged, make it again"
+        ) from error
+    if not hasattr(reader, "stored_atoms"):
+        raise ValueError(
+            f"{name}: data sets of format {form} give no structures; use ase_db, lmdb or oc22_lmdb"
+        )
+    if len(indices) == 0:
+        raise ValueError(f"{name}: there is no structure in {source}")
+    return Structures(reader, indices, name)
+
+
+def plain(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A config as plain data, interpolations resolved."""
+    found: Any = OmegaConf.to_container(OmegaConf.create(dict(config)), resolve=True)
+    return found
+
+
+def located(source: str, name: str) -> str:
+    """The existing file or folder of a source (path, or "embedded:SAMPLE/SPLIT").
+
+    Args:
+        name: begins the error.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: an ASE database in LMDB form that is cut off or none.
+    """
+    if source.startswith(EMBEDDED):
+        sample, _, split = source.removeprefix(EMBEDDED).partition("/")
+        try:
+            return str(sample_directory(sample, split))
+        except ValueError as error:
+            raise FileNotFoundError(f"{name}: no {source}: {error}") from error
+    path = Path(source).expanduser()
+    if not path.exists():
+        raise FileNotFoundError(f"{name}: {path} does not exist")
+    for database in _databases(path):
+        # The process would die on reading beyond the end of a file that was cut off.
+        open_lmdb(str(database)).close()
+    return str(path)
+
+
+def refuse_lost_databases(reader: Any) -> None:
+    """fairchem's ``ase_db`` reader skips files that it cannot open: raise a ValueError then."""
+    there = [database for path in _paths(reader) for database in _databases(path)]
+    opened = getattr(reader, "dbs", there)
+    if len(opened) < len(there):
+        raise ValueError(f"only {len(opened)} of its {len(there)} databases can be opened")
 
 
 def take_arrays_out_of_info(atoms: Atoms) -> None:
@@ -139,77 +232,11 @@ def take_arrays_out_of_info(atoms: Atoms) -> None:
             atoms.info[key] = value.tolist()
 
 
-def open_structures(config: Mapping[str, Any], name: str = "the data set") -> Structures:
-    """Open what a data set config describes.
-
-    Args:
-        config: as for fairchem's data sets: ``format`` (ase_db, ase_read, lmdb, oc22_lmdb, ...),
-            ``src`` (path, or "embedded:SAMPLE/SPLIT"), and options such as ``first_n``.
-        name: for errors.
-
-    Raises:
-        FileNotFoundError: nothing at ``src``.
-        ValueError: no format or source given, a format that has no structures, or data that
-            cannot be read or is empty.
-    """
-    options = plain(config)
-    if missing := [key for key in ("format", "src") if not options.get(key)]:
-        raise ValueError(f"{name}: the data set config gives no {' and no '.join(missing)}")
-    options["src"] = _located(options["src"], name)
-    if not any(options.get(key) for key in ("first_n", "sample_n")):
-        options["no_shuffle"] = True
-    try:
-        dataset = create_dataset({**options, "format": own_format(options["format"])}, name)
-    except Exception as error:
-        raise ValueError(
-            f"{name}: cannot read {config['src']} as {options['format']}: {error}"
-        ) from error
-    if not isinstance(dataset.dataset, (AseAtomsDataset, LmdbDataset)):
-        raise ValueError(
-            f"{name}: data sets of format {options['format']} give no structures; use ase_db, lmdb "
-            "or oc22_lmdb"
-        )
-    _refuse_lost_shards(dataset.dataset, name)
-    if len(dataset) == 0:
-        raise ValueError(f"{name}: there is no structure in {config['src']}")
-    return Structures(dataset, name)
-
-
-def plain(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A config as plain data, interpolations resolved."""
-    found: Any = OmegaConf.to_container(OmegaConf.create(dict(config)), resolve=True)
-    return found
-
-
-def _located(source: str | Sequence[str], name: str) -> str | list[str]:
-    """Existing paths; of ASE's LMDB databases, which end a process if they are cut off, whole."""
-    if not isinstance(source, str):
-        return [str(_located(one, name)) for one in source]
-    if source.startswith(EMBEDDED):
-        sample, _, split = source.removeprefix(EMBEDDED).partition("/")
-        try:
-            return str(sample_directory(sample, split))
-        except ValueError as error:
-            raise FileNotFoundError(f"{name}: no {source}: {error}") from error
-    path = Path(source).expanduser()
-    if not path.exists():
-        raise FileNotFoundError(f"{name}: {path} does not exist")
-    for database in _databases(path):
-        open_lmdb(str(database)).close()
-    return str(path)
+def _paths(reader: Any) -> list[Path]:
+    source = reader.config["src"]
+    return [Path(path) for path in ([source] if isinstance(source, str) else source)]
 
 
 def _databases(path: Path) -> list[Path]:
+    """The ASE databases in LMDB form at a path."""
     return sorted(path.glob("*.aselmdb")) if path.is_dir() else [path] * (path.suffix == ".aselmdb")
-
-
-def _refuse_lost_shards(reader: Any, name: str) -> None:
-    """fairchem's ``ase_db`` reader skips database files that it cannot open."""
-    source = reader.config["src"]
-    paths = [Path(p) for p in ([source] if isinstance(source, str) else source)]
-    there = [d for p in paths for d in _databases(p)]
-    opened = getattr(reader, "dbs", there)
-    if len(opened) < len(there):
-        raise ValueError(
-            f"{name}: only {len(opened)} of the {len(there)} databases in {source} can be opened"
-        )

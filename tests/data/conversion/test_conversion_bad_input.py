@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from downloads import contents, convert_raw, download
 
-from eqv2_plugin.data.conversion import workers as worker_processes
+from eqv2_plugin.data.conversion import job as worker_processes
 from eqv2_plugin.data.conversion.raw_oc20 import find_pairs
 
 
@@ -180,7 +180,7 @@ def test_ids_whose_keys_agree_by_chance_are_no_duplicates(raw, monkeypatch):
 
 
 def test_duplicates_in_a_shard_of_several_files_are_placed(raw, monkeypatch):
-    monkeypatch.setattr("eqv2_plugin.data.conversion.job._MOST_SHARDS", 1)
+    monkeypatch.setattr("eqv2_plugin.data.conversion.job._MAX_SHARDS", 1)
     first = (raw / "9.txt").read_text().splitlines()[1]
     lines = (raw / "10.txt").read_text().splitlines()
     (raw / "10.txt").write_text("\n".join([first, *lines[1:]]) + "\n")
@@ -261,7 +261,7 @@ def test_a_disk_without_room_is_told_and_the_conversion_continued(tmp_path):
     assert convert_raw(raw, out).frames == 40
 
 
-@pytest.mark.parametrize("place", ["record", "folder"])
+@pytest.mark.parametrize("place", ["shard", "folder"])
 def test_no_room_for_the_last_small_files_is_told(raw, monkeypatch, place):
     def full(*arguments, **arrays):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

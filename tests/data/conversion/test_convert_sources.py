@@ -16,7 +16,7 @@ from ase.io.trajectory import Trajectory
 from ase_db_backends.aselmdb import LMDBDatabase
 from downloads import contents, convert_raw, download, fixture, read_by_fairchem, sample
 
-from eqv2_plugin.data.conversion.atoms import frame_of_atoms
+from eqv2_plugin.data.conversion.frame import frame_of_atoms
 from eqv2_plugin.data.conversion.job import Summary, convert
 from eqv2_plugin.data.conversion.sources import READERS, find_sources
 from eqv2_plugin.data.sample import sample_directory
@@ -248,7 +248,7 @@ def test_frames_with_and_without_labels_in_one_file_are_refused(tmp_path):
 def test_files_with_and_without_labels_are_refused(tmp_path):
     a = write_trajectory(tmp_path / "a.traj", [plain_frame(sid="x")])
     b = write_trajectory(tmp_path / "b.traj", [unlabelled("y")])
-    with pytest.raises(ValueError, match=r"labels of .*b\.traj are none, but .*a\.traj are energy"):
+    with pytest.raises(ValueError, match=r"b\.traj: its labels are none, but .*a\.traj are energy"):
         convert_files([a, b], tmp_path / "out")
     assert not (tmp_path / "out" / "metadata.npz").exists()
 

@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 from downloads import fixture, sample, write_pair
 
-from eqv2_plugin.data.conversion.lines import read_lines
-from eqv2_plugin.data.conversion.oc20_extxyz import read_oc20_extxyz
+from eqv2_plugin.data.conversion.extxyz import read_lines, read_oc20_extxyz
 
 ATOMS = b"""\
 2

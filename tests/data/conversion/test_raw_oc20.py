@@ -223,7 +223,7 @@ def test_many_pairs_share_few_shards_in_their_order():
 
 
 def test_a_download_of_several_files_a_shard_keeps_its_order(tmp_path, monkeypatch):
-    monkeypatch.setattr("eqv2_plugin.data.conversion.job._MOST_SHARDS", 2)
+    monkeypatch.setattr("eqv2_plugin.data.conversion.job._MAX_SHARDS", 2)
     raw = download(tmp_path / "raw", pairs=5, frames=2)
     summary = convert_raw(raw, tmp_path / "out")
     assert summary.shards == 2

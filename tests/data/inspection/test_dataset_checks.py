@@ -11,7 +11,7 @@ from inspection_inputs import molecule_frames, oc20_frames, relabelled, write_da
 
 from eqv2_plugin.data.inspection.check import Report, check_datasets
 from eqv2_plugin.data.inspection.findings import Verdict, worst
-from eqv2_plugin.data.inspection.sources import open_dataset
+from eqv2_plugin.data.inspection.frames import open_dataset
 from eqv2_plugin.data.sample import load_sample
 
 LOOK, BAD = Verdict.LOOK, Verdict.BAD

@@ -8,7 +8,7 @@ from ase import Atoms
 from inspection_inputs import molecule_frames, oc20_frames, relabelled, write_dataset
 
 from eqv2_plugin.data.inspection.fitting import fit_normalizers, fit_references
-from eqv2_plugin.data.inspection.sources import open_dataset
+from eqv2_plugin.data.inspection.frames import open_dataset
 from eqv2_plugin.data.references.coefficients import load_coefficients
 from eqv2_plugin.data.sample import load_sample
 

@@ -10,10 +10,9 @@ import numpy as np
 import pytest
 from inspection_inputs import oc20_frames, write_dataset
 
-from eqv2_plugin.data.inspection.frames import Frame, frame_of
+from eqv2_plugin.data.inspection.frames import Frame, frame_of, open_dataset
 from eqv2_plugin.data.inspection.scan import sampled_indices, scan
-from eqv2_plugin.data.inspection.sources import FrameDataset, open_dataset
-from eqv2_plugin.data.lmdb.frames import lmdb_frames
+from eqv2_plugin.data.lmdb import lmdb_frames
 
 LMDB = Path(__file__).parents[2] / "fixtures" / "data_oc"
 
@@ -99,7 +98,7 @@ def text_file(folder: Path) -> None:
 
 
 WRONG = {
-    "gone": (shutil.rmtree, FileNotFoundError, "there is no folder .*data"),
+    "gone": (shutil.rmtree, FileNotFoundError, ".*data does not exist"),
     "no database": (lambda f: (f / "part.aselmdb").unlink(), ValueError, "holds no database"),
     "cut off": (cut_off, ValueError, "part.aselmdb is cut off"),
     "no database file": (text_file, ValueError, "cannot open .*part.aselmdb"),
@@ -127,15 +126,14 @@ def test_a_folder_of_data_sets_lists_them(folder):
 
 @pytest.mark.parametrize("name", ["embedded:oc20_sample/test", "embedded:oc21/train", "embedded:"])
 def test_an_unknown_sample_is_refused(name):
-    with pytest.raises(FileNotFoundError, match=f"{name}: unknown"):
+    with pytest.raises(FileNotFoundError, match=f"no {name}: unknown"):
         open_dataset(name)
 
 
-class Numbers(FrameDataset):
+class Numbers:
     """A data set whose frame 5 cannot be read."""
 
     name = "numbers"
-    natoms = None
 
     def __len__(self):
         return 70

@@ -100,7 +100,7 @@ WRONG = {
         ValueError,
         "unknown element references 'oc23'",
     ),
-    "no source": (("check", "nowhere"), FileNotFoundError, "no folder nowhere"),
+    "no source": (("check", "nowhere"), FileNotFoundError, "nowhere does not exist"),
     "twice": (("check", VAL, VAL), ValueError, "named twice"),
     "no sample": (("check", VAL, "--sample", "0"), ValueError, "positive number"),
     "no property": (

@@ -159,7 +159,7 @@ def test_few_files_are_open_and_none_afterwards(tmp_path):
     assert open_files(tmp_path) == 0
 
 
-def test_a_replaced_file_is_read_anew_by_a_new_data_set(tmp_path):
+def test_a_replaced_file_is_read_by_a_new_data_set(tmp_path):
     path = write_frames(tmp_path / "data.lmdb", 2)
     first = Shards.at(path)
     assert sids(first) == [0, 1]
@@ -169,7 +169,7 @@ def test_a_replaced_file_is_read_anew_by_a_new_data_set(tmp_path):
     assert sids(first) == [0, 1]
 
 
-def opened_anew(shards: Shards, results) -> None:
+def opened_there(shards: Shards, results) -> None:
     misses = shards._open.cache_info().misses
     results.put((sids(shards), shards._open.cache_info().misses - misses))
 
@@ -179,7 +179,7 @@ def test_a_forked_process_opens_files_itself(tmp_path):
     assert sids(shards) == [0, 1]
     context = multiprocessing.get_context("fork")
     results = context.Queue()
-    process = context.Process(target=opened_anew, args=(shards, results))
+    process = context.Process(target=opened_there, args=(shards, results))
     process.start()
     assert results.get(timeout=60) == ([0, 1], 1)
     process.join()

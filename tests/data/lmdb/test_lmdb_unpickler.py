@@ -17,8 +17,8 @@ import torch
 from lmdb_inputs import attributes, pyg1, pyg2, write_lmdb
 
 from eqv2_plugin.data.lmdb import LmdbDataset, OC22LmdbDataset, lmdb_frames
-from eqv2_plugin.data.lmdb.pickled_arrays import read_storage
-from eqv2_plugin.data.lmdb.unpickler import restricted_loads
+from eqv2_plugin.unpickling.arrays import read_storage
+from eqv2_plugin.unpickling.restricted import restricted_loads
 
 
 class Call:

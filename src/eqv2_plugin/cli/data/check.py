@@ -29,7 +29,7 @@ def run_check(options: argparse.Namespace) -> int:
     # These imports take seconds; `eqv2 --help` should not.
     from eqv2_plugin.data.inspection.check import check_datasets, plot_report
     from eqv2_plugin.data.inspection.findings import Verdict, table, worst
-    from eqv2_plugin.data.inspection.sources import open_dataset
+    from eqv2_plugin.data.inspection.frames import open_dataset
 
     if options.sample is not None and options.sample < 1:
         raise ValueError(f"--sample must be a positive number of frames, not {options.sample}")

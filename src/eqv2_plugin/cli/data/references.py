@@ -54,7 +54,7 @@ def run_references(options: argparse.Namespace) -> int:
     """Fit, print the table, write the file; returns the exit status."""
     # These imports take seconds; `eqv2 --help` should not.
     from eqv2_plugin.data.inspection.fitting import fit_references
-    from eqv2_plugin.data.inspection.sources import open_dataset
+    from eqv2_plugin.data.inspection.frames import open_dataset
     from eqv2_plugin.data.references.coefficients import save_coefficients
 
     if options.out.suffix != ".npz":
@@ -75,7 +75,7 @@ def run_normalizer(options: argparse.Namespace) -> int:
     """Fit and print the lines of a config; returns the exit status."""
     from eqv2_plugin.common.files import save_text
     from eqv2_plugin.data.inspection.fitting import fit_normalizers
-    from eqv2_plugin.data.inspection.sources import open_dataset
+    from eqv2_plugin.data.inspection.frames import open_dataset
     from eqv2_plugin.data.references.coefficients import PUBLISHED, load_coefficients
 
     if options.out is not None:

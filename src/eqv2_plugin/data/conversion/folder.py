@@ -6,7 +6,6 @@ database in a folder, cannot take some of them for all. ``metadata.npz`` comes l
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,10 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from eqv2_plugin.common.files import save_text
+from eqv2_plugin.common.files import save_npz
 from eqv2_plugin.common.locks import FileLock, InUseError
-from eqv2_plugin.data.conversion.record import Record, save_npz
-from eqv2_plugin.data.conversion.shard import Shard, writing_to
+from eqv2_plugin.common.manifest import begin
+from eqv2_plugin.common.text import listed
+from eqv2_plugin.data.conversion.shard import Record, Shard, writing_to
 
 METADATA = "metadata.npz"
 # Hidden, or fairchem would try to read what is in it.
@@ -54,11 +54,6 @@ class OutputFolder:
         """The record of a finished shard."""
         return Record.load(self.work / shard.record)
 
-    def remove_unfinished(self) -> None:
-        """Remove what a killed run left."""
-        for path in self.work.glob("*.part*"):
-            path.unlink(missing_ok=True)
-
     def publish(self, records: Sequence[Record]) -> None:
         """Put all databases in place, and then ``metadata.npz`` with ``natoms``.
 
@@ -69,7 +64,7 @@ class OutputFolder:
         with writing_to(self.path):
             for shard in self.shards:
                 os.replace(self.database(shard), self.path / shard.database)
-            save_npz(self.work / METADATA, natoms=natoms)
+            save_npz(self.work / METADATA, {"natoms": natoms}, compressed=False)
             os.replace(self.work / METADATA, self.path / METADATA)
 
 
@@ -95,8 +90,10 @@ def open_output(
     _refuse_strangers(folder)
     folder.work.mkdir(parents=True, exist_ok=True)
     with _locked(folder):
-        _compare_manifest(folder, json.loads(json.dumps(begun_with)))
-        folder.remove_unfinished()
+        advice = "choose another --out, or remove the folder"
+        begin(folder.work / _MANIFEST, begun_with, path, "a conversion", advice)
+        for unfinished in folder.work.glob("*.part*"):  # of a killed run
+            unfinished.unlink(missing_ok=True)
         yield folder
 
 
@@ -107,42 +104,12 @@ def _refuse_strangers(folder: OutputFolder) -> None:
     ours = set()
     if (folder.work / _MANIFEST).is_file():
         ours = {METADATA, *(shard.database for shard in folder.shards)}
-    strangers = sorted(
-        p.name for p in folder.path.iterdir() if p.name not in ours and p.name[0] != "."
-    )
-    if strangers:
+    names = {path.name for path in folder.path.iterdir() if path.name[0] != "."}
+    if strangers := sorted(names - ours):
         raise ValueError(
-            f"{folder.path} holds something else ({', '.join(strangers[:3])}"
-            f"{', ...' if len(strangers) > 3 else ''}): choose another --out, or remove it"
+            f"{folder.path} holds something else ({listed(strangers, 3)}): choose another --out, "
+            "or remove it"
         )
-
-
-def _compare_manifest(folder: OutputFolder, begun_with: Mapping[str, Any]) -> None:
-    manifest = folder.work / _MANIFEST
-    if not manifest.is_file():
-        save_text(manifest, json.dumps(begun_with, indent=1))
-        return
-    try:
-        before = json.loads(manifest.read_text())
-    except ValueError as error:
-        raise ValueError(f"{manifest} is damaged: remove {folder.path} and begin anew") from error
-    for what in sorted(before.keys() | begun_with.keys()):
-        if before.get(what) != begun_with.get(what):
-            raise ValueError(
-                f"{folder.path} was begun with {_difference(what, before, begun_with)}. Choose "
-                "another --out, or remove the folder"
-            )
-
-
-def _difference(what: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
-    if what != "files":
-        return f"another {what}: {before.get(what)} then, {after.get(what)} now"
-    then, now = before.get(what, {}), after.get(what, {})
-    changed = sorted(n for n in then.keys() | now.keys() if then.get(n) != now.get(n))
-    return (
-        f"other sources: {len(changed)} file(s) are new, gone or of another size, the first is "
-        f"{changed[0]}"
-    )
 
 
 def _locked(folder: OutputFolder) -> FileLock:

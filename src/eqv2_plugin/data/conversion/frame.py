@@ -1,4 +1,4 @@
-"""One frame on its way into an ASE database, and what must hold for every frame."""
+"""One frame on its way into an ASE database: made of ASE atoms, checked, and named."""
 
 from __future__ import annotations
 
@@ -10,8 +10,18 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+from ase import Atoms
+from ase.calculators.calculator import all_properties
+from ase.db.row import atoms2dict
+from ase.io.jsonio import encode
 
-from eqv2_plugin.data.labels import LABELS
+from eqv2_plugin.data.fixed_atoms import PARTLY_FIXED, partly_fixed, use_fix_atoms
+from eqv2_plugin.data.labels import LABELS, READ_FROM, read_labels
+
+# Per-atom arrays that an ASE database keeps.
+_KEPT_ARRAYS = {
+    "numbers", "positions", "tags", "momenta", "masses", "initial_magmoms", "initial_charges",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +61,82 @@ class Source(Protocol):
 
     def frames(self, notes: Counter[str]) -> Iterator[Frame]:
         """Stream the frames; what the user should know is counted in ``notes``."""
+
+
+def frame_of_atoms(atoms: Atoms, system: str, index: int, where: str, notes: Counter[str]) -> Frame:
+    """Return the frame of ``atoms``: all that a database keeps, labels as they stand.
+
+    Args:
+        atoms: ids in ``atoms.info["sid"]`` and ``["fid"]``, labels in the results of the
+            calculator (eV, eV/Å; forces of fixed atoms are kept). Fixed atoms are held by
+            ``FixAtoms`` in the frame.
+        system: sid for a frame without one; its fid is then ``index``, if it has none.
+        index: of the frame in its file.
+        where: for errors.
+        notes: counts what is left out or made up.
+
+    Raises:
+        ValueError: the fid is not an integer, or labels contradict each other.
+    """
+    results = {} if atoms.calc is None else atoms.calc.results
+    labels = read_labels(atoms, where)
+    for name in labels.doubles:
+        notes[f"frames had info {name!r}, equal to the calculator's, which is left out"] += 1
+    for name in labels.unread:
+        notes[f"frames have {name!r}, which looks like a label and is not read: {READ_FROM}"] += 1
+    if partly := partly_fixed(atoms):
+        notes[PARTLY_FIXED] += partly
+    # Not the calculator itself: ASE leaves results out whose atoms were changed.
+    bare = atoms.copy()
+    use_fix_atoms(bare)
+    row = atoms2dict(bare) | {"cell": atoms.cell.array, "pbc": atoms.pbc}
+    row |= {
+        name: value
+        for name, value in results.items()
+        if name in all_properties and value is not None
+    }
+    for name in sorted(results.keys() - set(all_properties)):
+        notes[f"frames had the result {name!r}, which is left out"] += 1
+    for name in sorted(atoms.arrays.keys() - _KEPT_ARRAYS):
+        notes[f"frames had the per-atom array {name!r}, which is left out"] += 1
+    return Frame(row, _info(atoms.info, system, index, where, notes), where)
+
+
+def _info(
+    info: Mapping[str, Any], system: str, index: int, where: str, notes: Counter[str]
+) -> dict[str, Any]:
+    kept = {}
+    for name, value in info.items():
+        if name in LABELS:
+            continue
+        if _is_storable(name, value):
+            kept[name] = value
+        else:
+            notes[f"frames had info {name!r}, which cannot be stored and is left out"] += 1
+    if kept.get("sid") is None:
+        notes["frames had no sid: named after their file, with their place in it as fid"] += 1
+        kept = {**kept, "sid": system, "fid": kept.get("fid", index)}
+    # fairchem loses sids that are no strings.
+    kept["sid"] = str(kept["sid"])
+    fid = kept.pop("fid", None)
+    if fid is not None:
+        try:
+            kept["fid"] = int(fid)
+        except (TypeError, ValueError):
+            kept["fid"] = None
+        if kept["fid"] != fid:
+            raise ValueError(f"{where}: its fid {fid!r} is not an integer")
+    return kept
+
+
+def _is_storable(name: Any, value: Any) -> bool:
+    if isinstance(value, (str, int, float, np.ndarray)) and isinstance(name, str):
+        return not (isinstance(value, np.ndarray) and value.dtype == object)
+    try:
+        encode({name: value})
+    except TypeError:
+        return False
+    return isinstance(name, str)
 
 
 def frame_id(info: Mapping[str, Any]) -> str:

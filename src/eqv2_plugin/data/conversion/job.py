@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import pairwise
+from multiprocessing.sharedctypes import RawValue, Value
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from ase_db_backends.aselmdb import LMDBDatabase
 from tqdm import tqdm
 
-from eqv2_plugin.data.conversion.duplicates import check_ids_differ
+from eqv2_plugin.common.orphans import end_with_parent
 from eqv2_plugin.data.conversion.folder import OutputFolder, open_output
-from eqv2_plugin.data.conversion.frame import Source
-from eqv2_plugin.data.conversion.record import Record
-from eqv2_plugin.data.conversion.shard import Shard, shown
-from eqv2_plugin.data.conversion.workers import write_shards
+from eqv2_plugin.data.conversion.frame import Source, frame_id
+from eqv2_plugin.data.conversion.shard import Record, Shard, refuse_other_labels, write_shard
 
 # fairchem keeps every database of a folder open, and most systems allow 1024 open files.
-_MOST_SHARDS = 400
+_MAX_SHARDS = 400
 # Raise it when what is written changes, or unfinished folders are continued in two ways.
 _LAYOUT = 2
+_POLL_SECONDS = 0.3
 
 
 @dataclass(frozen=True)
@@ -76,15 +80,22 @@ def convert(
     with open_output(out, shards, begun_with) as folder:
         finished = [shard for shard in shards if folder.is_finished(shard)]
         if not folder.is_complete:
-            _write_rest(folder, finished, workers)
+            before = sum(len(folder.record(shard).natoms) for shard in finished)
+            rest = [shard for shard in shards if shard not in finished]
+            with tqdm(initial=before, unit=" frames", desc=f"{len(shards)} shards") as bar:
+                write_shards(rest, folder.work, workers, bar.update)
         elif len(finished) < len(shards):
             raise ValueError(
                 f"{len(shards) - len(finished)} database(s) of {out} are gone since it was made: "
-                "remove the folder and begin anew"
+                "remove the folder and start again"
             )
         records = [folder.record(shard) for shard in shards]
         if not folder.is_complete:
-            _check_together(folder, records)
+            first = shards[0].sources[0].name
+            for shard, record in zip(shards, records, strict=True):
+                name = shard.sources[0].name
+                refuse_other_labels(name, record.labels, first, records[0].labels)
+            _check_ids_differ(folder, records)
             folder.publish(records)
     return Summary(
         frames=sum(len(record.natoms) for record in records),
@@ -97,7 +108,7 @@ def convert(
 
 def plan_shards(sources: Sequence[Source]) -> list[Shard]:
     """Spread consecutive sources evenly over at most 400 shards."""
-    number = min(len(sources), _MOST_SHARDS)
+    number = min(len(sources), _MAX_SHARDS)
     edges = np.linspace(0, len(sources), number + 1).astype(int).tolist()
     digits = max(4, len(str(number - 1)))
     return [
@@ -106,20 +117,95 @@ def plan_shards(sources: Sequence[Source]) -> list[Shard]:
     ]
 
 
-def _write_rest(folder: OutputFolder, finished: Sequence[Shard], workers: int) -> None:
-    before = sum(len(folder.record(shard).natoms) for shard in finished)
-    rest = [shard for shard in folder.shards if shard not in finished]
-    with tqdm(initial=before, unit=" frames", desc=f"{len(folder.shards)} shards") as bar:
-        write_shards(rest, folder.work, workers, bar.update)
-
-
-def _check_together(folder: OutputFolder, records: Sequence[Record]) -> None:
+def _check_ids_differ(folder: OutputFolder, records: Sequence[Record]) -> None:
+    """No two frames may have the same id; found with eight bytes a frame."""
+    keys = np.concatenate([record.keys for record in records])
+    keys.sort()
+    suspects = np.unique(keys[1:][keys[1:] == keys[:-1]])
+    # Keys of different ids may agree, so the ids themselves decide.
+    seen: dict[str, str] = {}
     for shard, record in zip(folder.shards, records, strict=True):
-        if record.labels != records[0].labels:
-            raise ValueError(
-                f"the labels of {shard.sources[0].name} are {shown(record.labels)}, but those of "
-                f"{folder.shards[0].sources[0].name} are {shown(records[0].labels)}. All must "
-                "have the same"
-            )
-    databases = [folder.database(shard) for shard in folder.shards]
-    check_ids_differ(folder.shards, records, databases)
+        rows = np.flatnonzero(np.isin(record.keys, suspects)).tolist()
+        if not rows:
+            continue
+        path, ends = folder.database(shard), np.cumsum(record.counts)
+        with closing(LMDBDatabase(path, readonly=True, use_lock_file=False)) as database:
+            for row in rows:
+                number = int(np.searchsorted(ends, row, side="right"))
+                frame = row - (ends[number] - record.counts[number])
+                where = f"{shard.sources[number].name}, frame {frame}"
+                name = frame_id(database.get(id=row + 1).data)
+                if name in seen:
+                    raise ValueError(
+                        f"two frames have the id {name}: {seen[name]}, and {where}. Leave one of "
+                        "them out, or give them different sids"
+                    )
+                seen[name] = where
+
+
+class _Shared:
+    """What the processes share: the number of frames written, and whether to stop."""
+
+    def __init__(self) -> None:
+        self.frames: Any = Value("q", 0)
+        self.stop: Any = RawValue("b", 0)
+
+    def advance(self, frames: int) -> None:
+        with self.frames.get_lock():
+            self.frames.value += frames
+        if self.stop.value:
+            raise RuntimeError("another worker failed")
+
+
+_shared: _Shared
+
+
+def write_shards(
+    shards: Sequence[Shard], folder: Path, workers: int, advance: Callable[[int], object]
+) -> None:
+    """Write the shards into ``folder``, by ``workers`` processes, or here if it is one.
+
+    The processes end when this one ends, however it does.
+
+    Raises:
+        ValueError: a source is damaged or holds what must not go in.
+        OSError: a file cannot be read or written.
+        RuntimeError: a worker was killed.
+    """
+    if workers == 1 or len(shards) <= 1:
+        for shard in shards:
+            write_shard(shard, folder, advance)
+        return
+    shared = _Shared()
+    pool = ProcessPoolExecutor(
+        min(workers, len(shards)), initializer=_begin_worker, initargs=(shared,)
+    )
+    try:
+        pending = {pool.submit(_write, shard, folder) for shard in shards}
+        seen = 0
+        while pending:
+            done, pending = wait(pending, _POLL_SECONDS, FIRST_EXCEPTION)
+            # Without the lock: a worker that was killed may hold it for ever.
+            written = shared.frames.get_obj().value
+            advance(written - seen)
+            seen = written
+            for future in done:
+                future.result()
+    except BrokenProcessPool as error:
+        raise RuntimeError(
+            "a worker process was killed, perhaps because memory ran out. The same command "
+            "continues where it stopped; give it fewer --workers"
+        ) from error
+    finally:
+        shared.stop.value = 1
+        pool.shutdown(cancel_futures=True)
+
+
+def _begin_worker(shared: _Shared) -> None:
+    global _shared
+    _shared = shared
+    end_with_parent()
+
+
+def _write(shard: Shard, folder: Path) -> None:
+    write_shard(shard, folder, _shared.advance)

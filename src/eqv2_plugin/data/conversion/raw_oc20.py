@@ -17,9 +17,13 @@ from typing import Any, Literal, NamedTuple
 
 from ase.constraints import FixAtoms
 
+from eqv2_plugin.data.conversion.extxyz import (
+    ExtxyzFrame,
+    is_blank_to_the_end,
+    read_lines,
+    read_oc20_extxyz,
+)
 from eqv2_plugin.data.conversion.frame import Frame
-from eqv2_plugin.data.conversion.lines import is_blank_to_the_end, read_lines
-from eqv2_plugin.data.conversion.oc20_extxyz import ExtxyzFrame, read_oc20_extxyz
 
 # "referenced" is the adsorption energy, total minus reference; "none" is for test data.
 Energy = Literal["referenced", "total", "none"]

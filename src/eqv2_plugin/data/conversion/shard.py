@@ -19,8 +19,8 @@ from ase.db.core import now
 from ase.db.row import AtomsRow
 from ase_db_backends.aselmdb import LMDBDatabase
 
+from eqv2_plugin.common.files import read_npz, save_npz
 from eqv2_plugin.data.conversion.frame import Frame, Source, check_frame, frame_id, id_key
-from eqv2_plugin.data.conversion.record import Record
 
 # Frames of one transaction: enough that its sync to disk costs little, few enough for memory.
 _BATCH = 1000
@@ -42,6 +42,52 @@ class Shard:
     def record(self) -> str:
         """Name of the record file."""
         return f"{self.name}.npz"
+
+
+@dataclass(frozen=True)
+class Record:
+    """What is known of a finished shard, in the order of its frames.
+
+    Attributes:
+        natoms: int32 ``[n_frames]``.
+        keys: uint64 ``[n_frames]``, of the ids (``frame.id_key``).
+        counts: int64 ``[n_sources]``, frames of each source.
+        labels: that every frame has.
+        notes: how often what the user should know occurred.
+    """
+
+    natoms: np.ndarray
+    keys: np.ndarray
+    counts: np.ndarray
+    labels: tuple[str, ...]
+    notes: Counter[str]
+
+    def save(self, path: Path) -> None:
+        """Atomic write."""
+        arrays = {
+            "natoms": self.natoms,
+            "keys": self.keys,
+            "counts": self.counts,
+            "labels": np.array(self.labels, dtype=str),
+            "notes": np.array(list(self.notes), dtype=str),
+            "note_counts": np.array(list(self.notes.values()), dtype=np.int64),
+        }
+        save_npz(path, arrays, compressed=False)
+
+    @classmethod
+    def load(cls, path: Path) -> Record:
+        """Read a record; a ValueError says that the file is damaged."""
+        try:
+            file = read_npz(path)
+            notes = Counter(
+                dict(zip(file["notes"].tolist(), file["note_counts"].tolist(), strict=True))
+            )
+            labels = tuple(file["labels"].tolist())
+            return cls(file["natoms"], file["keys"], file["counts"], labels, notes)
+        except (KeyError, ValueError) as error:
+            raise ValueError(
+                f"{path} is damaged ({error}): remove the folder and start again"
+            ) from error
 
 
 def write_shard(shard: Shard, folder: Path, advance: Callable[[int], object]) -> None:
@@ -87,13 +133,8 @@ def _write_database(shard: Shard, path: Path, advance: Callable[[int], object]) 
             natoms += [len(frame.row["numbers"]) for frame in batch]
             keys += [id_key(frame.info) for frame in batch]
             advance(len(batch))
-    return Record(
-        np.array(natoms, np.int32),
-        np.array(keys, np.uint64),
-        np.array(counts, np.int64),
-        labels,
-        notes,
-    )
+    arrays = np.array(natoms, np.int32), np.array(keys, np.uint64), np.array(counts, np.int64)
+    return Record(*arrays, labels, notes)
 
 
 def _frames(shard: Shard, counts: list[int], notes: Counter[str]) -> Iterator[Frame]:
@@ -103,20 +144,23 @@ def _frames(shard: Shard, counts: list[int], notes: Counter[str]) -> Iterator[Fr
         for frame in source.frames(notes):
             check_frame(frame)
             first = first or frame
-            if frame.labels != first.labels:
-                raise ValueError(
-                    f"{frame.where}: its labels are {shown(frame.labels)}, but those of "
-                    f"{first.where} are {shown(first.labels)}. All must have the same"
-                )
+            refuse_other_labels(frame.where, frame.labels, first.where, first.labels)
             counts[i] += 1
             yield frame
         if counts[i] == 0:
             raise ValueError(f"{source.name} holds no frame: download or make it again")
 
 
-def shown(labels: tuple[str, ...]) -> str:
-    """Labels in words."""
-    return ", ".join(labels) or "none"
+def refuse_other_labels(
+    where: str, labels: tuple[str, ...], first: str, expected: tuple[str, ...]
+) -> None:
+    """All frames of a data set must have the labels of the first: raise a ValueError if not."""
+    if labels != expected:
+        found, wanted = (", ".join(names) or "none" for names in (labels, expected))
+        raise ValueError(
+            f"{where}: its labels are {found}, but those of {first} are {wanted}. All must have "
+            "the same"
+        )
 
 
 def _write_batch(database: LMDBDatabase, batch: list[Frame]) -> None:

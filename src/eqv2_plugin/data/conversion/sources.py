@@ -14,9 +14,8 @@ from ase import Atoms
 from ase.db import connect
 from ase.io.trajectory import Trajectory
 
-from eqv2_plugin.data.conversion.atoms import frame_of_atoms
-from eqv2_plugin.data.conversion.frame import Frame
-from eqv2_plugin.data.conversion.lines import is_blank_to_the_end, read_lines
+from eqv2_plugin.data.conversion.extxyz import is_blank_to_the_end, read_lines
+from eqv2_plugin.data.conversion.frame import Frame, frame_of_atoms
 
 
 @dataclass(frozen=True)
@@ -108,7 +107,7 @@ def _read_extxyz(path: Path) -> Iterator[Atoms]:
         frame = [head, *islice(lines, int(head) + 1)]
         # A number cut short is still a number: only the newline shows that it is whole.
         if len(frame) < int(head) + 2 or not frame[-1].endswith(b"\n"):
-            raise ValueError("the file ends within it. It is cut short: make it anew")
+            raise ValueError("the file ends within it. It is cut short: make it again")
         yield ase.io.read(StringIO(b"".join(frame).decode()), format="extxyz")
 
 
@@ -128,7 +127,7 @@ def _read_database(path: Path) -> Iterator[Atoms]:
 
 def _read_lmdb(path: Path) -> Iterator[Atoms]:
     # Imports torch, which the other kinds do not need.
-    from eqv2_plugin.data.lmdb.frames import lmdb_frames
+    from eqv2_plugin.data.lmdb import lmdb_frames
 
     yield from lmdb_frames(path)
 

@@ -12,13 +12,12 @@ from eqv2_plugin.data.inspection.distances import DistanceCheck
 from eqv2_plugin.data.inspection.duplicates import Fingerprints, leakage
 from eqv2_plugin.data.inspection.findings import Finding
 from eqv2_plugin.data.inspection.forces import ForceCheck
-from eqv2_plugin.data.inspection.frames import Frame
+from eqv2_plugin.data.inspection.frames import Frame, FrameDataset
 from eqv2_plugin.data.inspection.label_sources import LabelSourceCheck
 from eqv2_plugin.data.inspection.labels import CountCheck, LabelCheck
 from eqv2_plugin.data.inspection.neighbours import Nearest, nearest_neighbours
 from eqv2_plugin.data.inspection.plots import plot_force_norms, plot_values
 from eqv2_plugin.data.inspection.scan import sampled_indices, scan
-from eqv2_plugin.data.inspection.sources import FrameDataset
 from eqv2_plugin.data.inspection.stress import StressCheck
 from eqv2_plugin.data.inspection.units import UnitCheck
 

@@ -36,12 +36,12 @@ class ConstraintCheck:
         self.untagged += not frame.tags.any()
         self.periodic += bool(frame.pbc.any())
         before, self.before = self.before, frame
-        if before is None or not same_system(before, frame):
+        if before is None or not frame.follows(before):
             return
         kept = before.fixed & frame.fixed
         if kept.any():
             self.compared += 1
-            step = displacement(before, frame)[kept]
+            step = frame.displacement(before)[kept]
             if np.isfinite(step).all() and np.linalg.norm(step, axis=1).max() > MOVED:
                 self.moved += 1
                 self.first_moved = self.first_moved or frame.name
@@ -84,20 +84,3 @@ class ConstraintCheck:
             "tells adsorbate (2), free (1) and fixed slab (0) apart"
         )
         return Finding("tags", Verdict.LOOK, text)
-
-
-def same_system(a: Frame, b: Frame) -> bool:
-    """Whether two frames are of one system: same sid (both may lack it), same atoms."""
-    return a.sid == b.sid and np.array_equal(a.numbers, b.numbers)
-
-
-def displacement(before: Frame, after: Frame) -> np.ndarray:
-    """Shortest way of every atom from one frame to the next, [atoms, 3] Å.
-
-    A frame may have been wrapped into the cell and the other not.
-    """
-    step = after.positions - before.positions
-    if after.pbc.all() and abs(np.linalg.det(after.cell)) > 1e-6:
-        fractional = np.linalg.solve(after.cell.T, step.T).T
-        step = (fractional - np.round(fractional)) @ after.cell
-    return step

@@ -10,8 +10,7 @@ from itertools import combinations
 import numpy as np
 
 from eqv2_plugin.data.inspection.findings import SHOWN, Finding, Verdict, listed
-from eqv2_plugin.data.inspection.frames import Frame
-from eqv2_plugin.data.inspection.sources import FrameDataset
+from eqv2_plugin.data.inspection.frames import Frame, FrameDataset
 
 
 class Fingerprints:

@@ -9,9 +9,8 @@ from functools import partial
 
 import numpy as np
 
-from eqv2_plugin.data.inspection.frames import Frame
+from eqv2_plugin.data.inspection.frames import Frame, FrameDataset
 from eqv2_plugin.data.inspection.scan import scan
-from eqv2_plugin.data.inspection.sources import FrameDataset
 from eqv2_plugin.data.references.coefficients import reference_energy
 from eqv2_plugin.data.references.linear_fit import (
     MAX_ELEMENTS,

@@ -1,16 +1,23 @@
-"""One frame of a data set as plain arrays, exactly as it is stored."""
+"""Data sets opened for looking through: frame by frame as plain arrays, exactly as stored."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from numbers import Real
+from pathlib import Path
 
 import numpy as np
 from ase import Atoms
 from fairchem.core.datasets.atomic_data import AtomicData
 
+from eqv2_plugin.common.files import read_npz
 from eqv2_plugin.data.fixed_atoms import fixed_mask, partly_fixed
 from eqv2_plugin.data.labels import LABELS, look_at_labels
+from eqv2_plugin.data.structures import located, open_structures
+
+# Suffixes of databases that fairchem's reader opens by their names.
+ASE_SUFFIXES = (".aselmdb", ".db", ".json")
+LMDB_SUFFIX = ".lmdb"
 
 
 @dataclass(frozen=True)
@@ -64,6 +71,75 @@ class Frame:
         if self.sid is None:
             return f"number {self.index} of the data set"
         return self.sid if self.fid is None else f"{self.sid}, frame {self.fid}"
+
+    def follows(self, other: Frame | None) -> bool:
+        """Whether two frames are of one system: same sid (both may lack it), same atoms."""
+        return (
+            other is not None
+            and self.sid == other.sid
+            and np.array_equal(self.numbers, other.numbers)
+        )
+
+    def displacement(self, before: Frame) -> np.ndarray:
+        """Shortest way of every atom from an earlier frame to this one, [atoms, 3] Å.
+
+        One of the frames may have been wrapped into the cell.
+        """
+        step = self.positions - before.positions
+        if self.pbc.all() and abs(np.linalg.det(self.cell)) > 1e-6:
+            fractional = np.linalg.solve(self.cell.T, step.T).T
+            step = (fractional - np.round(fractional)) @ self.cell
+        return step
+
+
+class FrameDataset:
+    """Frames of one data set, in fairchem's order and with nothing added.
+
+    fairchem's own items have tags of 1 where all are 0, wrapped positions and float32
+    labels; whoever checks data must see what is there.
+
+    Attributes:
+        name: as the user gave it.
+        natoms: [frames] of ``metadata.npz``, None without that file.
+    """
+
+    def __init__(self, path: Path, form: str, name: str) -> None:
+        self.name = name
+        config = {"format": form, "src": str(path)}
+        self.structures = open_structures(config, name, subset=False)
+        self.natoms = _natoms(path)
+
+    def __len__(self) -> int:
+        return len(self.structures)
+
+    def __getitem__(self, index: int) -> Frame:
+        return frame_of(self.structures.stored(index), index)
+
+
+def open_dataset(source: str | Path) -> FrameDataset:
+    """Open a folder (or file) of labelled frames.
+
+    Args:
+        source: what fairchem's ``ase_db`` reader opens (a folder of ``.aselmdb`` files, one
+            ``.aselmdb``, ``.db`` or ``.json`` file), a folder of fairchem 1's ``.lmdb`` files
+            or one such file, or "embedded:SAMPLE/SPLIT", for example
+            "embedded:oc20_sample/train".
+
+    Raises:
+        FileNotFoundError: there is no such folder or sample.
+        ValueError: it holds no data, or data that cannot be read.
+    """
+    name = str(source)
+    path = Path(located(name, name))
+    files = {file.suffix for file in ([path] if path.is_file() else path.iterdir())}
+    if files.intersection(ASE_SUFFIXES):
+        return FrameDataset(path, "ase_db", name)
+    if LMDB_SUFFIX in files:
+        return FrameDataset(path, "lmdb", name)
+    known = (*ASE_SUFFIXES, LMDB_SUFFIX)
+    inner = sorted({p.parent.name for s in known for p in path.glob(f"*/*{s}")})
+    advice = f"; give its folders one by one: {', '.join(inner)}" if inner else ""
+    raise ValueError(f"{name} holds no database ({', '.join(known)}){advice}")
 
 
 def frame_of(atoms: Atoms, index: int = 0) -> Frame:
@@ -119,3 +195,15 @@ def frame_of_data(data: AtomicData, index: int = 0) -> Frame:
         scalars={} if energy is None else {"energy": float(energy[0])},
         stress=array("stress", 3, 3),
     )
+
+
+def _natoms(path: Path) -> np.ndarray | None:
+    file = (path if path.is_dir() else path.parent) / "metadata.npz"
+    if not file.exists():
+        return None
+    try:
+        return read_npz(file)["natoms"]
+    except (ValueError, KeyError) as error:
+        raise ValueError(
+            f"{file} cannot be read ({error}): it must hold the array natoms; make it again"
+        ) from error

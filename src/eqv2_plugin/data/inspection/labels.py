@@ -58,7 +58,7 @@ class CountCheck:
             text = "none: fairchem's samplers that balance atoms will read every frame"
             return Finding("metadata.npz", Verdict.LOOK, text)
         if len(natoms) != total:
-            text = f"natoms of {len(natoms)} frames, but there are {total}: make it anew"
+            text = f"natoms of {len(natoms)} frames, but there are {total}: make it again"
             return Finding("metadata.npz", Verdict.BAD, text)
         wrong = np.flatnonzero(natoms[indices] != np.asarray(self.natoms))
         if len(wrong):

@@ -9,8 +9,7 @@ import numpy as np
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from eqv2_plugin.data.inspection.frames import Frame
-from eqv2_plugin.data.inspection.sources import FrameDataset
+from eqv2_plugin.data.inspection.frames import Frame, FrameDataset
 
 T = TypeVar("T")
 

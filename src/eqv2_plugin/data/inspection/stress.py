@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from eqv2_plugin.data.inspection.constraints import same_system
 from eqv2_plugin.data.inspection.findings import Finding, Verdict
 from eqv2_plugin.data.inspection.frames import Frame
 
@@ -75,7 +74,7 @@ class StressCheck:
         if (shear := _shear_ratio(frame, volume)) is not None:
             self.shears.append(shear)
         before, self.before = self.before, frame
-        together = before is not None and same_system(before, frame)
+        together = frame.follows(before)
         if together and before is not None and (work := _work_ratio(before, frame)) is not None:
             self.works.append(work)
 

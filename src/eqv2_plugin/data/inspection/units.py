@@ -6,7 +6,6 @@ from array import array
 
 import numpy as np
 
-from eqv2_plugin.data.inspection.constraints import displacement, same_system
 from eqv2_plugin.data.inspection.findings import Finding, Verdict
 from eqv2_plugin.data.inspection.frames import Frame
 from eqv2_plugin.data.references.moments import RunningMoments
@@ -55,7 +54,7 @@ class UnitCheck:
         if not (np.isfinite(frame.energy) and np.isfinite(forces).all()):
             return
         before, self.before = self.before, frame
-        together = before is not None and same_system(before, frame)
+        together = frame.follows(before)
         if not together:
             self._close()
         self.energy.add(np.array([frame.energy]))
@@ -68,7 +67,7 @@ class UnitCheck:
             return
         if not np.allclose(before.cell, frame.cell, atol=1e-6):
             return  # the stress works, too
-        step = displacement(before, frame)
+        step = frame.displacement(before)
         if not np.isfinite(step).all() or np.abs(step).max() > _SMALL_STEP:
             return
         work = -0.5 * float(((before.forces + frame.forces) * step).sum())

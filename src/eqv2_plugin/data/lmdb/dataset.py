@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from ase import Atoms
 from fairchem.core.common.registry import registry
 from fairchem.core.datasets.atomic_data import AtomicData
 from fairchem.core.datasets.base_dataset import BaseDataset
 from fairchem.core.modules.transforms import DataTransforms
 
 from eqv2_plugin.common.files import read_npz
-from eqv2_plugin.data.lmdb.records import ALIASES, Record, read_record
+from eqv2_plugin.data.lmdb.records import ALIASES, Record, read_record, to_ase
 from eqv2_plugin.data.lmdb.shards import Shards
 
 # What fairchem's create_dataset reads of a split's options itself.
@@ -84,7 +86,7 @@ class LmdbDataset(BaseDataset):
 
     @property
     def indices(self) -> np.ndarray:
-        # Made anew each time: kept, it would travel to every worker.
+        # Made each time: kept, it would travel to every worker.
         return np.arange(self.num_samples)
 
     def record(self, idx: int) -> Record:
@@ -100,6 +102,12 @@ class LmdbDataset(BaseDataset):
             return self._converted(read_record(pickled))
         except ValueError as error:
             raise ValueError(f"{self.shards.describe(row)}: {error}") from error
+
+    def get_atoms(self, idx: int) -> Atoms:
+        """The record as ASE atoms (`to_ase`), where ASE data sets check more than is stored."""
+        return to_ase(self.record(idx))
+
+    stored_atoms = get_atoms
 
     def _converted(self, record: Record) -> Record:
         """Hook of subclasses: the record with its energies as they are to be learnt."""
@@ -139,7 +147,7 @@ class LmdbDataset(BaseDataset):
             if array.shape[:1] != (len(self.shards),):
                 raise ValueError(
                     f"{path} has {array.size} entries {name!r} for the {len(self.shards)} records "
-                    f"of {self.config['src']}: make it anew, or give the right metadata_path"
+                    f"of {self.config['src']}: make it again, or give the right metadata_path"
                 )
         return {name: array[np.asarray(self.rows)] for name, array in arrays.items()}
 
@@ -174,6 +182,17 @@ class LmdbDataset(BaseDataset):
         left_out = ("_metadata", "_natoms")
         kept = {name: value for name, value in self.__dict__.items() if name not in left_out}
         return {**kept, "_natoms": None}
+
+
+def lmdb_frames(source: str | os.PathLike[str]) -> Iterator[Atoms]:
+    """Every record of one LMDB file or a folder of ``*.lmdb``, in order, as in `to_ase`.
+
+    Raises:
+        FileNotFoundError: nothing there.
+        ValueError: a file or record that cannot be read; file and key are named.
+    """
+    dataset = LmdbDataset({"src": str(source)})
+    return (dataset.stored_atoms(index) for index in range(len(dataset)))
 
 
 def _part(rows: range | np.ndarray, config: Mapping[str, Any]) -> range | np.ndarray:

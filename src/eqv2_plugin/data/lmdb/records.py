@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from ase import Atoms
+from ase.calculators.singlepoint import SinglePointCalculator
+from ase.constraints import FixAtoms
 from ase.data import chemical_symbols
 
 from eqv2_plugin.unpickling.arrays import NumpyArray
@@ -94,6 +97,37 @@ def read_record(pickled: bytes) -> Record:
         vectors={name: _array(stored, name, (n, 3)) for name in VECTORS if name in stored},
         counts={name: _whole_number(stored, name) for name in COUNTS if name in stored},
     )
+
+
+def to_ase(record: Record) -> Atoms:
+    """The record as ASE atoms.
+
+    They carry positions and cell (Å, as stored: atoms may lie outside the cell), pbc, tags,
+    ``FixAtoms`` for fixed ones, and a single-point calculator with what is stored of energy
+    (eV, float64) and raw forces (eV/Å; of fixed atoms as well). ``atoms.info`` has ``sid``
+    (str) and ``fid`` (int), and of ``y_init``, ``y_relaxed`` (eV), ``pos_relaxed`` (Å, [n, 3]),
+    ``nads`` and ``oc22`` what is stored.
+    """
+    info: dict[str, object] = {}
+    if record.sid is not None:
+        info["sid"] = record.sid
+    if record.fid is not None:
+        info["fid"] = record.fid
+    labels: dict[str, object] = dict(record.energies)
+    labels |= {name: vectors.astype(np.float64) for name, vectors in record.vectors.items()}
+    results = {name: labels.pop(name) for name in ("energy", "forces") if name in labels}
+    atoms = Atoms(
+        numbers=record.numbers,
+        positions=record.positions.astype(np.float64),
+        cell=record.cell.astype(np.float64),
+        pbc=record.pbc,
+        tags=record.tags,
+        constraint=FixAtoms(mask=record.fixed.astype(bool)),
+        info={**info, **labels, **record.counts},
+    )
+    if results:
+        atoms.calc = SinglePointCalculator(atoms, **results)
+    return atoms
 
 
 def stored_attributes(pickled: bytes) -> dict[str, Any]:

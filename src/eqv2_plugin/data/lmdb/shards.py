@@ -17,13 +17,13 @@ from eqv2_plugin.unpickling.restricted import restricted_loads
 # below the usual limit of 1024. Reopening one takes 0.03 ms (and py-lmdb loses 0.1 kB each time).
 MAX_OPEN = 128
 _LENGTH = b"length"
-_MAKE_ANEW = "copy or make the file anew"
+_MAKE_AGAIN = "copy or make the file again"
 
 
 class Shards:
     """Records by one running number over all files, in the order of the sorted file names.
 
-    The keys "0", "1", ... begin anew in every file. A file's number of records is its
+    The keys "0", "1", ... begin again in every file. A file's number of records is its
     entry "length", else the number of its entries. Files are opened when they are read,
     in each process on its own, at most ``MAX_OPEN`` at a time.
 
@@ -88,7 +88,7 @@ class Shards:
         with environment.begin() as transaction:
             pickled = transaction.get(str(key).encode())
         if pickled is None:
-            raise ValueError(f"{self.describe(index)} is missing: {_MAKE_ANEW}")
+            raise ValueError(f"{self.describe(index)} is missing: {_MAKE_AGAIN}")
         return pickled
 
     def __getstate__(self) -> dict[str, Any]:
@@ -114,12 +114,12 @@ def open_lmdb(path: str) -> lmdb.Environment:
     try:
         environment = lmdb.open(path, subdir=False, readonly=True, lock=False)
     except lmdb.Error as error:
-        raise ValueError(f"cannot open {path} as LMDB ({error}): {_MAKE_ANEW}") from error
+        raise ValueError(f"cannot open {path} as LMDB ({error}): {_MAKE_AGAIN}") from error
     needed = (environment.info()["last_pgno"] + 1) * environment.stat()["psize"]
     size = os.path.getsize(path)
     if size < needed:
         environment.close()
-        raise ValueError(f"{path} is cut off: {size} of {needed} bytes. {_MAKE_ANEW}")
+        raise ValueError(f"{path} is cut off: {size} of {needed} bytes. {_MAKE_AGAIN}")
     return environment
 
 
@@ -136,10 +136,10 @@ def _count_records(path: str) -> int:
         # Any other gap shows when that record is read; looking at every key takes minutes.
         if count and (not has_last or (stored is None and has_next)):
             raise ValueError(
-                f"{path} should have {count} records with keys '0' to '{count - 1}': {_MAKE_ANEW}"
+                f"{path} should have {count} records with keys '0' to '{count - 1}': {_MAKE_AGAIN}"
             )
     except lmdb.Error as error:
-        raise ValueError(f"cannot read {path} ({error}): {_MAKE_ANEW}") from error
+        raise ValueError(f"cannot read {path} ({error}): {_MAKE_AGAIN}") from error
     finally:
         environment.close()
     return count
@@ -152,6 +152,7 @@ def _stored_length(stored: bytes, entries: int, path: str) -> int:
         raise ValueError(f"entry 'length' of {path}: {error}") from error
     if type(count) is not int or not 0 <= count < entries:
         raise ValueError(
-            f"{path} has {entries - 1} records, but its entry 'length' says {count!r}: {_MAKE_ANEW}"
+            f"{path} has {entries - 1} records, but its entry 'length' says {count!r}: "
+            f"{_MAKE_AGAIN}"
         )
     return count

@@ -45,7 +45,7 @@ def written_out_references(values: Mapping[str, float]) -> ElementReferences:
     """References whose values stand in the config itself.
 
     fairchem keeps the config of the tasks in every checkpoint, and makes the references
-    anew when it is loaded: values travel with it, the path of a file would not.
+    again when it is loaded: values travel with it, the path of a file would not.
 
     Args:
         values: {element symbol: eV per atom}, as ``eqv2 data fit-references`` prints them.

@@ -13,7 +13,7 @@ from fairchem.core.units.mlip_unit.api.inference import InferenceSettings
 from tqdm import tqdm
 
 from eqv2_plugin.common.orphans import end_with_parent
-from eqv2_plugin.data.datasets import EMBEDDED
+from eqv2_plugin.data.sample import EMBEDDED
 from eqv2_plugin.data.structures import Structures, open_structures
 from eqv2_plugin.inference.description import begin, describe_data, describe_model
 from eqv2_plugin.inference.model import open_model

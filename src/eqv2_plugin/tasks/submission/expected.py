@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from eqv2_plugin.data.ids import s2ef_id, split_frame, system_id
-from eqv2_plugin.data.inspection.frames import Frame
-from eqv2_plugin.data.inspection.sources import open_dataset
+from eqv2_plugin.data.inspection.frames import Frame, open_dataset
 from eqv2_plugin.tasks.submission.check import Expected
 
 
@@ -26,8 +24,8 @@ def expected_rows(source: str | Path, task: str) -> Expected:
     """
     dataset = open_dataset(source)
     rows: dict[str, int] = {}
-    frames = DataLoader(dataset, batch_size=None, collate_fn=_itself)
-    for frame in tqdm(frames, total=len(dataset), desc=str(source), unit="structure"):
+    for index in tqdm(range(len(dataset)), desc=str(source), unit="structure"):
+        frame = dataset[index]
         one = _id(frame, task, str(source))
         if one in rows:
             raise ValueError(f"{source} holds {one} more than once: remove the doubles")
@@ -44,7 +42,3 @@ def _id(frame: Frame, task: str, source: str) -> str:
     if fid is None:
         raise ValueError(f"{source}: frame {frame.index} (sid {sid}) has no fid")
     return s2ef_id(sid, fid)
-
-
-def _itself(frame: Frame) -> Frame:
-    return frame

@@ -1,4 +1,4 @@
-"""A fast reader of the one layout of extxyz that the OC20 downloads have.
+"""Text of frames: lines of packed files, and a fast reader of the extxyz of the OC20 downloads.
 
 ASE's reader knows every layout and takes most of a conversion's time. This one knows the
 columns below, reads them into the same numbers, and refuses all else.
@@ -6,18 +6,19 @@ columns below, reads them into the same numbers, and refuses all else.
 
 from __future__ import annotations
 
+import lzma
 import re
 from collections.abc import Iterator
 from functools import lru_cache
+from io import BufferedReader
 from itertools import count, islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 from ase.data import atomic_numbers
 
-from eqv2_plugin.data.conversion.lines import is_blank_to_the_end
-
+_BUFFER_BYTES = 1 << 20
 # Column: (type letter and number of values, must be there).
 _COLUMNS = {
     "species": ("S:1", True),
@@ -29,6 +30,32 @@ _COLUMNS = {
 _NUMBER_OF = {symbol.encode(): z for symbol, z in atomic_numbers.items() if z > 0}
 _IS_FIXED = {b"F": True, b"T": False}  # the mask tells which atoms may move
 _HEADER_ENTRY = re.compile(rb'(\w+)=(?:"([^"]*)"|(\S+))')
+
+
+def read_lines(path: Path) -> Iterator[bytes]:
+    """Yield the lines of a file, each with its newline; ``.xz`` is unpacked on the way.
+
+    Raises:
+        ValueError: the xz file is cut short or damaged.
+        OSError: the file cannot be read.
+    """
+    if path.suffix != ".xz":
+        with path.open("rb", buffering=_BUFFER_BYTES) as stream:
+            yield from stream
+        return
+    # LZMAFile yields lines slowly; the buffer does it in C.
+    with lzma.open(path) as packed, BufferedReader(cast(lzma.LZMAFile, packed)) as stream:  # type: ignore[type-var]
+        try:
+            yield from stream
+        except (EOFError, lzma.LZMAError) as error:
+            raise ValueError(
+                f"{path} is cut short or damaged ({error}): download it again"
+            ) from error
+
+
+def is_blank_to_the_end(line: bytes, rest: Iterator[bytes]) -> bool:
+    """Whether this line and all after it are blank; reads on only if the line is."""
+    return not line.strip() and not any(further.strip() for further in rest)
 
 
 class ExtxyzFrame(NamedTuple):
