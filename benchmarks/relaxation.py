@@ -30,9 +30,8 @@ from ase import Atoms
 from fairchem.core import FAIRChemCalculator
 
 from eqv2_plugin.data.sample import load_sample
-from eqv2_plugin.inference.batch_size import BatchLimit
+from eqv2_plugin.inference.batch_size import BatchLimit, PeakMemory
 from eqv2_plugin.inference.lockstep import relax_many
-from eqv2_plugin.inference.memory import PeakMemory
 from eqv2_plugin.inference.predictor import BatchPredictor, choose_task, open_unit
 from eqv2_plugin.inference.settings import RelaxationSettings
 

@@ -24,7 +24,7 @@ from eqv2_plugin.models.energy_kind import (
 )
 from eqv2_plugin.models.metadata import ModelMetadata, metadata_of
 from eqv2_plugin.tasks.adsorbml.analysis import check_energy_kind
-from eqv2_plugin.tasks.relaxation.report import energy_notes
+from eqv2_plugin.tasks.relaxation.notes import energy_note
 from eqv2_plugin.training.runner import check_same_model
 from eqv2_plugin.version import __version__
 
@@ -142,7 +142,8 @@ def test_total_energies_compare_however_they_were_learned_and_unknown_ones_with_
 @pytest.mark.parametrize("words", [COPPER, ENERGY_REFERENCES[EnergyKind.ADSORPTION]])
 def test_relaxations_and_adsorbml_read_the_same_words_alike(words):
     metadata = ModelMetadata(words)
-    assert energy_notes(energy_kind_of(metadata), metadata.sentence()) == []
+    kind = energy_kind_of(metadata)
+    assert energy_note(kind, metadata.sentence(), EnergyKind.UNKNOWN) == ""
     assert words in check_energy_kind(metadata, adsorption_energy_model=True)
 
 

@@ -26,7 +26,7 @@ from eqv2_plugin import structure_checks
 from eqv2_plugin.graphs.build import build_graph
 from eqv2_plugin.graphs.checks import geometry_of
 from eqv2_plugin.graphs.compact import compact
-from eqv2_plugin.inference.centring import near_origin
+from eqv2_plugin.inference.predictor import near_origin
 
 FAR = np.array([3.0, -1.0, 2.0]) * 1e4
 

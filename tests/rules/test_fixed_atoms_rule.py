@@ -27,8 +27,8 @@ from rule_inputs import (
     write,
 )
 
+from eqv2_plugin.common.files import read_npz
 from eqv2_plugin.data.fixed_atoms import PARTLY_FIXED
-from eqv2_plugin.tasks.submission.files import read_npz
 
 RULE = Rule("fixed atoms")
 COUNT = SYSTEMS * FRAMES

@@ -39,8 +39,7 @@ def run_check(options: argparse.Namespace) -> int:
     """
     # These imports take seconds; `eqv2 --help` should not.
     from eqv2_plugin.data.inspection.findings import Verdict, table, worst
-    from eqv2_plugin.tasks.submission.check import check_submission
-    from eqv2_plugin.tasks.submission.expected import expected_rows
+    from eqv2_plugin.tasks.submission.check import check_submission, expected_rows
 
     data = {}
     for argument in options.split_data:

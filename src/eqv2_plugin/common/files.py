@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import re
 import shutil
@@ -11,6 +12,7 @@ import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 from zipfile import BadZipFile, ZipFile, is_zipfile
 
 import numpy as np
@@ -77,6 +79,15 @@ def save_text(path: Path, text: str) -> None:
     """
     with whole_file(path) as building:
         building.write_text(text, encoding="utf-8")
+
+
+def save_json(path: Path, value: Any) -> None:
+    """Write ``value`` as a JSON file that appears under its name only when it is complete.
+
+    Raises:
+        OSError: it cannot be written; nothing is left behind.
+    """
+    save_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
 def save_npz(path: Path, arrays: Mapping[str, np.ndarray], *, compressed: bool = True) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from eqv2_plugin.common.files import save_text
+from eqv2_plugin.common.files import save_json
 
 _SHOWN = 5
 _RENAME = "give the new one another name (run_name=NAME), or remove that folder"
@@ -30,7 +30,7 @@ def begin(
     if path.exists():
         refuse_other(read_manifest(path), made_with, folder, holds, advice)
     else:
-        save_text(path, json.dumps(made_with, indent=2, ensure_ascii=False) + "\n")
+        save_json(path, made_with)
 
 
 def read_manifest(path: Path) -> dict[str, Any]:

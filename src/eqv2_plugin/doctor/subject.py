@@ -13,7 +13,6 @@ from fairchem.core.datasets.atomic_data import AtomicData
 
 from eqv2_plugin.doctor.examination import Subject
 from eqv2_plugin.doctor.structures import choose_structures
-from eqv2_plugin.inference.centring import near_origin
 from eqv2_plugin.inference.predictor import (
     BatchPredictor,
     Device,
@@ -22,6 +21,7 @@ from eqv2_plugin.inference.predictor import (
     choose_task,
     is_direct,
     known_elements,
+    near_origin,
     open_unit,
 )
 

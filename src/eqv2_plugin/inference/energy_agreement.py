@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from eqv2_plugin.inference.predictor import Predict
 
 # Structures that are compared.
-MOST = 16
+MAX_COMPARED = 16
 # Median difference, eV, and the same per atom, that no error of a model explains: adsorption
 # energies differ from total ones by some eV per atom, a barely trained model errs by 2 eV at all.
 _FAR, _FAR_PER_ATOM_OF_LARGE = 5.0, 0.1
@@ -67,20 +67,17 @@ def data_kind(data: Mapping[str, Any]) -> EnergyKind:
     return EnergyKind.UNKNOWN if stated is None else as_energy_kind(stated, "data.energy_kind")
 
 
-def spread_out(count: int, most: int = MOST) -> list[int]:
-    """Indices of up to ``most`` of ``count`` structures, evenly spaced: frames of one relaxation
-    stand together, and tell less."""
-    return np.unique(np.linspace(0, count - 1, min(count, most)).astype(int)).tolist()
+def spread_out(count: int) -> list[int]:
+    """Indices of up to `MAX_COMPARED` of ``count`` structures, evenly spaced: frames of one
+    relaxation stand together, and tell less."""
+    return np.unique(np.linspace(0, count - 1, min(count, MAX_COMPARED)).astype(int)).tolist()
 
 
 def compare(predict: Predict, labelled: Iterable[tuple[Atoms, float | None]]) -> list[Compared]:
-    """Predict labelled structures one by one.
+    """Predict labelled structures (energies in eV) one by one.
 
-    Args:
-        predict: the model.
-        labelled: structures and energies (eV); without a finite energy one is left out, as is
-            one that the model refuses or that does not fit into memory, which the run itself
-            will name.
+    One without a finite energy is left out, as is one that the model refuses or that does not fit
+    into memory, which the run itself will name.
     """
     found = []
     for atoms, energy in labelled:
@@ -95,14 +92,22 @@ def compare(predict: Predict, labelled: Iterable[tuple[Atoms, float | None]]) ->
     return found
 
 
-def kinds_note(model: EnergyKind, data: EnergyKind, what: str) -> str:
-    """A sentence where a model and data are known to have different energies; else "".
+def agreement_notes(
+    kinds: str, predict: Predict, labelled: Mapping[str, Iterable[tuple[Atoms, float | None]]]
+) -> list[str]:
+    """What is wrong with the energies of data, found before a long run.
 
     Args:
-        model: kind of the model's energies.
-        data: kind of the labels.
-        what: names the data.
+        kinds: what is wrong with their kind; may be empty.
+        predict: the model.
+        labelled: {split: some of its structures, and their energies in eV}.
     """
+    found = (magnitudes_note(compare(predict, some), split) for split, some in labelled.items())
+    return [note for note in (kinds, *found) if note]
+
+
+def kinds_note(model: EnergyKind, data: EnergyKind, what: str) -> str:
+    """A sentence where a model and data are known to have different energies; else ""."""
     if same_energies(model, data) is not False:
         return ""
     return (
@@ -111,12 +116,7 @@ def kinds_note(model: EnergyKind, data: EnergyKind, what: str) -> str:
 
 
 def magnitudes_note(found: Sequence[Compared], what: str) -> str:
-    """A sentence where predictions and labels cannot be the same kind of energy; else "".
-
-    Args:
-        found: structures with predictions and labels.
-        what: names the data.
-    """
+    """A sentence where predictions and labels cannot be the same kind of energy; else ""."""
     if not found:
         return ""
     apart = np.array([one.predicted - one.labelled for one in found])

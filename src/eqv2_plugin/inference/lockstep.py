@@ -9,12 +9,9 @@ from ase import Atoms
 
 from eqv2_plugin.inference.batch_size import BatchLimit
 from eqv2_plugin.inference.predictor import Predict
-from eqv2_plugin.inference.relaxation import Relaxation
-from eqv2_plugin.inference.relaxed import Relaxed
+from eqv2_plugin.inference.relaxation import Relaxation, Relaxed
 from eqv2_plugin.inference.resilient import SafePredictor
 from eqv2_plugin.inference.settings import RelaxationSettings
-
-__all__ = ["Relaxed", "relax_many"]
 
 
 def relax_many(
@@ -33,8 +30,7 @@ def relax_many(
 
     Args:
         structures: ids and structures; a calculator on them is ignored.
-        predict: energies (eV) and forces (eV/Å) of a batch.
-        settings: optimizer and when to stop.
+        predict, settings: the model; optimizer and when to stop.
         batch: how many move at the same time.
         trajectory_of: file for the trajectory of an id (ASE's ``.traj``); none by default. It
             appears when the structure has finished.

@@ -1,4 +1,4 @@
-"""The parts that a prediction job is cut into, and the files that finished ones leave.
+"""The parts that an S2EF job is cut into, and the files that finished ones leave.
 
 A part is a run of some thousand structures of one split, as they stand in the data. Which
 process predicts it does not change what is in it, so that any number of ranks and array jobs,
@@ -14,9 +14,6 @@ from pathlib import Path
 import numpy as np
 
 from eqv2_plugin.common.files import read_npz, save_npz
-
-# Folder of all parts, in the results of a job.
-PARTS = "parts"
 
 
 @dataclass(frozen=True)
@@ -37,7 +34,7 @@ class Predicted:
     """The predictions of one part, in the order of its data.
 
     Attributes:
-        ids: [n] see `submission.ids.s2ef_id`.
+        ids: [n] see `data.ids.s2ef_id`.
         energy: [n] eV, in the model's precision.
         forces: [free atoms, 3] eV/Å of all structures in a row.
         free: [n] numbers of free atoms.
@@ -59,77 +56,51 @@ def cut(split: str, structures: int, size: int) -> list[Part]:
     return [Part(split, n, start, min(start + size, structures)) for n, start in enumerate(starts)]
 
 
-class PartFolder:
-    """The files of the finished parts of one split.
+def part_file(parts: Path, part: Part) -> Path:
+    """Its file, in the folder of all parts; it is there when the part is finished."""
+    return parts / part.split / f"{part.number:05d}.npz"
 
-    Args:
-        path: the folder.
+
+def save_part(file: Path, predicted: Predicted) -> None:
+    """Write a finished part; its file appears when it is complete.
+
+    Raises:
+        OSError: it cannot be written.
     """
+    names = sorted(predicted.metrics)
+    arrays = {
+        "ids": np.asarray(predicted.ids, dtype=str),
+        "energy": predicted.energy,
+        "forces": predicted.forces,
+        "free": np.asarray(predicted.free, np.int64),
+        "metrics": np.asarray(names, dtype=str),
+        "failed": np.asarray(predicted.failed, dtype=str).reshape(-1, 2),
+        "sums": np.array([predicted.metrics[name] for name in names], np.float64),
+    }
+    save_npz(file, arrays, compressed=False)
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
 
-    def has(self, part: Part) -> bool:
-        """Whether the part is finished.
+def load_part(file: Path, structures: int) -> Predicted:
+    """Read a finished part.
 
-        Raises:
-            ValueError: its file is damaged.
-        """
-        if not self.exists(part):
-            return False
-        self.load(part)
-        return True
-
-    def exists(self, part: Part) -> bool:
-        """Whether the part's file is there."""
-        return self._file(part).exists()
-
-    def save(self, part: Part, predicted: Predicted) -> None:
-        """Write a finished part; its file appears when it is complete.
-
-        Raises:
-            OSError: it cannot be written.
-        """
-        names = sorted(predicted.metrics)
-        arrays = {
-            "ids": np.asarray(predicted.ids, dtype=str),
-            "energy": predicted.energy,
-            "forces": predicted.forces,
-            "free": np.asarray(predicted.free, np.int64),
-            "metrics": np.asarray(names, dtype=str),
-            "failed": np.asarray(predicted.failed, dtype=str).reshape(-1, 2),
-            "sums": np.array([predicted.metrics[name] for name in names], np.float64),
-        }
-        save_npz(self._file(part), arrays, compressed=False)
-
-    def load(self, part: Part) -> Predicted:
-        """Read a finished part.
-
-        Raises:
-            FileNotFoundError: it is not finished.
-            ValueError: its file is damaged, or of another part.
-        """
-        file = self._file(part)
-        try:
-            arrays = read_npz(file)
-            # Parts of earlier versions have no failures.
-            failed = [(str(one), str(why)) for one, why in arrays.get("failed", ())]
-            good = len(part) - len(failed)
-            whole = len(arrays["ids"]) == len(arrays["energy"]) == len(arrays["free"]) == good
-            if not whole or len(arrays["forces"]) != arrays["free"].sum():
-                raise ValueError(f"it does not hold {len(part)} structures")
-            sums = arrays["sums"].reshape(-1, 2).tolist()
-            metrics = {
-                str(name): (total, count)
-                for name, (total, count) in zip(arrays["metrics"], sums, strict=True)
-            }
-        except (KeyError, ValueError) as error:
-            raise ValueError(
-                f"{file} is damaged ({error}): delete it and run the same command again"
-            ) from error
-        return Predicted(
-            arrays["ids"], arrays["energy"], arrays["forces"], arrays["free"], metrics, failed
-        )
-
-    def _file(self, part: Part) -> Path:
-        return self.path / f"{part.number:05d}.npz"
+    Raises:
+        FileNotFoundError: it is not finished.
+        ValueError: its file is damaged, or does not hold so many structures.
+    """
+    try:
+        arrays = read_npz(file)
+        # Parts of earlier versions have no failures.
+        failed = [(str(one), str(why)) for one, why in arrays.get("failed", ())]
+        good = structures - len(failed)
+        complete = len(arrays["ids"]) == len(arrays["energy"]) == len(arrays["free"]) == good
+        if not complete or len(arrays["forces"]) != arrays["free"].sum():
+            raise ValueError(f"it does not hold {structures} structures")
+        names, sums = arrays["metrics"].tolist(), arrays["sums"].reshape(-1, 2).tolist()
+        metrics = {name: (total, count) for name, (total, count) in zip(names, sums, strict=True)}
+    except (KeyError, ValueError) as error:
+        raise ValueError(
+            f"{file} is damaged ({error}): delete it and run the same command again"
+        ) from error
+    return Predicted(
+        arrays["ids"], arrays["energy"], arrays["forces"], arrays["free"], metrics, failed
+    )

@@ -17,10 +17,14 @@ from fairchem.core.units.mlip_unit.predict import MLIPPredictUnit
 
 from eqv2_plugin.checkpoints.door import open_model
 from eqv2_plugin.data.labels import drop_info_labels
-from eqv2_plugin.inference.centring import near_origin
+from eqv2_plugin.models.energy_kind import EnergyKind, energy_kind_of
 from eqv2_plugin.models.known_elements import elements_with_references
+from eqv2_plugin.models.metadata import metadata_of
 
 Device = Literal["cpu", "cuda"]
+# Å. Float32 keeps 1e-5 Å up to here. Nearer structures stay, so that their numbers are those of
+# fairchem's calculator to the last bit.
+_FAR = 100.0
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,31 @@ def open_unit(
     """
     settings = InferenceSettings(activation_checkpointing=False, base_precision_dtype=precision)
     return open_model(path, device, settings, unsafe=unsafe)
+
+
+def open_predictor(
+    checkpoint: str | None,
+    device: Device,
+    settings: InferenceSettings,
+    task_name: str | None,
+    unsafe: bool = False,
+) -> BatchPredictor:
+    """The model of the option ``checkpoint=FILE`` and the task of ``task_name=NAME``.
+
+    Raises:
+        FileNotFoundError: no file given, or there is none.
+        ValueError: see `eqv2_plugin.checkpoints.door.open_model` and `choose_task`.
+    """
+    if checkpoint is None:
+        raise FileNotFoundError(
+            "no model: give checkpoint=FILE, an inference checkpoint (results/inference_ckpt.pt of "
+            "a training run, or what `eqv2 convert` writes) or a .safetensors file of `eqv2 export`"
+        )
+    path = Path(checkpoint).expanduser()
+    if not path.is_file():
+        raise FileNotFoundError(f"checkpoint={checkpoint}: there is no such file")
+    unit = open_model(path, device, settings, unsafe=unsafe)
+    return BatchPredictor(unit, choose_task(unit, task_name, "task_name=NAME"))
 
 
 class BatchPredictor:
@@ -120,6 +149,38 @@ class BatchPredictor:
         if atoms.pbc.all() and np.allclose(atoms.cell, 0):
             raise AllZeroUnitCellError
         self.unit.validate_atoms_data(atoms, self.task_name)
+
+    @property
+    def energy_kind(self) -> EnergyKind:
+        """What the model's energies are relative to."""
+        return energy_kind_of(metadata_of(self.unit.model.module))
+
+    def energy_in_words(self, unknown: str) -> str:
+        """The same as a sentence; ``unknown`` where the checkpoint does not say."""
+        metadata = metadata_of(self.unit.model.module)
+        return unknown if metadata is None else metadata.sentence()
+
+
+def near_origin(atoms: Atoms) -> Atoms:
+    """The atoms; a copy, moved along directions that are not periodic, if they lie far out.
+
+    Only whole numbers of Å are taken off, in float64, so that distances stay as they are.
+    """
+    positions = atoms.positions
+    if atoms.pbc.all() or not len(atoms) or not np.abs(positions).max() > _FAR:
+        return atoms
+    middle = (positions.max(0) + positions.min(0)) / 2
+    periodic = np.asarray(atoms.cell)[atoms.pbc]
+    if len(periodic):
+        # What is normal to all periodic vectors.
+        middle = middle - np.linalg.pinv(periodic) @ periodic @ middle
+    offset = np.rint(middle)
+    if not np.isfinite(offset).all() or not offset.any():
+        return atoms
+    moved = atoms.copy()
+    moved.calc = atoms.calc
+    moved.positions = positions - (offset if not len(periodic) else middle)
+    return moved
 
 
 def choose_task(unit: MLIPPredictUnit, wanted: str | None, option: str = "--task") -> str:

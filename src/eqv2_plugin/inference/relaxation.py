@@ -1,20 +1,97 @@
-"""One structure on its way down, driven from outside."""
+"""One relaxation, stepped externally, and what it leaves."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from ase import Atoms
+from ase.calculators.abc import GetPropertiesMixin
+from ase.calculators.calculator import PropertyNotImplementedError
 
 from eqv2_plugin.inference.predictor import Prediction
-from eqv2_plugin.inference.relaxed import Relaxed
 from eqv2_plugin.inference.settings import RelaxationSettings
-from eqv2_plugin.inference.stored import NotInLockstepError, StoredResults
 
 FAILED = "failed"
+
+
+@dataclass(frozen=True)
+class Relaxed:
+    """One finished relaxation, or one that failed.
+
+    Attributes:
+        id: of the structure.
+        initial: where it started; no calculator.
+        atoms: where it ended, without calculator; of a failed one the last structure that was
+            predicted (the initial one if none was).
+        energy: eV, of ``atoms``; NaN if it failed before any prediction.
+        forces: [atoms, 3] eV/Å as predicted, of fixed atoms too; dtype of the model.
+        steps: that the optimizer took.
+        converged: whether every free atom's force was below fmax at the end.
+        energies: [steps + 1] eV, before the first and after every step.
+        fmax: [steps + 1] eV/Å, largest force on an atom that may move.
+        error: why it failed; empty if it did not. The numbers of a failed one are those up to
+            its last good prediction.
+    """
+
+    id: str
+    initial: Atoms
+    atoms: Atoms
+    energy: float
+    forces: np.ndarray
+    steps: int
+    converged: bool
+    energies: np.ndarray
+    fmax: np.ndarray
+    error: str = ""
+
+    @property
+    def failed(self) -> bool:
+        """Whether the model's predictions diverged, or there were none."""
+        return bool(self.error)
+
+
+class NotInLockstepError(RuntimeError):
+    """An optimizer that asks for energies within a step: a fault of the code, of no structure."""
+
+
+class SuppliedResults(GetPropertiesMixin):
+    """A calculator that hands out what a batched model call has supplied for these positions.
+
+    ASE's own calculators compare all atoms at each question, and would calculate by themselves.
+    """
+
+    name = "supplied"
+
+    def __init__(self) -> None:
+        self._prediction: Prediction | None = None
+
+    def supply(self, prediction: Prediction | None) -> None:
+        """Results of the current positions; None once the atoms have moved."""
+        self._prediction = prediction
+
+    def get_property(
+        self, name: str, atoms: Atoms | None = None, allow_calculation: bool = True
+    ) -> Any:
+        """As ASE's calculators; ``free_energy`` is the energy, as in ``FAIRChemCalculator``.
+
+        Raises:
+            PropertyNotImplementedError: anything but energy and forces.
+            NotInLockstepError: the atoms have moved, and no results have been supplied since.
+        """
+        if name not in ("energy", "free_energy", "forces"):
+            raise PropertyNotImplementedError(f"{name} is not predicted")
+        if self._prediction is None:
+            raise NotInLockstepError(
+                f"{name} was asked for within a step: this optimizer cannot be advanced in lockstep"
+            )
+        if name == "forces":
+            return np.array(self._prediction.forces)  # constraints change what they are given
+        return self._prediction.energy
 
 
 class Relaxation:
@@ -45,12 +122,13 @@ class Relaxation:
         self.atoms = self.initial.copy()
         self.settings = settings
         self.finished = False
-        self._results = StoredResults()
+        self._results = SuppliedResults()
         self.atoms.calc = self._results
         self._trajectory = trajectory
-        self._writing = None if trajectory is None else _partial(trajectory)
-        path = None if self._writing is None else str(self._writing)
-        self._optimizer = settings.make_optimizer(self.atoms, path)
+        self._writing = trajectory and trajectory.with_name(f".{trajectory.name}.partial")
+        self._optimizer = settings.make_optimizer(
+            self.atoms, str(self._writing) if self._writing else None
+        )
         self._last = self.atoms.positions.copy()
         self._forces = np.full((len(self.atoms), 3), np.nan)
         self._energies: list[float] = []
@@ -148,7 +226,3 @@ class Relaxation:
             target = target.parent / FAILED / target.name
             target.parent.mkdir(exist_ok=True)
         self._writing.replace(target)
-
-
-def _partial(path: Path) -> Path:
-    return path.with_name(f".{path.name}.partial")

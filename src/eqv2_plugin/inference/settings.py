@@ -51,25 +51,26 @@ class RelaxationSettings:
             raise ValueError(
                 f"there is no optimizer {self.optimizer!r}; choose one of {', '.join(OPTIMIZERS)}"
             )
-        for name in ("fmax", "maxstep", "damping", "alpha"):
-            _check(name, getattr(self, name), float, "a number above 0")
-        for name in ("steps", "memory"):
-            _check(name, getattr(self, name), int, "a whole number above 0")
-        if self.maxstep is not None and self.maxstep > 1.0:
-            raise ValueError(f"maxstep must be at most 1 Å, as ASE asks, got {self.maxstep}")
         known = OPTIMIZERS[self.optimizer][1]
-        for name in ("maxstep", "memory", "damping", "alpha"):
-            if getattr(self, name) is not None and name not in known:
+        for name in ("fmax", "steps", "maxstep", "memory", "damping", "alpha"):
+            value = getattr(self, name)
+            if value is None and name not in ("fmax", "steps"):
+                continue
+            if not 0 < value < math.inf:
+                raise ValueError(f"{name} must be a finite number above 0, got {value!r}")
+            if name not in ("fmax", "steps", *known):
                 raise ValueError(
                     f"the optimizer {self.optimizer} has no option {name!r}, but {', '.join(known)}"
                 )
+        if self.maxstep is not None and self.maxstep > 1.0:
+            raise ValueError(f"maxstep must be at most 1 Å, as ASE asks, got {self.maxstep}")
 
     @classmethod
     def from_options(cls, options: Mapping[str, Any]) -> RelaxationSettings:
         """From a config.
 
         Raises:
-            ValueError: an unknown option, or a value out of range.
+            ValueError: an unknown option, or a value of the wrong type or out of range.
         """
         return make_options(cls, options, "a relaxation")
 
@@ -80,20 +81,9 @@ class RelaxationSettings:
             atoms: with a calculator.
             trajectory: ``.traj`` file that the optimizer writes.
         """
-        optimizer_class, options = OPTIMIZERS[self.optimizer]
-        chosen: dict[str, Any] = {name: getattr(self, name) for name in options}
-        chosen = {name: value for name, value in chosen.items() if value is not None}
-        optimizer: Any = optimizer_class(atoms, logfile=None, trajectory=trajectory, **chosen)
+        optimizer_class, names = OPTIMIZERS[self.optimizer]
+        given = {n: getattr(self, n) for n in names if getattr(self, n) is not None}
+        optimizer: Any = optimizer_class(atoms, logfile=None, trajectory=trajectory, **given)
         optimizer.fmax = self.fmax
         optimizer.max_steps = self.steps
         return optimizer
-
-
-def _check(name: str, value: Any, kind: type, wanted: str) -> None:
-    if value is None and name not in ("fmax", "steps"):
-        return
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if kind is int:
-        number = number and isinstance(value, int)
-    if not number or not 0 < value < math.inf:
-        raise ValueError(f"{name} must be {wanted}, got {value!r}")

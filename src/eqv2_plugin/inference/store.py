@@ -1,19 +1,25 @@
-"""Finished relaxations on disk, written one by one, so that a killed job loses none of them."""
+"""Finished relaxations on disk, written one by one, so that a killed job loses none of them.
+
+Each process has a file of its own, JSON, one record to a line; the first line says what they were
+made with. Whoever reads takes the files of all processes together.
+"""
 
 from __future__ import annotations
 
 import fcntl
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 from ase import Atoms
 
-from eqv2_plugin.inference.relaxed import Relaxed
+from eqv2_plugin.common.manifest import refuse_other
+from eqv2_plugin.common.text import listed
+from eqv2_plugin.inference.relaxation import Relaxed
 
 PATTERN = "relaxed.*.jsonl"
 
@@ -24,14 +30,13 @@ def store_path(folder: Path, share: int, processes: int) -> Path:
 
 
 class RelaxationStore:
-    """A file to which finished relaxations are added: JSON, one to a line.
+    """The file of one process, to which finished relaxations are added.
 
-    Its first line says what they were made with. A last line that a killed process left
-    incomplete is cut off when the file is opened again.
+    A last line that a killed process left incomplete is cut off when the file is opened again.
 
     Args:
         path: the file.
-        description: what the relaxations are made with, as JSON types.
+        made_with: what the relaxations are made with, fit for JSON.
 
     Raises:
         ValueError: the file holds relaxations made with something else, or is damaged.
@@ -39,19 +44,19 @@ class RelaxationStore:
         OSError: it cannot be written.
     """
 
-    def __init__(self, path: Path, description: Mapping[str, Any]) -> None:
+    def __init__(self, path: Path, made_with: Mapping[str, Any]) -> None:
         self.path = path
         path.parent.mkdir(parents=True, exist_ok=True)
         # Without a buffer: what could not be written is not tried again when the file is closed.
         self._file = path.open("ab", buffering=0)
         try:
             self._lock()
-            whole = _whole_length(path)
-            self._file.truncate(whole)
-            if whole:
-                check_description(path, description)
+            complete = _length_of_complete_lines(path)
+            self._file.truncate(complete)
+            if complete:
+                _refuse_other(path, made_with)
             else:
-                self._write(dict(description))
+                self._write(dict(made_with))
         except BaseException:
             self._file.close()
             raise
@@ -79,12 +84,7 @@ class RelaxationStore:
     def __enter__(self) -> RelaxationStore:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: Any) -> None:
         self._file.close()
 
     def _lock(self) -> None:
@@ -109,47 +109,74 @@ class RelaxationStore:
             ) from error
 
 
-def check_description(path: Path, description: Mapping[str, Any]) -> None:
-    """See that a store's relaxations were made with the same things.
+@dataclass(frozen=True)
+class Finished:
+    """Finished relaxations of all processes.
 
-    A store that another process is just creating has no description yet.
-
-    Raises:
-        ValueError: they were not; the differences are named.
+    Attributes:
+        records: {id: record}.
+        twice: ids that were relaxed more than once, as happens where jobs with different numbers
+            of processes ran at the same time. The first record counts, in the order of the
+            files' names.
     """
-    before = read_description(path)
-    if before is None:
-        return
-    changed = [k for k in {**before, **description} if before.get(k) != description.get(k)]
-    if changed:
-        listed = "; ".join(f"{k}: {before.get(k)} -> {description.get(k)}" for k in changed)
-        raise ValueError(
-            f"{path} holds relaxations made with something else ({listed}): give the new ones "
-            "another name (run_name=NAME), or delete that folder"
+
+    records: dict[str, dict[str, Any]]
+    twice: Sequence[str]
+
+    def note(self) -> str:
+        """What to tell the user of ids that were relaxed twice; empty if there are none."""
+        if not self.twice:
+            return ""
+        return (
+            f"{len(self.twice):,} structure(s) were relaxed twice, by jobs with different numbers "
+            "of processes that ran at the same time; the first record counts: "
+            f"{listed(self.twice)}"
         )
 
 
-def read_description(path: Path) -> dict[str, Any] | None:
-    """What a store's relaxations were made with; None while it has not been written."""
-    return next(_lines(path), None)
+def read_finished(
+    folder: Path,
+    made_with: Mapping[str, Any] | None = None,
+    wanted: Callable[[str], bool] = lambda _: True,
+) -> Finished:
+    """The records of all processes.
 
-
-def read_records(path: Path) -> Iterator[dict[str, Any]]:
-    """The records of a store, without its description; an incomplete last line is left out.
+    Args:
+        folder: with their files.
+        made_with: what they must have been made with; None for anything.
+        wanted: whether the record of an id is kept; all are large.
 
     Raises:
-        ValueError: a line that is complete is damaged.
+        ValueError: relaxations were made with something else, or a file is damaged.
     """
-    lines = _lines(path)
-    next(lines, None)
-    yield from lines
+    records: dict[str, dict[str, Any]] = {}
+    twice: dict[str, None] = {}
+    for record in _all_records(folder, made_with):
+        identity = record["id"]
+        if wanted(identity) and records.setdefault(identity, record) is not record:
+            twice[identity] = None
+    return Finished(records, list(twice))
+
+
+def finished_ids(folder: Path, made_with: Mapping[str, Any]) -> set[str]:
+    """Ids of all relaxations that are finished, whichever process made them.
+
+    Raises:
+        ValueError: see `read_finished`.
+    """
+    return {record["id"] for record in _all_records(folder, made_with)}
+
+
+def read_made_with(folder: Path) -> dict[str, Any]:
+    """What the relaxations of a folder were made with."""
+    return next(_lines(min(folder.glob(PATTERN))), {})
 
 
 def as_relaxed(record: Mapping[str, Any], initial: Atoms) -> Relaxed:
     """A record as it was stored.
 
     Args:
-        record: of `read_records`.
+        record: of `Finished`.
         initial: where the relaxation started.
 
     Raises:
@@ -181,37 +208,44 @@ def as_relaxed(record: Mapping[str, Any], initial: Atoms) -> Relaxed:
     )
 
 
+def _all_records(folder: Path, made_with: Mapping[str, Any] | None) -> Iterator[dict[str, Any]]:
+    for path in sorted(folder.glob(PATTERN)):
+        if made_with is not None:
+            _refuse_other(path, made_with)
+        lines = _lines(path)
+        next(lines, None)
+        yield from lines
+
+
+def _refuse_other(path: Path, made_with: Mapping[str, Any]) -> None:
+    """A store that another process is just creating does not say yet what it is made with."""
+    if before := next(_lines(path), None):
+        refuse_other(before, made_with, path, "relaxations")
+
+
 def _lines(path: Path) -> Iterator[dict[str, Any]]:
+    """What stands in complete lines."""
     with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
             if not line.endswith(b"\n"):
                 return
-            yield _parsed(path, number, line)
+            try:
+                yield json.loads(line)
+            except ValueError as error:
+                raise ValueError(
+                    f"{path} is damaged in line {number}: delete it and run the same command again"
+                ) from error
 
 
-def _parsed(path: Path, number: int, line: bytes) -> dict[str, Any]:
-    try:
-        return json.loads(line)
-    except ValueError as error:
-        raise ValueError(
-            f"{path} is damaged in line {number}: delete it and run the same command again"
-        ) from error
-
-
-def _whole_length(path: Path) -> int:
-    """Bytes up to the end of the last complete line."""
-    size = path.stat().st_size
+def _length_of_complete_lines(path: Path, block: int = 1 << 16) -> int:
+    """Bytes."""
+    end = path.stat().st_size
     with path.open("rb") as file:
-        return _after_last_newline(file, size)
-
-
-def _after_last_newline(file: IO[bytes], size: int, block: int = 1 << 16) -> int:
-    end = size
-    while end:
-        start = max(end - block, 0)
-        file.seek(start)
-        found = file.read(end - start).rfind(b"\n")
-        if found >= 0:
-            return start + found + 1
-        end = start
+        while end:
+            start = max(end - block, 0)
+            file.seek(start)
+            found = file.read(end - start).rfind(b"\n")
+            if found >= 0:
+                return start + found + 1
+            end = start
     return 0

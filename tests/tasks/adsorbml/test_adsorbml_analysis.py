@@ -13,7 +13,7 @@ pytest.importorskip("pandas")
 from adsorbml_inputs import candidate, write_slab_input
 from ase import Atoms
 
-from eqv2_plugin.inference.relaxed import Relaxed
+from eqv2_plugin.inference.relaxation import Relaxed
 from eqv2_plugin.tasks.adsorbml.analysis import analyse
 from eqv2_plugin.tasks.adsorbml.input import read_input
 

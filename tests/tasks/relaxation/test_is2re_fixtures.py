@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from eqv2_plugin.tasks.relaxation.initial_structures import Starts, open_starts
+from eqv2_plugin.tasks.relaxation.initial_structures import open_initial_structures
 from eqv2_plugin.tasks.relaxation.metrics import free_atoms
 
 FIXTURES = Path(os.environ.get("EQV2_FIXTURES", Path(__file__).parents[2] / "fixtures"))
@@ -18,17 +18,18 @@ CASES = [
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_lmdb_records_are_starts_with_targets(name):
+def test_lmdb_records_are_initial_structures_with_targets(name):
     folder = FIXTURES / "data_oc"
     with np.load(folder / f"expected_{name}.npz", allow_pickle=False) as file:
         expected = {key: file[key] for key in file.files}
     numbers = sorted({key.split("/")[0] for key in expected})
-    starts: Starts = open_starts({"id": {"format": "lmdb", "src": str(folder / name)}})["id"]
-    assert len(starts.sids) >= len(numbers) > 0
+    config = {"format": "lmdb", "src": str(folder / name)}
+    initial = open_initial_structures({"id": config})["id"]
+    assert len(initial.sids) >= len(numbers) > 0
     for number in numbers:
         record = {k.split("/")[1]: v for k, v in expected.items() if k.startswith(f"{number}/")}
         sid = str(record["sid"])
-        atoms, target = starts.initial(sid), starts.target(sid)
+        atoms, target = initial.initial(sid), initial.target(sid)
         np.testing.assert_allclose(atoms.positions, record["pos"], atol=1e-5)
         np.testing.assert_array_equal(free_atoms(atoms), record["fixed"] == 0)
         assert target.energy == pytest.approx(

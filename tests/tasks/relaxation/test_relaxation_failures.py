@@ -14,9 +14,9 @@ from relaxation_inputs import SHORT, emt, surfaces
 from eqv2_plugin.inference.batch_size import BatchLimit
 from eqv2_plugin.inference.lockstep import relax_many
 from eqv2_plugin.inference.predictor import Prediction
-from eqv2_plugin.inference.relaxed import Relaxed
+from eqv2_plugin.inference.relaxation import Relaxed
 from eqv2_plugin.inference.settings import RelaxationSettings
-from eqv2_plugin.inference.store import RelaxationStore, as_relaxed, read_records
+from eqv2_plugin.inference.store import RelaxationStore, as_relaxed, read_finished
 
 ODD = 3  # atoms of the structure that fails; the others have more
 
@@ -50,7 +50,10 @@ def relax_and_keep(tmp_path, predict, settings=SHORT, structures=None) -> dict[s
         for relaxed in relax_many(structures, predict, settings, batch=BatchLimit(structures=3)):
             store.append(relaxed)
     initial = dict(structures)
-    return {r["id"]: as_relaxed(r, initial[r["id"]]) for r in read_records(path)}
+    return {
+        identity: as_relaxed(record, initial[identity])
+        for identity, record in read_finished(tmp_path).records.items()
+    }
 
 
 def assert_only_the_odd_one_failed(found: dict[str, Relaxed]) -> Relaxed:

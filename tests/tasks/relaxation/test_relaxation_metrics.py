@@ -22,7 +22,7 @@ def box(positions, cell=10.0, fixed=()) -> Atoms:
 def test_energy_errors_by_hand():
     found = is2re_metrics([1.0, -2.015, 0.5, 3.0], [1.01, -2.0, 0.0, 3.021])
     assert found["energy_mae_eV"] == pytest.approx((0.01 + 0.015 + 0.5 + 0.021) / 4)
-    assert found["energy_within_threshold"] == 0.5
+    assert found["EwT_percent"] == 50.0
     assert found["structures"] == 4
     assert is2re_metrics([], []) == {}
 
@@ -33,12 +33,12 @@ def test_distances_by_hand():
     assert mean_distance(atoms, target) == pytest.approx(0.2)
     found = is2rs_metrics([(atoms, target)])
     # Thresholds 0.010, 0.011, ..., 0.499: those above 0.2 are 0.201 to 0.499 (0.2 lies on one).
-    assert found["average_distance_within_threshold"] == pytest.approx(299.5 / 490, abs=0.6 / 490)
+    assert found["ADwT_percent"] == pytest.approx(100 * 299.5 / 490, abs=60 / 490)
     assert found["mean_distance_A"] == pytest.approx(0.2)
     exact, far = (atoms, atoms.positions), (atoms, atoms.positions + 1.0)
-    assert is2rs_metrics([exact])["average_distance_within_threshold"] == 1.0
-    assert is2rs_metrics([far])["average_distance_within_threshold"] == 0.0
-    assert is2rs_metrics([exact, far])["average_distance_within_threshold"] == 0.5
+    assert is2rs_metrics([exact])["ADwT_percent"] == 100.0
+    assert is2rs_metrics([far])["ADwT_percent"] == 0.0
+    assert is2rs_metrics([exact, far])["ADwT_percent"] == 50.0
     assert is2rs_metrics([]) == {}
 
 
@@ -55,7 +55,7 @@ def test_held_atoms_do_not_count():
     target = atoms.positions + np.array([[0.3, 0, 0], [0, 0.1, 0]])
     assert mean_distance(atoms, target) == pytest.approx(0.1)
     held = box([[1.0, 1, 1], [5, 5, 5]], fixed=[0, 1])
-    assert is2rs_metrics([(held, held.positions)])["average_distance_within_threshold"] == 1.0
+    assert is2rs_metrics([(held, held.positions)])["ADwT_percent"] == 100.0
 
 
 def test_adwt_is_that_of_fairchems_evaluator_on_the_whole_batch():
@@ -77,7 +77,7 @@ def test_adwt_is_that_of_fairchems_evaluator_on_the_whole_batch():
     measure = "average_distance_within_threshold"
     evaluator = Evaluator(eval_metrics={"positions": [measure]})
     expected = evaluator.eval(predicted, target)[f"positions_{measure}"]["metric"]
-    found = is2rs_metrics(pairs)["average_distance_within_threshold"]
+    found = is2rs_metrics(pairs)["ADwT_percent"] / 100
     assert 0.05 < found < 0.95
     assert found == pytest.approx(expected, abs=1e-12)
 

@@ -12,7 +12,7 @@ from relaxation_inputs import SHORT, emt, surface, surfaces
 
 from eqv2_plugin.inference.batch_size import BatchLimit
 from eqv2_plugin.inference.lockstep import relax_many
-from eqv2_plugin.inference.relaxed import Relaxed
+from eqv2_plugin.inference.relaxation import Relaxed
 from eqv2_plugin.tasks.relaxation.pictures import curves, overview, views
 
 

@@ -17,12 +17,12 @@ from relaxation_inputs import surface
 
 from eqv2_plugin.common.files import read_npz
 from eqv2_plugin.common.html import _PNG
-from eqv2_plugin.inference.relaxed import Relaxed
+from eqv2_plugin.inference.relaxation import Relaxed
 from eqv2_plugin.inference.store import RelaxationStore
 from eqv2_plugin.models.energy_kind import EnergyKind
 from eqv2_plugin.tasks.relaxation import report
-from eqv2_plugin.tasks.relaxation.initial_structures import open_starts
-from eqv2_plugin.tasks.relaxation.joining import ResultOptions, write_results
+from eqv2_plugin.tasks.relaxation.initial_structures import open_initial_structures
+from eqv2_plugin.tasks.relaxation.results import ResultOptions, write_results
 from eqv2_plugin.tasks.submission.joined import Written
 
 MADE_WITH = {
@@ -74,7 +74,7 @@ class Job:
                 targets = {"y_relaxed": 0.99, "pos_relaxed": atoms.positions}
                 database.write(atoms, data={"sid": sid, **targets})
         config = {"format": "ase_db", "src": str(folder / "data.db")}
-        self.starts = open_starts({split: config for split in splits})
+        self.starts = open_initial_structures({split: config for split in splits})
         self.changes: dict[str, dict] = {}
 
     def write(self, name: str = "relaxed.0-of-1.jsonl") -> None:

@@ -13,11 +13,11 @@ from eqv2_plugin.inference.settings import RelaxationSettings
     ("options", "message"),
     [
         ({"optimizer": "adam"}, "no optimizer 'adam'; choose one of lbfgs, bfgs, fire"),
-        ({"fmax": 0}, "fmax must be a number above 0, got 0"),
+        ({"fmax": 0}, "fmax must be a finite number above 0, got 0"),
         ({"fmax": None}, "fmax must be"),
         ({"fmax": float("nan")}, "fmax must be"),
         ({"fmax": "0.02"}, "fmax must be"),
-        ({"steps": 0}, "steps must be a whole number above 0, got 0"),
+        ({"steps": 0}, "steps must be a finite number above 0, got 0"),
         ({"steps": 2.5}, "steps must be"),
         ({"steps": True}, "steps must be"),
         ({"memory": 0}, "memory must be"),

@@ -9,12 +9,12 @@ from relaxation_inputs import SHORT, emt, surfaces
 from eqv2_plugin.inference.batch_size import BatchLimit
 from eqv2_plugin.inference.lockstep import relax_many
 from eqv2_plugin.inference.predictor import Prediction
-from eqv2_plugin.inference.relaxed import Relaxed
+from eqv2_plugin.inference.relaxation import Relaxed
 from eqv2_plugin.inference.store import (
     RelaxationStore,
     as_relaxed,
-    read_description,
-    read_records,
+    read_finished,
+    read_made_with,
 )
 
 MADE_WITH = {"checkpoint_sha256": "ab", "settings": {"fmax": 0.02}}
@@ -43,11 +43,15 @@ def write(path, relaxed):
             store.append(one)
 
 
+def records(path) -> dict:
+    return read_finished(path.parent).records
+
+
 def test_what_was_stored_is_read_to_the_last_bit(path, relaxed):
     write(path, relaxed)
     initial = dict(surfaces(3))
-    assert read_description(path) == MADE_WITH
-    found = [as_relaxed(record, initial[record["id"]]) for record in read_records(path)]
+    assert read_made_with(path.parent) == MADE_WITH
+    found = [as_relaxed(record, initial[record["id"]]) for record in records(path).values()]
     assert {r.failed for r in found} == {True, False}
     for one, expected in zip(found, relaxed, strict=True):
         for name in ("id", "steps", "converged", "error"):
@@ -64,7 +68,7 @@ def test_a_last_line_that_was_cut_off_is_dropped_and_written_again(path, relaxed
     lines = path.read_bytes().splitlines(keepends=True)
     lost = len(lines[-1]) - 1 if isinstance(lost, str) else lost
     path.write_bytes(path.read_bytes()[:-lost])
-    assert [r["id"] for r in read_records(path)] == [r.id for r in relaxed[:2]]
+    assert list(records(path)) == [r.id for r in relaxed[:2]]
     write(path, relaxed[2:])
     assert path.read_bytes() == b"".join(lines)
 
@@ -73,8 +77,8 @@ def test_a_description_that_was_cut_off_is_written_again(path, relaxed):
     write(path, relaxed)
     path.write_bytes(path.read_bytes()[:10])
     write(path, relaxed)
-    assert read_description(path) == MADE_WITH
-    assert len(list(read_records(path))) == 3
+    assert read_made_with(path.parent) == MADE_WITH
+    assert len(records(path)) == 3
 
 
 def test_relaxations_made_with_something_else_are_refused(path, relaxed):
@@ -90,7 +94,7 @@ def test_a_damaged_line_names_file_and_line(path, relaxed):
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(lines[0] + lines[1][:50] + b"\n" + lines[2])
     with pytest.raises(ValueError, match=r"relaxed\.0-of-1\.jsonl is damaged in line 2"):
-        list(read_records(path))
+        records(path)
 
 
 def test_two_processes_do_not_write_to_one_file(path):
@@ -111,11 +115,11 @@ def test_a_full_disk_says_so_and_keeps_what_is_there(path, relaxed):
             with pytest.raises(OSError, match=r"No space left.*make room and run the same"):
                 store.append(relaxed[1])
         store._file = whole
-    assert [r["id"] for r in read_records(path)] == [relaxed[0].id]
+    assert list(records(path)) == [relaxed[0].id]
 
 
 def test_data_that_have_changed_since_are_noticed(path, relaxed):
     write(path, relaxed)
-    record = next(read_records(path))
+    record = records(path)[relaxed[0].id]
     with pytest.raises(ValueError, match="the data have changed"):
         as_relaxed(record, surfaces(3)[2][1][:1])

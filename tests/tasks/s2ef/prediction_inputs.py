@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 from ase import Atoms
+from fairchem.core.launchers.api import DeviceType
 from fairchem.core.units.mlip_unit.api.inference import InferenceSettings, MLIPInferenceCheckpoint
 from native_checkpoints import checkpoint
 from omegaconf import OmegaConf
@@ -40,6 +41,7 @@ def write_model(path: Path, change=lambda made: None) -> Path:
 def job_config(folder: Path, job: int = 0, jobs: int = 1, mode: str = "slurm"):
     return OmegaConf.create(
         {
+            "device_type": DeviceType.CPU,
             "scheduler": {"mode": mode, "num_array_jobs": jobs},
             "metadata": {"results_dir": str(folder / "results"), "array_job_num": job},
         }

@@ -11,6 +11,7 @@ import torch
 from ase import Atoms
 from prediction_inputs import frames, job_config, options, predict, write_data, write_model
 
+from eqv2_plugin.common.files import read_npz
 from eqv2_plugin.inference.predictor import BatchPredictor
 from eqv2_plugin.tasks.s2ef.runner import S2EFPredictionRunner
 
@@ -189,13 +190,24 @@ def test_array_jobs_without_a_cluster_are_refused(tmp_path, model):
         runner.run()
 
 
-def test_a_batch_beyond_the_memory_says_what_to_lower(tmp_path, model, monkeypatch):
-    def too_much(self, structures):
-        raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+def test_a_batch_beyond_the_memory_is_halved(tmp_path, model, monkeypatch):
+    sizes, enough = [], BatchPredictor.__call__
 
-    monkeypatch.setattr(BatchPredictor, "__call__", too_much)
-    with pytest.raises(MemoryError, match=r"batch of \d+ atoms: lower atoms_per_batch"):
-        predict(tmp_path, job(tmp_path, model))
+    def little(self, structures):
+        sizes.append(len(structures))
+        if len(structures) > limit:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+        return enough(self, structures)
+
+    monkeypatch.setattr(BatchPredictor, "__call__", little)
+    limit = 0
+    made = job(tmp_path, model)
+    with pytest.raises(MemoryError, match=r"too little memory for a structure of \d+ atoms"):
+        predict(tmp_path, made)
+    limit = 1
+    predict(tmp_path, made)
+    assert max(sizes) > 1
+    assert len(read_npz(tmp_path / "results" / "id.npz")["ids"]) == len(frames("val_id"))
 
 
 def test_a_full_disk_is_said_and_the_job_goes_on_afterwards(tmp_path, model):

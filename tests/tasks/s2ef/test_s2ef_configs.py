@@ -17,7 +17,7 @@ from prediction_inputs import options, predict, results, write_data, write_model
 from eqv2_plugin import cli
 from eqv2_plugin.common.files import read_npz
 from eqv2_plugin.data.sample import load_sample
-from eqv2_plugin.tasks.s2ef.runner import split_configs
+from eqv2_plugin.tasks.splits import split_configs
 
 CONFIGS = Path(__file__).parents[3] / "configs"
 FOLDERS = Path(__file__).parents[3] / "src" / "eqv2_plugin" / "configs" / "test_data"

@@ -11,7 +11,7 @@ from ase import Atoms
 from prediction_inputs import PER_PART, frames, options, predict, write_data, write_model
 
 from eqv2_plugin.common.files import read_npz, save_npz
-from eqv2_plugin.inference.parts import Part, PartFolder
+from eqv2_plugin.inference.parts import load_part
 from eqv2_plugin.inference.predictor import BatchPredictor, Prediction
 from eqv2_plugin.tasks.s2ef import predicting
 
@@ -66,7 +66,7 @@ def test_the_same_command_tries_no_failed_structure_again(tmp_path, model, monke
     for _ in range(2):
         with pytest.raises(ValueError, match=f"^{ids['ood'][1]}: "):
             predict(tmp_path, made)
-        monkeypatch.setattr(predicting, "predict_each", None)
+        monkeypatch.setattr(predicting, "predict_items", None)
 
 
 def test_a_split_that_is_no_part_of_the_submission_does_not_hinder_it(tmp_path, model):
@@ -104,7 +104,6 @@ def test_a_last_part_that_fails_as_a_whole_is_kept(tmp_path, model):
 
 
 def test_parts_of_earlier_versions_have_no_failures(tmp_path):
-    part = Part("id", 0, 0, 2)
     arrays = {
         "ids": np.array(["1_2", "1_3"]),
         "energy": np.zeros(2),
@@ -114,4 +113,4 @@ def test_parts_of_earlier_versions_have_no_failures(tmp_path):
         "sums": np.zeros((0, 2)),
     }
     save_npz(tmp_path / "00000.npz", arrays)
-    assert PartFolder(tmp_path).load(part).failed == []
+    assert load_part(tmp_path / "00000.npz", 2).failed == []

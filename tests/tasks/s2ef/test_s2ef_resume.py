@@ -21,7 +21,7 @@ from prediction_inputs import (
 )
 from tqdm import tqdm
 
-from eqv2_plugin.tasks.s2ef import runner as runner_module
+from eqv2_plugin.tasks.s2ef import predicting
 
 SPLITS = {"id": {"src": "id"}, "ood": {"src": "ood"}}
 # Renames of a run: of three descriptions, three parts of each split, and four files for the user.
@@ -83,7 +83,7 @@ def test_a_job_killed_before_a_file_appears_goes_on(made, whole, tmp_path, calls
 
 
 def test_a_job_killed_in_the_middle_of_a_part_goes_on(made, whole, tmp_path):
-    kill_at(tmp_path, made, runner_module, "predict_items", 5)
+    kill_at(tmp_path, made, predicting, "predict_items", 5)
     assert 0 < len(parts(tmp_path)) < 6
     predict(tmp_path, made)
     assert results(tmp_path) == whole
@@ -95,7 +95,7 @@ def test_a_finished_job_predicts_nothing_again(made, whole, tmp_path, monkeypatc
     def refuse(*arguments):
         raise AssertionError("predicted again")
 
-    monkeypatch.setattr(runner_module, "predict_items", refuse)
+    monkeypatch.setattr(predicting, "predict_items", refuse)
     predict(tmp_path, made)
     assert results(tmp_path) == whole
 
@@ -143,7 +143,7 @@ CHANGES = {
 def test_parts_of_something_else_are_refused(made, tmp_path, name):
     predict(tmp_path, made, jobs=6)
     change, text = CHANGES[name]
-    with pytest.raises(ValueError, match="holds predictions of something else") as error:
+    with pytest.raises(ValueError, match="holds predictions made with something else") as error:
         predict(tmp_path, made, **change(made, tmp_path))
     assert text in str(error.value)
     assert "run_name=NAME" in str(error.value)

@@ -15,7 +15,7 @@ from eqv2_plugin.common.files import read_npz, save_npz
 from eqv2_plugin.data.ids import s2ef_id
 from eqv2_plugin.data.inspection.findings import Verdict
 from eqv2_plugin.data.sample import load_sample
-from eqv2_plugin.tasks.submission.check import SPLITS, Expected, check_submission
+from eqv2_plugin.tasks.submission.check import SPLITS, check_submission
 from eqv2_plugin.tasks.submission.layout import write_s2ef
 
 
@@ -166,7 +166,7 @@ def test_ids_and_atoms_are_compared_with_the_data(tmp_path, fault):
         del rows[first]
     elif fault == "atoms":
         rows[first] += 1
-    found = bad_lines(path, "oc20", None, {"id": lambda task: Expected(rows)})
+    found = bad_lines(path, "oc20", None, {"id": lambda task: rows})
     texts = {"missing": "missing: 77_7", "unknown": f"not in the data: {first}"}
     texts["atoms"] = f"other numbers of free atoms: {first}"
     assert list(found) == ([] if fault == "none" else ["against the data"])
@@ -203,4 +203,4 @@ def test_the_command_compares_with_real_data_and_says_so_by_its_status(
 def test_data_for_a_split_that_is_not_there_are_refused(tmp_path):
     path = joined(tmp_path, "OC22")
     with pytest.raises(ValueError, match="data were given for ood_ads, but"):
-        check_submission(path, None, None, {"ood_ads": lambda task: Expected({})})
+        check_submission(path, None, None, {"ood_ads": lambda task: {}})

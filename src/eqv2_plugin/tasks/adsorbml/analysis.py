@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ase import Atoms
 
-from eqv2_plugin.inference.relaxed import Relaxed
+from eqv2_plugin.inference.relaxation import Relaxed
 from eqv2_plugin.models.energy_kind import EnergyKind, energy_kind_of, same_energies
 from eqv2_plugin.models.metadata import ModelMetadata
 from eqv2_plugin.tasks.adsorbml.adsorbates import adsorbate_name

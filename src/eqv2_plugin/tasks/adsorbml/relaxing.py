@@ -10,16 +10,16 @@ from typing import Any
 from ase import Atoms
 
 from eqv2_plugin.inference.batch_size import BatchLimit
-from eqv2_plugin.inference.finished import read_finished
-from eqv2_plugin.inference.lockstep import Relaxed, relax_many
+from eqv2_plugin.inference.job import Progress
+from eqv2_plugin.inference.lockstep import relax_many
 from eqv2_plugin.inference.predictor import Predict
+from eqv2_plugin.inference.relaxation import Relaxed
 from eqv2_plugin.inference.settings import RelaxationSettings
-from eqv2_plugin.inference.store import RelaxationStore, as_relaxed, store_path
+from eqv2_plugin.inference.store import RelaxationStore, as_relaxed, read_finished, store_path
 from eqv2_plugin.tasks.adsorbml.analysis import analyse
 from eqv2_plugin.tasks.adsorbml.input import System
 from eqv2_plugin.tasks.adsorbml.placements import check_numbers, place
 from eqv2_plugin.tasks.adsorbml.results import SystemResult
-from eqv2_plugin.tasks.relaxation.progress import Progress
 
 # Of the relaxation of a clean slab; placements have a mode's name.
 _SLAB = "slab"

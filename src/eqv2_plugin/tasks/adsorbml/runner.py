@@ -19,11 +19,10 @@ from fairchem.core.launchers.api import DeviceType
 from eqv2_plugin.common.files import whole_file
 from eqv2_plugin.common.hashing import file_sha256
 from eqv2_plugin.common.orphans import end_with_parent
-from eqv2_plugin.inference.batch_size import BatchLimit
+from eqv2_plugin.inference.batch_size import BatchLimit, find_limit
 from eqv2_plugin.inference.energy_agreement import Compared, magnitudes_note
-from eqv2_plugin.inference.memory import find_limit
+from eqv2_plugin.inference.job import Precision, job_share
 from eqv2_plugin.inference.predictor import BatchPredictor, Device, choose_task, open_unit
-from eqv2_plugin.inference.processes import job_share
 from eqv2_plugin.inference.settings import RelaxationSettings
 from eqv2_plugin.models.metadata import metadata_of
 from eqv2_plugin.tasks.adsorbml.analysis import check_energy_kind, gas_energy
@@ -31,7 +30,6 @@ from eqv2_plugin.tasks.adsorbml.input import read_input
 from eqv2_plugin.tasks.adsorbml.relaxing import Protocol, relax_systems
 from eqv2_plugin.tasks.adsorbml.report import warning, write_adsorbml_report
 from eqv2_plugin.tasks.adsorbml.results import ResultsFolder, SystemResult, load_results
-from eqv2_plugin.tasks.relaxation.runner import Precision
 
 REPORT = "report.html"
 TARGETS = "DFT (min_dft_ads_energy of the input)"

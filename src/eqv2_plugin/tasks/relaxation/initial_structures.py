@@ -1,10 +1,10 @@
-"""Where relaxations start: the initial structures of IS2RE data, or first frames of S2EF data."""
+"""Where relaxations start: initial structures of IS2RE data, or first frames of S2EF data."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,8 +14,8 @@ from ase import Atoms
 from eqv2_plugin.data.ids import system_ids
 from eqv2_plugin.data.labels import read_labels
 from eqv2_plugin.data.structures import Structures, open_structures
-from eqv2_plugin.inference.description import describe_data
 from eqv2_plugin.inference.energy_agreement import spread_out
+from eqv2_plugin.tasks.splits import describe_data
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Target:
     positions: np.ndarray | None
 
 
-class Starts:
+class InitialStructures:
     """The initial structures of one split, each read when it is asked for.
 
     IS2RE data hold one structure for each sid, with ``y_relaxed`` and ``pos_relaxed`` as targets
@@ -77,13 +77,12 @@ class Starts:
     def target(self, sid: str) -> Target:
         """What DFT found."""
         last = self._last[sid]
+        if self._of_frames and last == self._first[sid]:
+            return Target(None, None)
+        atoms = self._structures[last]
         if self._of_frames:
-            if last == self._first[sid]:
-                return Target(None, None)
-            atoms = self._structures[last]
             labels = read_labels(atoms, f"{self._structures.name}, {sid}")
             return Target(labels.energy, atoms.positions)
-        atoms = self._structures[last]
         energy = atoms.info.get("y_relaxed")
         return Target(None if energy is None else float(energy), atoms.arrays.get("pos_relaxed"))
 
@@ -100,26 +99,34 @@ class Starts:
             yield atoms, target.energy
 
 
-def open_starts(splits: Mapping[str, Mapping[str, Any]]) -> dict[str, Starts]:
+def open_initial_structures(
+    splits: Mapping[str, Mapping[str, Any]],
+) -> dict[str, InitialStructures]:
     """The initial structures of all splits.
 
     Args:
         splits: {split: config of `open_structures`}.
 
     Raises:
-        FileNotFoundError, ValueError: see `open_structures` and `Starts`.
+        FileNotFoundError, ValueError: see `open_structures` and `InitialStructures`.
     """
-    return {split: Starts(open_structures(config, split)) for split, config in splits.items()}
+    return {s: InitialStructures(open_structures(config, s)) for s, config in splits.items()}
 
 
-def all_ids(starts: Mapping[str, Starts]) -> list[tuple[str, str]]:
-    """(split, sid) of everything to relax, in order."""
-    return [(split, sid) for split, found in starts.items() for sid in found.sids]
+def all_ids(splits: Mapping[str, InitialStructures]) -> list[str]:
+    """ "split/sid" of everything to relax, in order."""
+    return [f"{split}/{sid}" for split, found in splits.items() for sid in found.sids]
 
 
-def share_of(ids: Sequence[tuple[str, str]], share: int, processes: int) -> list[tuple[str, str]]:
-    """Those of one of several processes: every so-many-th, so that all get similar work."""
-    return list(ids[share::processes])
+def initial_structures(
+    splits: Mapping[str, InitialStructures], ids: Iterable[str]
+) -> Iterator[tuple[str, Atoms]]:
+    """Those of some of `all_ids`."""
+    wanted = set(ids)
+    for split, found in splits.items():
+        for sid in found.sids:
+            if f"{split}/{sid}" in wanted:
+                yield f"{split}/{sid}", found.initial(sid)
 
 
 def _number(name: str, sid: str, fid: str | None) -> int:

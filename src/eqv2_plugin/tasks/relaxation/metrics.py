@@ -7,7 +7,7 @@ to 0.5 Å). As in fairchem-core 1, ADwT counts free atoms only, with minimum-ima
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
@@ -21,29 +21,12 @@ from fairchem.core.modules.evaluator import (
 
 from eqv2_plugin.data.fixed_atoms import fixed_mask
 
-# fairchem's name -> (ours, factor to its unit), as written for users.
-_READABLE = {
-    "energy_within_threshold": ("EwT_percent", 1e2),
-    "average_distance_within_threshold": ("ADwT_percent", 1e2),
-}
-
-
-def readable(metrics: Mapping[str, float]) -> dict[str, float]:
-    """The same metrics, EwT and ADwT in percent (``EwT_percent``, ``ADwT_percent``)."""
-    renamed = {name: _READABLE.get(name, (name, 1)) for name in metrics}
-    return {ours: factor * metrics[name] for name, (ours, factor) in renamed.items()}
-
 
 def is2re_metrics(energies: Sequence[float], targets: Sequence[float]) -> dict[str, float]:
-    """Energy errors.
-
-    Args:
-        energies: eV, predicted for the relaxed structures.
-        targets: eV, of DFT.
+    """Errors of energies (eV) of relaxed structures against DFT's.
 
     Returns:
-        ``energy_mae_eV``, ``energy_within_threshold`` (0 to 1) and ``structures``; without
-        structures nothing.
+        ``energy_mae_eV``, ``EwT_percent`` and ``structures``; without structures nothing.
     """
     if len(targets) == 0:
         return {}
@@ -51,7 +34,7 @@ def is2re_metrics(energies: Sequence[float], targets: Sequence[float]) -> dict[s
     target = {"energy": torch.tensor(targets, dtype=torch.float64)}
     return {
         "energy_mae_eV": float(mae(prediction, target, "energy")["metric"]),
-        "energy_within_threshold": float(energy_within_threshold(prediction, target)["metric"]),
+        "EwT_percent": 1e2 * float(energy_within_threshold(prediction, target)["metric"]),
         "structures": len(targets),
     }
 
@@ -63,8 +46,7 @@ def is2rs_metrics(pairs: Iterable[tuple[Atoms, np.ndarray]]) -> dict[str, float]
         pairs: relaxed structures, periodic in all directions, and DFT's positions [atoms, 3] Å.
 
     Returns:
-        ``average_distance_within_threshold`` (0 to 1), ``mean_distance_A`` and ``structures``;
-        without structures nothing.
+        ``ADwT_percent``, ``mean_distance_A`` and ``structures``; without structures nothing.
 
     Raises:
         ValueError: a structure that is not periodic, or positions of another shape.
@@ -86,7 +68,7 @@ def is2rs_metrics(pairs: Iterable[tuple[Atoms, np.ndarray]]) -> dict[str, float]
     if not distances:
         return {}
     return {
-        "average_distance_within_threshold": below / thresholds,
+        "ADwT_percent": 1e2 * (below / thresholds),
         "mean_distance_A": float(np.mean(distances)),
         "structures": len(distances),
     }
@@ -118,5 +100,5 @@ def _counted(atoms: Atoms, positions: np.ndarray) -> np.ndarray:
             f"{np.shape(positions)}"
         )
     free = free_atoms(atoms)
-    # Where all are held, none has moved: a distance of zero.
+    # Where all are fixed, none has moved: a distance of zero.
     return free if free.any() else np.ones(len(atoms), bool)

@@ -5,29 +5,48 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from eqv2_plugin.tasks.relaxation.failed import CHOICES, REFUSE
-from eqv2_plugin.tasks.relaxation.results import SplitResults
-from eqv2_plugin.tasks.relaxation.table import Row
+from eqv2_plugin.common.text import listed
+from eqv2_plugin.inference.energy_agreement import kinds_note
+from eqv2_plugin.models.energy_kind import EnergyKind
+from eqv2_plugin.tasks.relaxation.anomalies import LEFT, TOO_NEAR
+from eqv2_plugin.tasks.relaxation.rows import CHOICES, REFUSE, Row
+from eqv2_plugin.tasks.relaxation.split_results import SplitResults
 
-_SHOWN = 5
 _ANOMALY = {
-    "atoms_too_near": "atoms nearer than half the sum of their covalent radii",
-    "atoms_left": "atoms that moved by more than the cell's diagonal",
+    TOO_NEAR: "atoms nearer than half the sum of their covalent radii",
+    LEFT: "atoms that moved by more than the cell's diagonal",
 }
 Named = Sequence[tuple[str, Row]]
 
 
+def energy_note(kind: EnergyKind, energy: str, data: EnergyKind) -> str:
+    """A warning where a model's energies are not those of the data; else "".
+
+    Args:
+        kind: of the model's energies.
+        energy: the same in words.
+        data: kind of the data's energies; of IS2RE, where nobody states another.
+    """
+    if data not in (EnergyKind.UNKNOWN, EnergyKind.ADSORPTION):
+        return kinds_note(kind, data, "the data")
+    if kind == EnergyKind.ADSORPTION:
+        return ""
+    return (
+        "IS2RE asks for adsorption energies (relative to the clean slab and gas-phase "
+        f"references), but {energy}. The is2re files, energy MAE and EwT then mean nothing; "
+        "is2rs files and ADwT do not depend on it."
+    )
+
+
 def result_notes(
-    splits: Mapping[str, SplitResults],
-    settings: Mapping[str, Any],
-    choice: str,
+    splits: Mapping[str, SplitResults], settings: Mapping[str, Any], choice: str
 ) -> list[str]:
     """One sentence each, the gravest first.
 
     Args:
         splits: results.
         settings: of the relaxations.
-        choice: see `failed.CHOICES`.
+        choice: see `rows.CHOICES`.
     """
     rows = [(f"{split}/{row.sid}", row) for split, found in splits.items() for row in found.rows]
     failed = [(name, row) for name, row in rows if row.error]
@@ -35,9 +54,9 @@ def result_notes(
     for kind, what in _ANOMALY.items():
         odd = [(name, row.anomalies[kind]) for name, row in rows if kind in row.anomalies]
         if odd:
-            listed = _listed([name for name, _ in odd])
+            names = listed([name for name, _ in odd])
             found.append(
-                f"{len(odd):,} relaxed structure(s) have {what}: {listed}. The first: {odd[0][1]}"
+                f"{len(odd):,} relaxed structure(s) have {what}: {names}. The first: {odd[0][1]}"
             )
     return found
 
@@ -73,7 +92,7 @@ def _failed(rows: Named, failed: Named, choice: str) -> list[str]:
     first, row = failed[0]
     text = (
         f"{len(failed):,} of {len(rows):,} structures failed: "
-        f"{_listed([name for name, _ in failed])}. The first, {first}: {row.error}"
+        f"{listed([name for name, _ in failed])}. The first, {first}: {row.error}"
     )
     filled = [name for name, row in failed if row.submitted]
     if not filled:
@@ -81,7 +100,7 @@ def _failed(rows: Named, failed: Named, choice: str) -> list[str]:
     return [
         text,
         f"{len(filled):,} of them are in the files and scores all the same, as failed={choice} "
-        f"asks: {CHOICES[choice]} ({_listed(filled)})",
+        f"asks: {CHOICES[choice]} ({listed(filled)})",
     ]
 
 
@@ -90,22 +109,17 @@ def refusal(splits: Mapping[str, SplitResults], choice: str) -> str:
 
     Args:
         splits: of the submission.
-        choice: see `failed.CHOICES`.
+        choice: see `rows.CHOICES`.
     """
     missing = [(f"{split}/{row.sid}", row) for split, s in splits.items() for row in s.missing]
     if not missing:
         return ""
     text = (
         f"No submission file: {len(missing):,} failed structure(s) would be missing in it: "
-        f"{_listed([name for name, _ in missing])}."
+        f"{listed([name for name, _ in missing])}."
     )
     if not any(row.energy_eV is not None for _, row in missing):
-        return f"{text} The model predicted nothing of them: mend the structures, or the model"
+        return f"{text} The model predicted nothing of them: fix the structures, or the model"
     if choice == REFUSE:
         return f"{text} failed=last_finite or failed=initial puts something in their place"
     return f"{text} Of some of them the model predicted nothing that could stand in their place"
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _SHOWN:,} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + more

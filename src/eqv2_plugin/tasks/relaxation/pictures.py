@@ -11,7 +11,7 @@ import numpy as np
 from ase import Atoms
 from ase.visualize.plot import plot_atoms
 
-from eqv2_plugin.inference.relaxed import Relaxed
+from eqv2_plugin.inference.relaxation import Relaxed
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt

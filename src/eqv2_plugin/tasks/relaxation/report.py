@@ -7,11 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from eqv2_plugin.common.html import Section, write_report
-from eqv2_plugin.inference.energy_agreement import kinds_note
-from eqv2_plugin.models.energy_kind import EnergyKind
 from eqv2_plugin.tasks.relaxation.pictures import curves, drawn, overview, views
-from eqv2_plugin.tasks.relaxation.results import IS2RE, IS2RS, SplitResults
-from eqv2_plugin.tasks.relaxation.table import HEADER
+from eqv2_plugin.tasks.relaxation.rows import HEADER
+from eqv2_plugin.tasks.relaxation.split_results import IS2RE, IS2RS, SplitResults
 
 _ROWS = 200
 _NAMES = {
@@ -52,26 +50,6 @@ def write_relaxation_report(
         sections += _drawn(split, found, pictures, description["settings"]["fmax"])
     sections += [_table(split, found) for split, found in splits.items()]
     write_report(path, "Relaxations", sections)
-
-
-def energy_notes(kind: EnergyKind, energy: str, data: EnergyKind = EnergyKind.UNKNOWN) -> list[str]:
-    """A warning where a model's energies are not those of the data; else nothing.
-
-    Args:
-        kind: of the model's energies.
-        energy: the same in words.
-        data: kind of the data's energies; of IS2RE, where nobody states another.
-    """
-    if data not in (EnergyKind.UNKNOWN, EnergyKind.ADSORPTION):
-        note = kinds_note(kind, data, "the data")
-        return [note] if note else []
-    if kind == EnergyKind.ADSORPTION:
-        return []
-    return [
-        "IS2RE asks for adsorption energies (relative to the clean slab and gas-phase "
-        f"references), but {energy}. The is2re files, energy MAE and EwT then mean nothing; "
-        "is2rs files and ADwT do not depend on it."
-    ]
 
 
 def _summary(

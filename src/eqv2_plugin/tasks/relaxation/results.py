@@ -1,136 +1,153 @@
-"""The finished relaxations of a split: EvalAI files, a table and scores."""
+"""What all processes of a relaxation job left becomes files, scores and a report."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
+from fairchem.core.scripts.make_submission_file import SPLITS
 
-from eqv2_plugin.common.files import save_text
-from eqv2_plugin.data.ids import system_ids
-from eqv2_plugin.inference.relaxed import Relaxed
-from eqv2_plugin.inference.store import as_relaxed
-from eqv2_plugin.tasks.relaxation.anomalies import ANOMALIES
-from eqv2_plugin.tasks.relaxation.failed import REFUSE, submitted
-from eqv2_plugin.tasks.relaxation.initial_structures import Starts, Target
-from eqv2_plugin.tasks.relaxation.metrics import is2re_metrics, is2rs_metrics, readable
-from eqv2_plugin.tasks.relaxation.table import Row, as_csv, make_row
-from eqv2_plugin.tasks.submission.joined import CheckedFile, checked
-from eqv2_plugin.tasks.submission.layout import write_is2re, write_is2rs
+from eqv2_plugin.common.files import save_json
+from eqv2_plugin.common.text import table
+from eqv2_plugin.inference.store import read_finished, read_made_with
+from eqv2_plugin.models.energy_kind import EnergyKind
+from eqv2_plugin.tasks.relaxation.initial_structures import InitialStructures
+from eqv2_plugin.tasks.relaxation.notes import nothing_relaxed, refusal, result_notes
+from eqv2_plugin.tasks.relaxation.report import write_relaxation_report
+from eqv2_plugin.tasks.relaxation.rows import CHOICES, REFUSE
+from eqv2_plugin.tasks.relaxation.split_results import (
+    IS2RE,
+    IS2RS,
+    SplitResults,
+    split_results,
+    write_split,
+)
+from eqv2_plugin.tasks.submission.joined import CheckedFile, Written, join_splits, missing_splits
 
-IS2RE, IS2RS, TABLES = "is2re", "is2rs", "tables"
-_SHOWN = 5
+METRICS, REPORT = "metrics.json", "report.html"
+_COLUMNS = ["split", "structures", "converged", "failed", "anomalies", "steps", "energy MAE eV",
+            "EwT %", "ADwT %"]  # fmt: skip
 
 
 @dataclass(frozen=True)
-class SplitResults:
-    """All relaxations of one split.
+class ResultOptions:
+    """What is written when all structures are relaxed.
 
     Attributes:
-        relaxed: in the order of the data.
-        submitted: what of each goes into the files, or None; see `failed.submitted`.
-        targets: DFT's results, in the same order.
-        rows: of the table.
-        metrics: of the submitted ones (see `metrics.readable`), and counts.
+        dataset: "oc20" or "oc22", whose splits make a submission.
+        pictures: relaxations per split that the report draws.
+        facts: copied into ``metrics.json`` and the report.
+        failed: what stands in the files for a relaxation that failed: "refuse" (nothing, and no
+            submission without it), "last_finite" or "initial"; see `rows.CHOICES`.
     """
 
-    relaxed: Sequence[Relaxed]
-    submitted: Sequence[Relaxed | None]
-    targets: Sequence[Target]
-    rows: Sequence[Row]
-    metrics: dict[str, Any]
+    dataset: str
+    pictures: int
+    facts: Mapping[str, str | None]
+    failed: str = REFUSE
 
-    @property
-    def failed(self) -> list[Row]:
-        """Those that failed."""
-        return [row for row in self.rows if row.error]
-
-    @property
-    def missing(self) -> list[Row]:
-        """Those that are not in the files."""
-        return [row for row in self.rows if not row.submitted]
+    def __post_init__(self) -> None:
+        if self.dataset.upper() not in SPLITS:
+            known = ", ".join(name.lower() for name in SPLITS)
+            raise ValueError(f"dataset must be one of {known}, not {self.dataset!r}")
+        if self.pictures < 0:
+            raise ValueError(f"pictures must be a number from 0, got {self.pictures}")
+        if self.failed not in CHOICES:
+            raise ValueError(f"failed must be one of {', '.join(CHOICES)}, not {self.failed!r}")
 
 
-def split_results(
-    split: str,
-    starts: Starts,
-    finished: Mapping[str, Mapping[str, Any]],
-    choice: str = REFUSE,
-) -> SplitResults:
-    """Collect a split.
+def write_results(
+    results: Path,
+    initial: Mapping[str, InitialStructures],
+    options: ResultOptions,
+    kind: EnergyKind,
+    notes: Sequence[str],
+) -> Written:
+    """Join what all processes left, and write it.
+
+    Files: ``is2re/<split>.npz`` and ``is2rs/<split>.npz`` for EvalAI, their joined
+    ``is2re_submission.npz`` and ``is2rs_submission.npz`` where all splits of the data set are
+    there, ``tables/<split>.csv``, ``metrics.json`` and ``report.html``. The last three are
+    written where every relaxation failed, too.
 
     Args:
-        split: its name.
-        starts: its structures.
-        finished: {id: record}.
-        choice: what stands in for relaxations that failed, see `failed.CHOICES`.
+        results: folder with the relaxations, and for the files.
+        initial: {split: its structures}.
+        options: see there.
+        kind: of the model's energies.
+        notes: what the reader must know of the energies.
 
     Raises:
-        ValueError: relaxations are missing, or do not fit the data.
-    """
-    missing = [sid for sid in starts.sids if f"{split}/{sid}" not in finished]
-    if missing:
-        more = f" and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else ""
-        raise ValueError(
-            f"{split}: {len(missing)} of {len(starts.sids)} structures are not relaxed yet "
-            f"({', '.join(missing[:_SHOWN])}{more}): run the same command again"
-        )
-    relaxed, targets = [], []
-    for sid in starts.sids:
-        relaxed.append(as_relaxed(finished[f"{split}/{sid}"], starts.initial(sid)))
-        targets.append(starts.target(sid))
-    pairs = list(zip(relaxed, targets, strict=True))
-    rows = [make_row(sid, r, t, choice) for sid, (r, t) in zip(starts.sids, pairs, strict=True)]
-    taken = [submitted(one, choice) for one in relaxed]
-    return SplitResults(relaxed, taken, targets, rows, _metrics(rows, taken, targets))
-
-
-def write_split(results: Path, split: str, found: SplitResults, dataset: str) -> list[CheckedFile]:
-    """Write ``is2re/<split>.npz``, ``is2rs/<split>.npz`` and ``tables/<split>.csv``.
-
-    What is not submitted is left out of the first two; where nothing is, they are not there.
-
-    Returns:
-        The first two, checked.
-
-    Raises:
-        ValueError: two sids have the same id at EvalAI.
+        ValueError: relaxations are missing or damaged, or two sids have the same id at EvalAI.
         OSError: a file cannot be written.
     """
-    save_text(results / TABLES / f"{split}.csv", as_csv(found.rows))
-    ids = system_ids([row.sid for row in found.rows], split)
-    good = [(one, r) for one, r in zip(ids, found.submitted, strict=True) if r is not None]
-    paths = {task: results / task / f"{split}.npz" for task in (IS2RE, IS2RS)}
-    if not good:
-        for path in paths.values():
-            path.unlink(missing_ok=True)
-        return []
-    names = [one for one, _ in good]
-    write_is2re(paths[IS2RE], names, [r.energy for _, r in good])
-    write_is2rs(paths[IS2RS], names, [r.atoms.positions for _, r in good])
-    return [checked(path, dataset, task) for task, path in paths.items()]
-
-
-def _metrics(
-    rows: Sequence[Row], taken: Sequence[Relaxed | None], targets: Sequence[Target]
-) -> dict[str, Any]:
-    good = [(r, t) for r, t in zip(taken, targets, strict=True) if r is not None]
-    known = [(r, t) for r, t in good if t.energy is not None]
-    placed = [(r, t) for r, t in good if t.positions is not None and r.atoms.pbc.all()]
-    failed = [row for row in rows if row.error]
-    return {
-        IS2RE: readable(is2re_metrics([r.energy for r, _ in known], [t.energy for _, t in known])),
-        IS2RS: readable(is2rs_metrics((r.atoms, t.positions) for r, t in placed)),
-        "structures": len(rows),
-        "converged": sum(row.converged for row in rows),
-        "failed": len(failed),
-        "failures": {r.sid: {"reason": r.error, "submitted": r.submitted} for r in failed},
-        "anomalies": {
-            kind: {row.sid: row.anomalies[kind] for row in rows if kind in row.anomalies}
-            for kind in ANOMALIES
-        },
-        "mean_steps": float(np.mean([row.steps for row in rows])),
+    finished = read_finished(results)
+    splits = {
+        split: split_results(split, found, finished.records, options.failed)
+        for split, found in initial.items()
     }
+    files: list[CheckedFile] = []
+    for split, found in splits.items():
+        files += write_split(results, split, found, options.dataset)
+    joined, refused = _submissions(results, splits, options)
+    files += joined
+    made_with = read_made_with(results)
+    said = result_notes(splits, made_with["settings"], options.failed)
+    said += [note] if (note := finished.note()) else []
+    said += [line for file in files for line in file.lines()]
+    said += notes
+    report = {
+        "notes": said,
+        "facts": dict(options.facts),
+        "made with": made_with,
+        "energy": {"kind": kind.value, "notes": list(notes)},
+        "failed": options.failed,
+        "splits": {split: found.metrics for split, found in splits.items()},
+        "relaxed twice": list(finished.twice),
+        "files": {str(file.path.relative_to(results)): file.verdict for file in files},
+    }
+    save_json(results / METRICS, report)
+    facts = {**options.facts, "failed": f"{options.failed}: {CHOICES[options.failed]}"}
+    write_relaxation_report(results / REPORT, facts, made_with, splits, options.pictures, said)
+    lines = [*(f"NOTE: {one}" for one in said), ""]
+    lines += [table(_COLUMNS, [_cells(split, found) for split, found in splits.items()]), ""]
+    lines += [f"EvalAI: {file.path}" for file in joined if not file.faults]
+    lines += [refused] if refused else []
+    error = nothing_relaxed(splits)
+    where = f"Report: {results / REPORT}"
+    return Written("\n".join(["", *lines, where]), f"{error}. {where}" if error else "")
+
+
+def _submissions(
+    results: Path, splits: Mapping[str, SplitResults], options: ResultOptions
+) -> tuple[list[CheckedFile], str]:
+    """Join the splits; returns what was written, or why nothing was."""
+    paths = {task: results / f"{task}_submission.npz" for task in (IS2RE, IS2RS)}
+    refused = missing_splits(options.dataset, splits)
+    if not refused:
+        wanted = {split: splits[split] for split in SPLITS[options.dataset.upper()]}
+        refused = refusal(wanted, options.failed)
+    if refused:
+        for path in paths.values():
+            path.unlink(missing_ok=True)  # of an earlier choice
+        return [], refused
+    found = []
+    for task, path in paths.items():
+        files = {split: results / task / f"{split}.npz" for split in splits}
+        found.append(join_splits(path, files, options.dataset, task))
+    return found, ""
+
+
+def _cells(split: str, found: SplitResults) -> list[str]:
+    m = found.metrics
+    energy, distance = m[IS2RE], m[IS2RS]
+    return [
+        split,
+        *(f"{m[key]:,}" for key in ("structures", "converged", "failed")),
+        f"{sum(bool(row.anomalies) for row in found.rows):,}",
+        f"{m['mean_steps']:.1f}",
+        f"{energy['energy_mae_eV']:.3f}" if energy else "-",
+        f"{energy['EwT_percent']:.1f}" if energy else "-",
+        f"{distance['ADwT_percent']:.1f}" if distance else "-",
+    ]

@@ -2,66 +2,52 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 from urllib.parse import quote
 
-import torch
-from ase import Atoms
-from fairchem.core.components.runner import Runner
-from fairchem.core.launchers.api import DeviceType
 from tqdm import tqdm
 
 from eqv2_plugin.common.hashing import file_sha256
-from eqv2_plugin.common.orphans import end_with_parent
+from eqv2_plugin.common.text import say
 from eqv2_plugin.data.ids import system_id
-from eqv2_plugin.inference.batch_size import BatchLimit
-from eqv2_plugin.inference.energy_agreement import compare, data_kind, magnitudes_note
-from eqv2_plugin.inference.finished import finished_ids
+from eqv2_plugin.inference.batch_size import BatchLimit, find_limit
+from eqv2_plugin.inference.energy_agreement import agreement_notes, data_kind
+from eqv2_plugin.inference.job import InferenceRunner, Precision, Progress
 from eqv2_plugin.inference.lockstep import relax_many
-from eqv2_plugin.inference.memory import find_limit
-from eqv2_plugin.inference.predictor import BatchPredictor, Device, choose_task, open_unit
-from eqv2_plugin.inference.processes import job_share, say
+from eqv2_plugin.inference.predictor import BatchPredictor
 from eqv2_plugin.inference.settings import RelaxationSettings
-from eqv2_plugin.inference.store import (
-    RelaxationStore,
-    store_path,
+from eqv2_plugin.inference.store import RelaxationStore, finished_ids, store_path
+from eqv2_plugin.tasks.relaxation.initial_structures import (
+    InitialStructures,
+    all_ids,
+    initial_structures,
+    open_initial_structures,
 )
-from eqv2_plugin.models.energy_kind import energy_kind_of
-from eqv2_plugin.models.metadata import metadata_of
-from eqv2_plugin.tasks.relaxation.initial_structures import Starts, all_ids, open_starts, share_of
-from eqv2_plugin.tasks.relaxation.joining import ResultOptions, write_results
-from eqv2_plugin.tasks.relaxation.progress import Progress
-from eqv2_plugin.tasks.relaxation.report import energy_notes
-from eqv2_plugin.tasks.s2ef.runner import split_configs
+from eqv2_plugin.tasks.relaxation.notes import energy_note
+from eqv2_plugin.tasks.relaxation.results import ResultOptions, write_results
+from eqv2_plugin.tasks.splits import split_configs
 
 TRAJECTORIES = "trajectories"
-Precision = Literal["float32", "float64"]
+Splits = Mapping[str, InitialStructures]
 
 
-class BatchedRelaxationRunner(Runner):
+class BatchedRelaxationRunner(InferenceRunner):
     """Relaxes the structures of the splits of a data set, and writes the results.
 
-    Ranks and array jobs share the structures without talking to each other. Each adds its
-    finished relaxations to a file of its own in ``results``; the one that finishes last writes
-    what `write_results` says. The same command goes on after a kill, with any number of ranks.
-
-    It is no `Reducer` of fairchem that writes the results: with several ranks, fairchem 2.24's
-    local launcher fails before it calls one.
+    Each process adds its finished relaxations to a file of its own in ``results``; the one that
+    finishes last writes what `write_results` says.
 
     Args:
-        checkpoint: inference checkpoint (``.pt``) or native file.
-        data: as for ``S2EFPredictionRunner``: ``root``, ``reader``, ``splits``, ``how_to_get``.
-            What is relaxed of them: see `Starts`.
+        checkpoint, task_name, precision, unsafe: see `InferenceRunner`.
+        data: see `split_configs`, and, if it is known, ``energy_kind`` (name of an `EnergyKind`).
+            What is relaxed of them: see `InitialStructures`.
         settings: see `RelaxationSettings`.
         batch: ``structures`` and ``atoms`` that move at the same time (see `BatchLimit`); if both
             are None, as many atoms as memory allows (see `find_limit`).
         results: see `ResultOptions`.
-        task_name: data set that the model predicts for; may be None if it knows only one.
-        precision: "float32" or "float64".
         trajectories: write one ``.traj`` for each structure.
-        unsafe: see `eqv2_plugin.checkpoints.door.open_model`.
     """
 
     def __init__(
@@ -76,24 +62,15 @@ class BatchedRelaxationRunner(Runner):
         trajectories: bool = False,
         unsafe: bool = False,
     ) -> None:
-        end_with_parent()
-        if checkpoint is None:
-            raise ValueError("no model: set checkpoint=FILE.pt")
-        if precision not in ("float32", "float64"):
-            raise ValueError(f"precision must be float32 or float64, got {precision!r}")
-        self.checkpoint = Path(checkpoint).expanduser()
-        if not self.checkpoint.is_file():
-            raise FileNotFoundError(f"there is no checkpoint {checkpoint}: set checkpoint=FILE.pt")
+        super().__init__(checkpoint, precision, task_name, unsafe)
+        self.precision = precision
         self.splits = split_configs(data)
         self.data_kind = data_kind(data)
         self.settings = RelaxationSettings.from_options(settings)
         given = any(value is not None for value in batch.values())
         self.batch = BatchLimit(**batch) if given else None
-        self.results = ResultOptions(**results)
-        self.task_name = task_name
-        self.precision = precision
+        self.options = ResultOptions(**results)
         self.trajectories = trajectories
-        self.unsafe = unsafe
 
     def run(self) -> None:
         """Relax the structures of this process that are not finished.
@@ -105,71 +82,70 @@ class BatchedRelaxationRunner(Runner):
                 that say why are written before.
             OSError: results cannot be written.
         """
-        share, processes = job_share(self.job_config)
-        starts = open_starts(self.splits)
-        device: Device = "cuda" if self.job_config.device_type == DeviceType.CUDA else "cpu"
-        unit = open_unit(self.checkpoint, device, getattr(torch, self.precision), self.unsafe)
-        task = choose_task(unit, self.task_name, "task_name=NAME")
-        predict = BatchPredictor(unit, task)
-        description = self._describe(unit.model.module, task, starts)
-        done = finished_ids(self._results, description)
-        ids = share_of(all_ids(starts), share, processes)
-        todo = [one for one in ids if f"{one[0]}/{one[1]}" not in done]
-        say(f"Energies: {description['energy']}")
+        share, processes = self.share()
+        splits = open_initial_structures(self.splits)
+        predict = self.open_predictor()
+        made_with = self._made_with(predict, splits)
+        everything = all_ids(splits)
+        mine = everything[share::processes]
+        done = finished_ids(self.results, made_with)
+        todo = [one for one in mine if one not in done]
+        say(f"Energies: {made_with['energy']}")
         say(
-            f"{len(all_ids(starts)):,} structures; of this process {len(ids):,}, "
-            f"{len(ids) - len(todo):,} of them finished before"
+            f"{len(everything):,} structures; of this process {len(mine):,}, "
+            f"{len(mine) - len(todo):,} of them finished before"
         )
-        kind = energy_kind_of(metadata_of(unit.model.module))
-        notes = energy_notes(kind, description["energy"], self.data_kind)
-        for split, found in starts.items():
-            note = magnitudes_note(compare(predict, found.labelled()), split)
-            notes += [note] if note else []
+        kind = predict.energy_kind
+        labelled = {split: found.labelled() for split, found in splits.items()}
+        kinds = energy_note(kind, made_with["energy"], self.data_kind)
+        notes = agreement_notes(kinds, predict, labelled)
         for note in notes:
             say(f"NOTE: {note}")
-        with RelaxationStore(store_path(self._results, share, processes), description) as store:
+        path = store_path(self.results, share, processes)
+        with RelaxationStore(path, made_with) as store:
             if todo:
-                self._relax(predict, starts, todo, self._limit(predict, starts, todo, device),
-                            store, len(ids))  # fmt: skip
-        everything = {f"{split}/{sid}" for split, sid in all_ids(starts)}
-        left = everything - finished_ids(self._results, description)
-        if left:
-            say(f"{len(left):,} structures of other processes are not finished; the last one of "
-                "them writes the results")  # fmt: skip
-        else:
-            written = write_results(self._results, starts, self.results, kind, notes)
-            print(written.text, flush=True)
-            if written.error:
-                raise RuntimeError(written.error)
+                self._relax(predict, splits, todo, store, len(mine))
+        if left := set(everything) - finished_ids(self.results, made_with):
+            say(
+                f"{len(left):,} structures of other processes are not finished; the last one of "
+                "them writes the results"
+            )
+            return
+        written = write_results(self.results, splits, self.options, kind, notes)
+        print(written.text, flush=True)
+        if written.error:
+            raise RuntimeError(written.error)
 
-    def _limit(
-        self,
-        predict: BatchPredictor,
-        starts: Mapping[str, Starts],
-        todo: Sequence[tuple[str, str]],
-        device: Device,
-    ) -> BatchLimit:
-        batch = self.batch
-        if batch is None:
-            batch = find_limit(predict, (atoms for _, atoms in _initials(starts, todo)), device)
-        say(f"Moving at once: {_words(batch)}")
-        return batch
+    def _made_with(self, predict: BatchPredictor, splits: Splits) -> dict[str, Any]:
+        """What a relaxation depends on: a run that goes on must match it."""
+        return {
+            "checkpoint_sha256": file_sha256(self.checkpoint_file),
+            "energy": predict.energy_in_words("the checkpoint does not say"),
+            "task_name": predict.task_name,
+            "precision": self.precision,
+            "settings": {k: v for k, v in vars(self.settings).items() if v is not None},
+            "data": {s: found.fingerprint(self.splits[s]) for s, found in splits.items()},
+        }
 
     def _relax(
         self,
         predict: BatchPredictor,
-        starts: Mapping[str, Starts],
-        todo: Sequence[tuple[str, str]],
-        batch: BatchLimit,
+        splits: Splits,
+        todo: Sequence[str],
         store: RelaxationStore,
         total: int,
     ) -> None:
+        batch = self.batch
+        if batch is None:
+            some = (atoms for _, atoms in initial_structures(splits, todo))
+            batch = find_limit(predict, some, self.device)
+        say(f"Moving at once: {batch}")
         if self.trajectories:
-            for split in starts:
-                (self._results / TRAJECTORIES / split).mkdir(parents=True, exist_ok=True)
+            for split in splits:
+                (self.results / TRAJECTORIES / split).mkdir(parents=True, exist_ok=True)
         with Progress(total, total - len(todo)) as progress:
             for relaxed in relax_many(
-                _initials(starts, todo),
+                initial_structures(splits, todo),
                 predict,
                 self.settings,
                 batch=batch,
@@ -181,45 +157,7 @@ class BatchedRelaxationRunner(Runner):
                     tqdm.write(f"{relaxed.id} failed: {relaxed.error}")
                 progress.finish()
 
-    def _describe(self, model: Any, task: str, starts: Mapping[str, Starts]) -> dict[str, Any]:
-        """What a relaxation depends on: a run that is continued must match it."""
-        metadata = metadata_of(model)
-        settings = {key: value for key, value in vars(self.settings).items() if value is not None}
-        return {
-            "checkpoint_sha256": file_sha256(self.checkpoint),
-            "energy": "the checkpoint does not say" if metadata is None else metadata.sentence(),
-            "task_name": task,
-            "precision": self.precision,
-            "settings": settings,
-            "data": {
-                split: found.fingerprint(self.splits[split]) for split, found in starts.items()
-            },
-        }
-
-    @property
-    def _results(self) -> Path:
-        return Path(self.job_config.metadata.results_dir)
-
     def _trajectory(self, identity: str) -> Path:
         """Named by EvalAI's id: fairchem's ``make_submission_file`` takes ids from the names."""
         split, _, sid = identity.partition("/")
-        return self._results / TRAJECTORIES / split / f"{quote(system_id(sid), safe='')}.traj"
-
-    def save_state(self, checkpoint_location: str, is_preemption: bool = False) -> bool:
-        """Nothing is left to save: finished relaxations are in a file already."""
-        return True
-
-    def load_state(self, checkpoint_location: str | None) -> None:
-        """Nothing to load: `run` looks for finished relaxations."""
-
-
-def _initials(
-    starts: Mapping[str, Starts], ids: Iterable[tuple[str, str]]
-) -> Iterator[tuple[str, Atoms]]:
-    for split, sid in ids:
-        yield f"{split}/{sid}", starts[split].initial(sid)
-
-
-def _words(batch: BatchLimit) -> str:
-    limits = {"structures": batch.structures, "atoms": batch.atoms}
-    return " and ".join(f"at most {n:,} {what}" for what, n in limits.items() if n is not None)
+        return self.results / TRAJECTORIES / split / f"{quote(system_id(sid), safe='')}.traj"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -23,32 +24,42 @@ _NAMES = {
 }
 
 
-def batch_metrics(items: Sequence[Item], energy: np.ndarray, forces: Sequence[np.ndarray]) -> Sums:
-    """Sums of fairchem's S2EF metrics over the structures of a batch, on free atoms.
+@dataclass(frozen=True)
+class PredictedItem:
+    """One structure.
+
+    Attributes:
+        item: as it was read.
+        energy: eV, in the model's precision.
+        forces: [free atoms, 3] eV/Å.
+    """
+
+    item: Item
+    energy: float
+    forces: np.ndarray
+
+
+def batch_metrics(found: Sequence[PredictedItem]) -> Sums:
+    """Sums of fairchem's S2EF metrics over labelled structures, on free atoms.
 
     Structures without any free atom are left out.
-
-    Args:
-        items: n labelled structures.
-        energy: [n] predictions, eV.
-        forces: n predictions [free atoms, 3], eV/Å.
     """
-    kept = [i for i, item in enumerate(items) if item.free.any()]
+    kept = [one for one in found if one.item.free.any()]
     if not kept:
         return {}
-    natoms = torch.tensor([int(items[i].free.sum()) for i in kept])
+    natoms = torch.tensor([len(one.forces) for one in kept])
     target = {
-        "energy": torch.tensor([items[i].energy for i in kept], dtype=torch.float64),
-        "forces": _rows(np.asarray(items[i].forces)[items[i].free] for i in kept),
+        "energy": torch.tensor([one.item.energy for one in kept], dtype=torch.float64),
+        "forces": _rows(np.asarray(one.item.forces)[one.item.free] for one in kept),
         "natoms": natoms,
     }
     prediction = {
-        "energy": torch.as_tensor(np.asarray(energy, np.float64)[kept]),
-        "forces": _rows(forces[i] for i in kept),
+        "energy": torch.tensor([one.energy for one in kept], dtype=torch.float64),
+        "forces": _rows(one.forces for one in kept),
         "natoms": natoms,
     }
-    found = Evaluator("s2ef").eval(prediction, target)
-    return {name: (float(m["total"]), float(m["numel"])) for name, m in found.items()}
+    found_by_name = Evaluator("s2ef").eval(prediction, target)
+    return {name: (float(m["total"]), float(m["numel"])) for name, m in found_by_name.items()}
 
 
 def added(sums: Iterable[Mapping[str, tuple[float, float]]]) -> Sums:
@@ -68,25 +79,6 @@ def readable(sums: Mapping[str, tuple[float, float]]) -> dict[str, float]:
         for name, (ours, factor) in _NAMES.items()
         if name in sums
     }
-
-
-def table(metrics: Mapping[str, Mapping[str, float]]) -> str:
-    """One line per split.
-
-    Args:
-        metrics: {split: what `readable` returned}.
-    """
-    head = ("split", "energy MAE meV", "force MAE meV/Å", "force cosine", "EFwT %")
-    keys = ("energy_mae_meV", "forces_mae_meV_per_A", "forces_cosine", "EFwT_percent")
-    rows = [(split, *(f"{found[key]:.4g}" for key in keys)) for split, found in metrics.items()]
-    widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
-    return "\n".join(
-        "  ".join(
-            cell.ljust(w) if i == 0 else cell.rjust(w)
-            for i, (cell, w) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in [head, *rows]
-    )
 
 
 def _rows(vectors: Iterable[np.ndarray]) -> torch.Tensor:

@@ -1,71 +1,92 @@
-"""One model call for a batch of structures that are read, of which some may have no prediction."""
+"""The predictions of one part, of which some structures may have none."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
-import torch
 from numpy.typing import DTypeLike
+from tqdm import tqdm
 
-from eqv2_plugin.inference.predictor import Predict
-from eqv2_plugin.inference.resilient import predict_each
+from eqv2_plugin.inference.parts import Part, Predicted
+from eqv2_plugin.inference.resilient import SafePredictor
+from eqv2_plugin.tasks.s2ef.metrics import PredictedItem, added, batch_metrics
 from eqv2_plugin.tasks.s2ef.reading import Item
 from eqv2_plugin.tasks.submission.layout import beyond, unwritable
 
-
-@dataclass(frozen=True)
-class BatchOutcome:
-    """Of a batch.
-
-    Attributes:
-        items: n structures that were predicted.
-        energy: [n] eV, in the model's precision.
-        forces: n arrays [free atoms, 3] eV/Å.
-        failed: {index of the others in their split: (id, reason)}.
-    """
-
-    items: list[Item]
-    energy: np.ndarray
-    forces: list[np.ndarray]
-    failed: dict[int, tuple[str, str]]
+LABELS = ("energy", "forces")
 
 
-def predict_items(predict: Predict, items: Sequence[Item], dtype: DTypeLike) -> BatchOutcome:
-    """Predict a batch.
+def predict_part(
+    predict: SafePredictor,
+    part: Part,
+    batches: Iterator[Sequence[Item]],
+    dtype: DTypeLike,
+    labelled: bool,
+    on_batch: Callable[[int], object],
+) -> Predicted:
+    """Take batches until the part is complete; put it into the order of its data.
 
     A structure that the model refuses, or whose numbers are not finite in the type of the file,
     fails alone.
 
     Args:
         predict: the model.
-        items: the batch.
+        part: what to predict.
+        batches: of this part, and of those after it.
         dtype: of the file.
+        labelled: whether there are metrics.
+        on_batch: called with the number of structures in each batch.
 
     Raises:
-        MemoryError: the device has too little memory for the batch.
+        ValueError: a structure without labels where there are metrics.
+        MemoryError: the device has too little memory for a single structure.
     """
-    try:
-        found = predict_each(predict, [item.atoms for item in items])
-    except torch.cuda.OutOfMemoryError as error:
-        atoms = sum(len(item.atoms) for item in items)
-        raise MemoryError(
-            f"the device has too little memory for a batch of {atoms} atoms: lower atoms_per_batch "
-            "and run the same command again; finished parts are kept"
-        ) from error
-    outcome = BatchOutcome([], np.zeros(0), [], {})
-    energies = []
-    for item, one in zip(items, found, strict=True):
+    good: list[PredictedItem] = []
+    failed: dict[int, tuple[str, str]] = {}
+    sums = []
+    while len(good) + len(failed) < len(part):
+        batch = next(batches)
+        found, refused = predict_items(predict, batch, dtype)
+        if labelled:
+            _refuse_unlabelled(part.split, found)
+            sums.append(batch_metrics(found))
+        good += found
+        failed |= refused
+        on_batch(len(batch))
+        for name, reason in refused.values():
+            tqdm.write(f"{name} failed: {reason}")
+    good.sort(key=lambda one: one.item.index)
+    return Predicted(
+        ids=np.array([one.item.id for one in good]),
+        energy=np.array([one.energy for one in good]),
+        forces=np.concatenate([one.forces for one in good]) if good else np.zeros((0, 3)),
+        free=np.array([len(one.forces) for one in good], np.int64),
+        metrics=added(sums),
+        failed=[failed[index] for index in sorted(failed)],
+    )
+
+
+def predict_items(
+    predict: SafePredictor, items: Sequence[Item], dtype: DTypeLike
+) -> tuple[list[PredictedItem], dict[int, tuple[str, str]]]:
+    """Predict a batch; returns what is good, and {index in the split: (id, reason)} of the rest."""
+    good, failed = [], {}
+    for item, one in zip(items, predict([item.atoms for item in items]), strict=True):
         if isinstance(one, str):
-            outcome.failed[item.index] = (item.id, one)
-            continue
-        forces = one.forces[item.free]
-        if unwritable([one.energy], [forces], dtype)[0]:
-            reason = f"its prediction is {beyond(dtype)}"
-            outcome.failed[item.index] = (item.id, reason)
-            continue
-        outcome.items.append(item)
-        outcome.forces.append(forces)
-        energies.append(one.energy)
-    return BatchOutcome(outcome.items, np.array(energies), outcome.forces, outcome.failed)
+            failed[item.index] = (item.id, one)
+        elif unwritable([one.energy], [one.forces[item.free]], dtype)[0]:
+            failed[item.index] = (item.id, f"its prediction is {beyond(dtype)}")
+        else:
+            good.append(PredictedItem(item, one.energy, one.forces[item.free]))
+    return good, failed
+
+
+def _refuse_unlabelled(split: str, found: Sequence[PredictedItem]) -> None:
+    for one in found:
+        if one.item.labels != LABELS:
+            missing = " and no ".join(name for name in LABELS if name not in one.item.labels)
+            raise ValueError(
+                f"{split}: {one.item.id} has no {missing}, but the first structure of the split "
+                "has labels. Metrics need the labels of all: complete the data, or remove them"
+            )

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 from ase import Atoms
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset
 
 from eqv2_plugin.data.fixed_atoms import fixed_mask
 from eqv2_plugin.data.ids import s2ef_id
 from eqv2_plugin.data.labels import read_labels
 from eqv2_plugin.data.structures import Structures
+from eqv2_plugin.inference.energy_agreement import spread_out
 from eqv2_plugin.inference.parts import Part
 
 
@@ -63,6 +64,15 @@ def read_item(structures: Structures, index: int) -> Item:
     return Item(index, name, atoms, ~fixed_mask(atoms), labels.energy, labels.forces)
 
 
+def some_labelled(structures: Structures) -> Iterator[tuple[Atoms, float | None]]:
+    """Some structures with their energies (eV); none where the first one has no energy."""
+    for index in spread_out(len(structures)):
+        item = read_item(structures, index)
+        if item.energy is None:
+            return
+        yield item.atoms, item.energy
+
+
 def batches_by_size(
     sizes: Sequence[int], indices: Sequence[int], atoms_per_batch: int
 ) -> list[list[int]]:
@@ -75,7 +85,7 @@ def batches_by_size(
     """
     batches: list[list[int]] = []
     room = 0
-    # Largest first: a batch that is too large for the memory shows at once.
+    # Largest first: what is too large for the memory shows at once.
     for i in np.argsort(-np.asarray(sizes), kind="stable"):
         if sizes[i] > room:
             batches.append([])
@@ -89,9 +99,6 @@ class _Items(Dataset):
     def __init__(self, structures: Structures) -> None:
         self.structures = structures
 
-    def __len__(self) -> int:
-        return len(self.structures)
-
     def __getitem__(self, index: int) -> Item | Exception:
         # Raised in the main process: a worker's would come with two tracebacks.
         try:
@@ -100,7 +107,7 @@ class _Items(Dataset):
             return error
 
 
-class _Batches(Sampler[list[int]]):
+class _Batches:
     """Batches of all parts, one part after the other; sizes are looked up when it is reached."""
 
     def __init__(self, structures: Structures, parts: Sequence[Part], atoms_per_batch: int) -> None:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from tqdm import tqdm
 
 from eqv2_plugin.common.files import read_npz
-from eqv2_plugin.data.ids import S2EF_ID, SYSTEM_ID
+from eqv2_plugin.data.ids import S2EF_ID, SYSTEM_ID, s2ef_id, split_frame, system_id
 from eqv2_plugin.data.inspection.findings import Finding, Verdict, listed
+from eqv2_plugin.data.inspection.frames import Frame, open_dataset
 from eqv2_plugin.tasks.submission.layout import S2EF_DTYPES
 
 # The same as in fairchem.core.scripts.make_submission_file, which a test compares.
@@ -31,18 +32,15 @@ _JOINED = re.compile(r"(.+)_(ids|energy|forces|chunk_idx|pos)")
 Arrays = Mapping[str, np.ndarray]
 
 
-@dataclass(frozen=True)
-class Expected:
-    """What a split's data say of its file: {id: rows}, free atoms (S2EF) or atoms (IS2RS)."""
-
-    rows: dict[str, int]
+# {id: rows} of a split's file: free atoms (S2EF) or atoms (IS2RS).
+Rows = Mapping[str, int]
 
 
 def check_submission(
     path: Path,
     dataset: str | None = None,
     task: str | None = None,
-    data: Mapping[str, Callable[[str], Expected]] | None = None,
+    data: Mapping[str, Callable[[str], Rows]] | None = None,
 ) -> list[Finding]:
     """Check the file of one split, or a joined submission.
 
@@ -67,7 +65,7 @@ def check_submission(
         dataset, finding = _check_splits(set(splits), dataset)
         found.append(finding)
     if dataset is None:
-        found.append(_finding("data set", Verdict.LOOK, "not told by the file: give --dataset"))
+        found.append(Finding("data set", Verdict.LOOK, "not told by the file: give --dataset"))
     if not joined and len(data) == 1:
         data = {"": next(iter(data.values()))}
     if unknown := sorted(set(data) - set(splits)):
@@ -165,7 +163,7 @@ def _check_numbers(
     elif lost := int((~np.isfinite(array)).sum()):
         problems.append(f"{lost} not finite")
     text = f"{array.dtype}, shape {list(array.shape)}"
-    return _finding(name, not problems, "; ".join([text, *problems]))
+    return _finding(name, not problems, text, *problems)
 
 
 def _check_chunks(chunks: np.ndarray, n: int, rows: int) -> Finding:
@@ -178,17 +176,17 @@ def _check_chunks(chunks: np.ndarray, n: int, rows: int) -> Finding:
     if (np.diff(edges) < 0).any():
         problems.append(f"not increasing within the {rows:,} rows")
     if problems:
-        return _finding("chunk_idx", False, "; ".join([f"{len(chunks):,} ends", *problems]))
+        return _finding("chunk_idx", False, f"{len(chunks):,} ends", *problems)
     if empty := int((np.diff(edges) == 0).sum()):
-        return _finding("chunk_idx", Verdict.LOOK, f"{empty} structure(s) without any row")
+        return Finding("chunk_idx", Verdict.LOOK, f"{empty} structure(s) without any row")
     return _finding("chunk_idx", True, f"{len(chunks):,} ends")
 
 
-def _check_against(parts: Arrays, task: str, expected: Expected) -> Finding:
+def _check_against(parts: Arrays, task: str, expected: Rows) -> Finding:
     """Ids, and rows per structure, against the data."""
     ids = parts["ids"].tolist()
-    missing = sorted(expected.rows.keys() - set(ids))
-    unknown = sorted(set(ids) - expected.rows.keys())
+    missing = sorted(expected.keys() - set(ids))
+    unknown = sorted(set(ids) - expected.keys())
     problems = []
     if missing:
         problems.append(f"{len(missing)} missing: {listed(missing[:3], len(missing))}")
@@ -197,15 +195,46 @@ def _check_against(parts: Arrays, task: str, expected: Expected) -> Finding:
     if task != "is2re" and not problems:
         rows = len(parts["forces" if task == "s2ef" else "pos"])
         counts = np.diff(np.concatenate([[0], parts["chunk_idx"], [rows]])).tolist()
-        wrong = [one for one, k in zip(ids, counts, strict=True) if k != expected.rows[one]]
+        wrong = [one for one, k in zip(ids, counts, strict=True) if k != expected[one]]
         if wrong:
             what = "free atoms" if task == "s2ef" else "atoms"
             problems.append(f"other numbers of {what}: {listed(wrong[:3], len(wrong))}")
-    text = f"{len(expected.rows):,} structures in the data"
-    return _finding("against the data", not problems, "; ".join([text, *problems]))
+    text = f"{len(expected):,} structures in the data"
+    return _finding("against the data", not problems, text, *problems)
 
 
-def _finding(check: str, verdict: bool | Verdict, text: str) -> Finding:
-    if isinstance(verdict, bool):
-        verdict = Verdict.OK if verdict else Verdict.BAD
-    return Finding(check, verdict, text)
+def _finding(check: str, ok: bool, text: str, *problems: str) -> Finding:
+    return Finding(check, Verdict.OK if ok else Verdict.BAD, "; ".join([text, *problems]))
+
+
+def expected_rows(source: str | Path, task: str) -> Rows:
+    """What the data of a split say of its file; reads them once.
+
+    Args:
+        source: see `open_dataset`.
+        task: "s2ef", "is2re" or "is2rs".
+
+    Raises:
+        FileNotFoundError: there is no such data set.
+        ValueError: it cannot be read, or a structure has no id or one that occurs twice.
+    """
+    dataset = open_dataset(source)
+    rows: dict[str, int] = {}
+    for index in tqdm(range(len(dataset)), desc=str(source), unit="structure"):
+        frame = dataset[index]
+        one = _id(frame, task, str(source))
+        if one in rows:
+            raise ValueError(f"{source} holds {one} more than once: remove the doubles")
+        rows[one] = int((~frame.fixed).sum()) if task == "s2ef" else len(frame.numbers)
+    return rows
+
+
+def _id(frame: Frame, task: str, source: str) -> str:
+    if frame.sid is None:
+        raise ValueError(f"{source}: frame {frame.index} has no sid")
+    sid, fid = split_frame(frame.sid) if frame.fid is None else (frame.sid, frame.fid)
+    if task != "s2ef":
+        return system_id(sid)
+    if fid is None:
+        raise ValueError(f"{source}: frame {frame.index} (sid {sid}) has no fid")
+    return s2ef_id(sid, fid)

@@ -65,9 +65,10 @@ def checked(path: Path, dataset: str, task: str) -> CheckedFile:
     return CheckedFile(path, tuple(bad))
 
 
-def missing_splits(dataset: str, splits: Collection[str]) -> list[str]:
-    """Splits that a submission needs besides these."""
-    return [split for split in SPLITS[dataset.upper()] if split not in splits]
+def missing_splits(dataset: str, splits: Collection[str]) -> str:
+    """Why these splits make no submission; empty if they do."""
+    missing = [split for split in SPLITS[dataset.upper()] if split not in splits]
+    return f"No submission file: it needs the split(s) {', '.join(missing)}, too." * bool(missing)
 
 
 def join_splits(path: Path, files: Mapping[str, Path], dataset: str, task: str) -> CheckedFile:

@@ -26,9 +26,9 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from eqv2_plugin.common.files import save_npz
+from eqv2_plugin.common.text import listed
 
 S2EF_DTYPES: dict[str, type[np.floating]] = {"oc20": np.float16, "oc22": np.float32}
-_SHOWN = 5
 
 
 def write_s2ef(
@@ -43,7 +43,7 @@ def write_s2ef(
 
     Args:
         path: of the npz file; it appears when it is complete.
-        ids: [n] in any order, see `ids.s2ef_id`.
+        ids: [n] in any order, see `data.ids.s2ef_id`.
         energies: [n] eV.
         forces: n arrays [atoms, 3] eV/Å.
         free: n masks [atoms], True for atoms that are not fixed; None where ``forces`` has
@@ -55,80 +55,63 @@ def write_s2ef(
             ``dtype``; the ids are named.
         OSError: it cannot be written.
     """
-    energy = np.asarray(energies).reshape(-1)
-    masks = [np.ones(len(f), bool) for f in forces] if free is None else free
-    _same_length(ids, energy=energy, forces=forces, free=masks)
-    for one, f, mask in zip(ids, forces, masks, strict=True):
-        if np.shape(f) != (len(mask), 3):
-            raise ValueError(f"{one}: forces of shape {np.shape(f)} for {len(mask)} atoms")
-    kept = [np.asarray(f)[np.asarray(mask, bool)] for f, mask in zip(forces, masks, strict=True)]
-    refuse_unwritable(ids, energy, kept, dtype)
-    order = _order(ids)
-    save_npz(
-        Path(path),
-        {
-            "ids": _text(ids, order),
-            "energy": energy[order].astype(dtype),
-            "forces": _in_a_row(kept, order).astype(dtype),
-            "chunk_idx": _chunk_idx(kept, order),
-        },
-    )
+    if free is not None:
+        _refuse_other_lengths(ids, energy=np.ravel(energies), forces=forces, free=free)
+        for one, f, mask in zip(ids, forces, free, strict=True):
+            if np.shape(f) != (len(mask), 3):
+                raise ValueError(f"{one}: forces of shape {np.shape(f)} for {len(mask)} atoms")
+        forces = [np.asarray(f)[np.asarray(m, bool)] for f, m in zip(forces, free, strict=True)]
+    _write(path, ids, dtype, energies, "forces", forces)
 
 
-def write_is2re(path: str | Path, ids: Sequence[str], energies: Sequence[float]) -> None:
-    """Write relaxed energies of one split.
-
-    Args:
-        path: as for `write_s2ef`.
-        ids: [n] in any order, see `ids.system_id`.
-        energies: [n] eV.
+def write_is2re(path: str | Path, ids: Sequence[str], energies: ArrayLike) -> None:
+    """Write relaxed energies (eV) of one split, ids (`data.ids.system_id`) in any order.
 
     Raises:
         ValueError, OSError: as `write_s2ef`.
     """
-    energy = np.asarray(energies, np.float64).reshape(-1)
-    _same_length(ids, energy=energy)
-    refuse_unwritable(ids, energy, [], np.float64)
-    order = _order(ids)
-    save_npz(Path(path), {"ids": _text(ids, order), "energy": energy[order]})
+    _write(path, ids, np.float64, energies)
 
 
 def write_is2rs(path: str | Path, ids: Sequence[str], positions: Sequence[np.ndarray]) -> None:
-    """Write relaxed positions of one split.
-
-    Args:
-        path: as for `write_s2ef`.
-        ids: [n] in any order, see `ids.system_id`.
-        positions: n arrays [atoms, 3] Å, of fixed atoms too.
+    """Write relaxed positions ([atoms, 3] Å, of fixed atoms too) of one split.
 
     Raises:
         ValueError, OSError: as `write_s2ef`.
     """
-    _same_length(ids, pos=positions)
-    refuse_unwritable(ids, np.zeros(len(ids)), positions, np.float64)
-    order = _order(ids)
-    arrays = {
-        "ids": _text(ids, order),
-        "pos": _in_a_row(positions, order).astype(np.float64),
-        "chunk_idx": _chunk_idx(positions, order),
-    }
-    save_npz(Path(path), arrays)
+    _write(path, ids, np.float64, None, "pos", positions)
 
 
-def refuse_unwritable(
-    ids: Sequence[str], energies: ArrayLike, vectors: Sequence[np.ndarray], dtype: DTypeLike
+def _write(
+    path: str | Path,
+    ids: Sequence[str],
+    dtype: DTypeLike,
+    energies: ArrayLike | None,
+    name: str = "",
+    vectors: Sequence[np.ndarray] = (),
 ) -> None:
-    """See that every number stays finite in ``dtype``.
-
-    Raises:
-        ValueError: one does not; the ids are named.
-    """
-    bad = unwritable(energies, vectors, dtype)
+    """Ids, energies where there are some, and vectors under their name, in the order of the ids."""
+    energy = np.zeros(len(ids)) if energies is None else np.ravel(energies)
+    _refuse_other_lengths(ids, energy=energy, **({name: vectors} if name else {}))
+    bad = unwritable(energy, vectors, dtype)
     if bad.any():
         found = [ids[int(i)] for i in np.flatnonzero(bad)]
         raise ValueError(
-            f"{len(found)} structure(s) have predictions that are {beyond(dtype)}: {_listed(found)}"
+            f"{len(found)} structure(s) have predictions that are {beyond(dtype)}: {listed(found)}"
         )
+    text = np.asarray(ids, dtype=str)
+    order = np.argsort(text, kind="stable")
+    if twice := sorted(one for one, times in Counter(text.tolist()).items() if times > 1):
+        raise ValueError(f"{len(twice)} id(s) occur more than once: {listed(twice)}")
+    arrays = {"ids": text[order]}
+    if energies is not None:
+        arrays["energy"] = energy[order].astype(dtype)
+    if name:
+        rows = [np.asarray(vectors[i]).reshape(-1, 3) for i in order]
+        arrays[name] = np.concatenate(rows).astype(dtype)
+        # numpy.split needs no last index.
+        arrays["chunk_idx"] = np.cumsum([len(one) for one in rows], dtype=np.int64)[:-1]
+    save_npz(Path(path), arrays)
 
 
 def unwritable(energies: ArrayLike, vectors: Sequence[np.ndarray], dtype: DTypeLike) -> np.ndarray:
@@ -148,37 +131,9 @@ def beyond(dtype: DTypeLike) -> str:
     )
 
 
-def _order(ids: Sequence[str]) -> np.ndarray:
-    """Positions of the ids in sorted order."""
-    array = np.asarray(ids, dtype=str)
-    order = np.argsort(array, kind="stable")
-    if (array[order][1:] == array[order][:-1]).any():
-        twice = [one for one, times in Counter(array.tolist()).items() if times > 1]
-        raise ValueError(f"{len(twice)} id(s) occur more than once: {_listed(sorted(twice))}")
-    return order
-
-
-def _same_length(ids: Sequence[str], **values: Sequence[np.ndarray] | np.ndarray) -> None:
+def _refuse_other_lengths(ids: Sequence[str], **values: Sequence[np.ndarray] | np.ndarray) -> None:
     if len(ids) == 0:
         raise ValueError("there are no predictions to write")
     for name, value in values.items():
         if len(value) != len(ids):
             raise ValueError(f"{len(ids)} ids, but {name} has {len(value)} entries")
-
-
-def _text(ids: Sequence[str], order: np.ndarray) -> np.ndarray:
-    return np.asarray(ids, dtype=str)[order]
-
-
-def _in_a_row(vectors: Sequence[np.ndarray], order: np.ndarray) -> np.ndarray:
-    return np.concatenate([np.asarray(vectors[i]).reshape(-1, 3) for i in order])
-
-
-def _chunk_idx(vectors: Sequence[np.ndarray], order: np.ndarray) -> np.ndarray:
-    # numpy.split needs no last index.
-    return np.cumsum([len(vectors[i]) for i in order], dtype=np.int64)[:-1]
-
-
-def _listed(ids: Sequence[str]) -> str:
-    more = f" and {len(ids) - _SHOWN} more" if len(ids) > _SHOWN else ""
-    return ", ".join(ids[:_SHOWN]) + more

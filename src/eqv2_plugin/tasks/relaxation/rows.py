@@ -1,4 +1,4 @@
-"""One line for every relaxation of a split."""
+"""One relaxation among the results: what of it is submitted, and its line in the table."""
 
 from __future__ import annotations
 
@@ -10,11 +10,40 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from eqv2_plugin.inference.relaxed import Relaxed
+from eqv2_plugin.inference.relaxation import Relaxed
 from eqv2_plugin.tasks.relaxation.anomalies import find_anomalies
-from eqv2_plugin.tasks.relaxation.failed import submitted
 from eqv2_plugin.tasks.relaxation.initial_structures import Target
 from eqv2_plugin.tasks.relaxation.metrics import free_atoms, mean_distance
+
+REFUSE, LAST_FINITE, INITIAL = "refuse", "last_finite", "initial"
+# What stands in the files for EvalAI where a relaxation failed: the user's explicit choice.
+CHOICES = {
+    REFUSE: "left out, and no submission is written without them",
+    LAST_FINITE: "energy and positions of the last step whose prediction was finite",
+    INITIAL: "the initial structure, with the model's energy there",
+}
+
+
+def submitted(relaxed: Relaxed, choice: str) -> Relaxed | None:
+    """What of a relaxation goes into the files.
+
+    Args:
+        relaxed: one that failed, or not.
+        choice: key of `CHOICES`.
+
+    Returns:
+        A relaxation that succeeded as it is; of one that failed what stands in for it, or None
+        if nothing does: always so where the model predicted nothing finite.
+    """
+    if not relaxed.failed:
+        return relaxed
+    if choice == REFUSE or not len(relaxed.energies):
+        return None
+    if choice == LAST_FINITE:
+        return relaxed
+    return dataclasses.replace(
+        relaxed, atoms=relaxed.initial.copy(), energy=float(relaxed.energies[0])
+    )
 
 
 @dataclass(frozen=True)
@@ -53,23 +82,15 @@ class Row:
 
     def cells(self) -> list[object]:
         """Values of the table, with the sentences of all anomalies in one cell."""
-        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        values["anomalies"] = "; ".join(self.anomalies.values())
-        return list(values.values())
+        values = {name: getattr(self, name) for name in HEADER}
+        return list((values | {"anomalies": "; ".join(self.anomalies.values())}).values())
 
 
 HEADER = [field.name for field in dataclasses.fields(Row)]
 
 
 def make_row(sid: str, relaxed: Relaxed, target: Target, choice: str) -> Row:
-    """The line of one relaxation.
-
-    Args:
-        sid: of the structure.
-        relaxed: its relaxation.
-        target: what DFT found.
-        choice: see `failed.CHOICES`.
-    """
+    """The line of one relaxation; ``choice`` is a key of `CHOICES`."""
     predicted = len(relaxed.energies) > 0
     moved = np.linalg.norm(relaxed.atoms.positions - relaxed.initial.positions, axis=1)
     taken = submitted(relaxed, choice)

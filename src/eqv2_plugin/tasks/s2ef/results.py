@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from eqv2_plugin.common.files import save_text
-from eqv2_plugin.inference.description import read_description
-from eqv2_plugin.inference.parts import PARTS, Part, PartFolder, Predicted, cut
-from eqv2_plugin.tasks.s2ef.metrics import added, readable, table
+from eqv2_plugin.common.files import save_json
+from eqv2_plugin.common.manifest import read_manifest
+from eqv2_plugin.common.text import listed, table
+from eqv2_plugin.inference.parts import Part, Predicted, load_part, part_file
+from eqv2_plugin.tasks.s2ef.metrics import added, readable
 from eqv2_plugin.tasks.submission.check import SPLITS
 from eqv2_plugin.tasks.submission.joined import (
     CheckedFile,
@@ -23,13 +23,20 @@ from eqv2_plugin.tasks.submission.joined import (
 )
 from eqv2_plugin.tasks.submission.layout import S2EF_DTYPES, write_s2ef
 
-SUBMISSION = "submission.npz"
-METRICS = "metrics.json"
+PARTS, MANIFEST = "parts", "description.json"
+SUBMISSION, METRICS = "submission.npz", "metrics.json"
 TASK = "s2ef"
+# Of the table on the screen: its heads, and what stands below them.
+_COLUMNS = {
+    "energy MAE meV": "energy_mae_meV",
+    "force MAE meV/Å": "forces_mae_meV_per_A",
+    "force cosine": "forces_cosine",
+    "EFwT %": "EFwT_percent",
+}
 
 
-def join(
-    results: Path, splits: Sequence[str], facts: Mapping[str, Any], energy: Mapping[str, Any]
+def write_results(
+    results: Path, parts: Sequence[Part], facts: Mapping[str, Any], energy: Mapping[str, Any]
 ) -> Written:
     """Write ``<split>.npz`` of each split, ``metrics.json``, and of all splits ``submission.npz``.
 
@@ -37,24 +44,27 @@ def join(
     submission while one of its splits lacks some.
 
     Args:
-        results: folder of the job's results, with all parts.
-        splits: names.
+        results: folder of the job's results.
+        parts: all of the job, finished.
         facts: copied into ``metrics.json``.
-        energy: from `energy_report`, likewise.
+        energy: likewise; what is known of energies, with ``notes``.
 
     Raises:
         FileNotFoundError: a part is missing.
         ValueError: a part is damaged, or an id occurs twice.
         OSError: a file cannot be written.
     """
-    run = read_description(results / PARTS)
+    run = read_manifest(results / PARTS / MANIFEST)
     dataset = run["dataset"]
     metrics: dict[str, dict[str, Any]] = {}
     failed: dict[str, list[tuple[str, str]]] = {}
     written: dict[str, CheckedFile] = {}
-    for split in splits:
-        folder = PartFolder(results / PARTS / split)
-        found = [folder.load(part) for part in all_parts(folder.path, run["structures_per_part"])]
+    for split in dict.fromkeys(part.split for part in parts):
+        found = [
+            load_part(part_file(results / PARTS, part), len(part))
+            for part in parts
+            if part.split == split
+        ]
         file = results / f"{split}.npz"
         if write_split(file, found, dataset):
             written[split] = checked(file, dataset, TASK)
@@ -71,11 +81,15 @@ def join(
         "splits": metrics,
         "files": {file.path.name: file.verdict for file in files},
     }
-    save_text(results / METRICS, json.dumps(report, indent=2, ensure_ascii=False) + "\n")
+    save_json(results / METRICS, report)
     lines = ["", *(line for file in files for line in file.lines())]
     lines += [f"NOTE: {note}" for note in energy["notes"]]
-    labelled = {split: one for split, one in metrics.items() if "energy_mae_meV" in one}
-    lines += [table(labelled), ""] if labelled else []
+    rows = [
+        [split, *(f"{one[key]:.4g}" for key in _COLUMNS.values())]
+        for split, one in metrics.items()
+        if "energy_mae_meV" in one
+    ]
+    lines += [table(["split", *_COLUMNS], rows), ""] if rows else []
     for split, one in written.items():
         lines.append(f"{one.path}: {metrics[split]['structures']:,} structures")
     lines.append(refused or f"{results / SUBMISSION}: submission of all splits")
@@ -86,16 +100,12 @@ def _submission(
     results: Path, dataset: str, failed: Mapping[str, Sequence[tuple[str, str]]]
 ) -> tuple[list[CheckedFile], str]:
     """Join the splits; returns what was written, or why nothing was."""
-    refused = ""
-    lacking = [
-        name for split, found in failed.items() if split in SPLITS[dataset] for name, _ in found
-    ]
-    if missing := missing_splits(dataset, failed):
-        refused = f"No submission file: it needs the split(s) {', '.join(missing)}, too."
-    elif lacking:
-        listed = ", ".join(lacking[:5]) + (", ..." if len(lacking) > 5 else "")
+    lacking = [name for split in SPLITS[dataset] for name, _ in failed.get(split, ())]
+    refused = missing_splits(dataset, failed)
+    if lacking and not refused:
         refused = (
-            f"No submission file: {len(lacking):,} structure(s) would be missing in it: {listed}"
+            f"No submission file: {len(lacking):,} structure(s) would be missing in it: "
+            f"{listed(lacking)}"
         )
     if refused:
         (results / SUBMISSION).unlink(missing_ok=True)
@@ -115,30 +125,23 @@ def _error(results: Path, failed: Sequence[tuple[str, str]]) -> str:
     )
 
 
-def all_parts(folder: Path, size: int) -> list[Part]:
-    """The parts of the split whose parts lie in ``folder``, ``size`` structures each."""
-    return cut(folder.name, read_description(folder)["structures"], size)
-
-
-def write_split(path: Path, found: list[Predicted], dataset: str) -> bool:
+def write_split(path: Path, found: Sequence[Predicted], dataset: str) -> bool:
     """Write the EvalAI file of one split; returns whether there is anything to write.
 
     Raises:
         ValueError: an id occurs twice.
         OSError: it cannot be written.
     """
-    ids = [str(one) for predicted in found for one in predicted.ids]
-    if not ids:
-        path.unlink(missing_ok=True)
-        return False
     # Of nothing, numpy.split makes one part.
     good = [predicted for predicted in found if len(predicted.ids)]
+    if not good:
+        path.unlink(missing_ok=True)
+        return False
+    ids = [str(one) for predicted in good for one in predicted.ids]
     forces = [one for p in good for one in np.split(p.forces, np.cumsum(p.free)[:-1])]
     energies = np.concatenate([predicted.energy for predicted in good])
     try:
         write_s2ef(path, ids, energies, forces, None, S2EF_DTYPES[dataset])
     except ValueError as error:
-        raise ValueError(
-            f"the data of {path.stem}: {error}; mend them and predict again"
-        ) from error
+        raise ValueError(f"the data of {path.stem}: {error}; fix them and predict again") from error
     return True

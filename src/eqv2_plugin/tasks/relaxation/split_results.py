@@ -1,0 +1,133 @@
+"""The finished relaxations of a split: EvalAI files, a table and scores."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from eqv2_plugin.common.files import save_text
+from eqv2_plugin.common.text import listed
+from eqv2_plugin.data.ids import system_ids
+from eqv2_plugin.inference.relaxation import Relaxed
+from eqv2_plugin.inference.store import as_relaxed
+from eqv2_plugin.tasks.relaxation.anomalies import ANOMALIES
+from eqv2_plugin.tasks.relaxation.initial_structures import InitialStructures, Target
+from eqv2_plugin.tasks.relaxation.metrics import is2re_metrics, is2rs_metrics
+from eqv2_plugin.tasks.relaxation.rows import Row, as_csv, make_row, submitted
+from eqv2_plugin.tasks.submission.joined import CheckedFile, checked
+from eqv2_plugin.tasks.submission.layout import write_is2re, write_is2rs
+
+IS2RE, IS2RS, TABLES = "is2re", "is2rs", "tables"
+
+
+@dataclass(frozen=True)
+class SplitResults:
+    """All relaxations of one split.
+
+    Attributes:
+        relaxed: in the order of the data.
+        submitted: what of each goes into the files, or None; see `rows.submitted`.
+        targets: DFT's results, in the same order.
+        rows: of the table.
+        metrics: of the submitted ones, and counts.
+    """
+
+    relaxed: Sequence[Relaxed]
+    submitted: Sequence[Relaxed | None]
+    targets: Sequence[Target]
+    rows: Sequence[Row]
+    metrics: dict[str, Any]
+
+    @property
+    def failed(self) -> list[Row]:
+        """Those that failed."""
+        return [row for row in self.rows if row.error]
+
+    @property
+    def missing(self) -> list[Row]:
+        """Those that are not in the files."""
+        return [row for row in self.rows if not row.submitted]
+
+
+def split_results(
+    split: str, initial: InitialStructures, finished: Mapping[str, Mapping[str, Any]], choice: str
+) -> SplitResults:
+    """Collect a split.
+
+    Args:
+        split: its name.
+        initial: its structures.
+        finished: {id: record}.
+        choice: what stands in for relaxations that failed, see `rows.CHOICES`.
+
+    Raises:
+        ValueError: relaxations are missing, or do not fit the data.
+    """
+    missing = [sid for sid in initial.sids if f"{split}/{sid}" not in finished]
+    if missing:
+        raise ValueError(
+            f"{split}: {len(missing)} of {len(initial.sids)} structures are not relaxed yet "
+            f"({listed(missing)}): run the same command again"
+        )
+    relaxed = [as_relaxed(finished[f"{split}/{sid}"], initial.initial(sid)) for sid in initial.sids]
+    targets = [initial.target(sid) for sid in initial.sids]
+    rows = [
+        make_row(sid, one, target, choice)
+        for sid, one, target in zip(initial.sids, relaxed, targets, strict=True)
+    ]
+    taken = [submitted(one, choice) for one in relaxed]
+    return SplitResults(relaxed, taken, targets, rows, _metrics(rows, taken, targets))
+
+
+def write_split(results: Path, split: str, found: SplitResults, dataset: str) -> list[CheckedFile]:
+    """Write ``is2re/<split>.npz``, ``is2rs/<split>.npz`` and ``tables/<split>.csv``.
+
+    What is not submitted is left out of the first two; where nothing is, they are not there.
+
+    Returns:
+        The first two, checked.
+
+    Raises:
+        ValueError: two sids have the same id at EvalAI.
+        OSError: a file cannot be written.
+    """
+    save_text(results / TABLES / f"{split}.csv", as_csv(found.rows))
+    ids = system_ids([row.sid for row in found.rows], split)
+    good = [(one, r) for one, r in zip(ids, found.submitted, strict=True) if r is not None]
+    paths = {task: results / task / f"{split}.npz" for task in (IS2RE, IS2RS)}
+    if not good:
+        for path in paths.values():
+            path.unlink(missing_ok=True)
+        return []
+    names = [one for one, _ in good]
+    write_is2re(paths[IS2RE], names, [r.energy for _, r in good])
+    write_is2rs(paths[IS2RS], names, [r.atoms.positions for _, r in good])
+    return [checked(path, dataset, task) for task, path in paths.items()]
+
+
+def _metrics(
+    rows: Sequence[Row], taken: Sequence[Relaxed | None], targets: Sequence[Target]
+) -> dict[str, Any]:
+    good = [(r, t) for r, t in zip(taken, targets, strict=True) if r is not None]
+    known = [(r.energy, t.energy) for r, t in good if t.energy is not None]
+    placed = [
+        (r.atoms, t.positions) for r, t in good if t.positions is not None and r.atoms.pbc.all()
+    ]
+    failed = [row for row in rows if row.error]
+    return {
+        IS2RE: is2re_metrics([e for e, _ in known], [t for _, t in known]),
+        IS2RS: is2rs_metrics(placed),
+        "structures": len(rows),
+        "converged": sum(row.converged for row in rows),
+        "failed": len(failed),
+        "failures": {r.sid: {"reason": r.error, "submitted": r.submitted} for r in failed},
+        "anomalies": {
+            kind: {row.sid: row.anomalies[kind] for row in rows if kind in row.anomalies}
+            for kind in ANOMALIES
+        },
+        "mean_steps": float(np.mean([row.steps for row in rows])),
+    }
