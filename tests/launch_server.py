@@ -1,7 +1,7 @@
 """Forks jobs from a process that has imported everything once; see `launches`.
 
-Reads requests, one JSON object a line: {"arguments", "out", "err", "environment"} starts ``fairchem
-ARGUMENTS`` and answers with its process id; {"wait"} answers with how that process ended.
+Reads requests, one JSON object a line: {"arguments", "out", "err", "environment", "spawn"} starts
+``fairchem ARGUMENTS`` and answers with its process id; {"wait"} answers with how that one ended.
 """
 
 from __future__ import annotations
@@ -10,10 +10,12 @@ import json
 import os
 import sys
 import traceback
+from functools import partial
 from typing import Any
 
 from kill.trial import wait
 from kill.warm import quicken, warm
+from torch.distributed.launcher import api
 
 
 def main() -> None:
@@ -38,6 +40,8 @@ def _start(request: dict[str, Any]) -> int:
         os.environ.clear()
         os.environ.update(request["environment"])
         quicken()
+        if not request["spawn"]:
+            api.LaunchConfig = partial(api.LaunchConfig, start_method="fork")
         sys.argv = ["fairchem", *request["arguments"]]
         from fairchem.core._cli import main as fairchem
 

@@ -29,10 +29,15 @@ class Done:
     stderr: str
 
 
-def launch(config: str, overrides: Sequence[str], **environment: object) -> Done:
-    """Run ``fairchem -c configs/CONFIG.yml OVERRIDES`` to its end."""
-    job = Launch(config, overrides, **environment)
-    return job.wait()
+def launch(
+    config: str, overrides: Sequence[str], spawn: bool = False, **environment: object
+) -> Done:
+    """Run ``fairchem -c configs/CONFIG.yml OVERRIDES`` to its end.
+
+    Several ranks and their loaders' workers are forked, too, or else spawned as fairchem does it:
+    then each imports everything again, and what it works with is pickled.
+    """
+    return Launch(config, overrides, spawn, **environment).wait()
 
 
 def launch_and_kill(
@@ -51,7 +56,9 @@ def launch_and_kill(
 class Launch:
     """A job that runs, in a session of its own."""
 
-    def __init__(self, config: str, overrides: Sequence[str], **environment: object) -> None:
+    def __init__(
+        self, config: str, overrides: Sequence[str], spawn: bool = False, **environment: object
+    ) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="launch")
         self._out, self._err = (Path(self._folder.name) / name for name in ("out", "err"))
         added = {"OMP_NUM_THREADS": "1"} | {name: str(v) for name, v in environment.items()}
@@ -60,6 +67,7 @@ class Launch:
             out=str(self._out),
             err=str(self._err),
             environment={**os.environ, **added},
+            spawn=spawn,
         )
 
     def wait(self) -> Done:

@@ -7,16 +7,16 @@ whose sums have another order.
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from kill.jobs import JOBS, write_inputs
+from kill.results import results
+from launches import launch
 
-TESTS = Path(__file__).parent
+pytestmark = pytest.mark.slow
 # Masks and noise are drawn per rank.
 QUIET = ["model.backbone.alpha_drop=0.0", "model.backbone.drop_path_rate=0.0"]
 # What each process keeps for itself, in files that bear its number.
@@ -24,48 +24,27 @@ OWN = ("relaxed.", "adsorbml_", "finished.json")
 
 
 @pytest.fixture(scope="module")
-def jobs():
-    """`kill.jobs`, which needs the inputs of other folders."""
-    folders = [str(TESTS / "tasks" / name) for name in ("adsorbml", "relaxation")]
-    sys.path[:0] = folders
-    from kill import jobs
-
-    yield jobs
-    for folder in folders:
-        sys.path.remove(folder)
-
-
-@pytest.fixture(scope="module")
-def inputs(jobs, tmp_path_factory) -> Path:
-    return jobs.write_inputs(tmp_path_factory.mktemp("ranks") / "inputs")
+def inputs(tmp_path_factory) -> Path:
+    return write_inputs(tmp_path_factory.mktemp("ranks") / "inputs")
 
 
 @pytest.fixture
-def both(jobs, inputs, tmp_path):
+def both(inputs, tmp_path):
     """Run a job on one rank and on two; returns what each left."""
-    from kill.results import results
 
-    def run(name: str, *overrides: str, workers: bool = True) -> list[dict]:
-        config, of_job = jobs.JOBS[name].run.args
-        two = ["job.scheduler.ranks_per_node=2", *(["num_workers=2"] if workers else [])]
+    def run(name: str, *overrides: str, workers: int = 0, spawn: bool = False) -> list[dict]:
+        config, of_job = JOBS[name].run.args
+        two = ["job.scheduler.ranks_per_node=2", *([f"num_workers={workers}"] * (workers > 0))]
         left = []
         # Names of the same length, so that texts break alike.
         for folder, more in ((tmp_path / "one", []), (tmp_path / "two", two)):
-            arguments = [*of_job(inputs), *overrides, *more]
-            # The last of two settings counts.
-            arguments = list({text.split("=")[0]: text for text in arguments}.values())
-            start = [sys.executable, "-c", "from fairchem.core._cli import main; main()"]
-            path = jobs.ROOT / "configs" / f"{config}.yml"
             place = [f"run_dir={folder}", "run_name=job", "job.device_type=CPU"]
-            done = subprocess.run(
-                [*start, "-c", str(path), *place, *arguments],
-                env={**os.environ, "OMP_NUM_THREADS": "1"},
-                capture_output=True,
-                text=True,
-                timeout=600,
-            )
+            settings = [*place, *of_job(inputs), *overrides, *more]
+            # The last of two settings counts.
+            settings = list({text.split("=")[0]: text for text in settings}.values())
+            done = launch(config, settings, spawn)
             assert done.returncode == 0, done.stderr[-4000:]
-            found = results(folder, folder / jobs.JOBS[name].results)
+            found = results(folder, folder / JOBS[name].results)
             left.append({k: v for k, v in found.items() if not k.startswith(OWN)})
         return left
 
@@ -94,13 +73,14 @@ def check_training(one: dict, two: dict) -> None:
 
 
 def test_training(both):
-    check_training(*both("training", *QUIET))
+    """With ranks and workers that are spawned: all that they work with can be pickled."""
+    check_training(*both("training", *QUIET, workers=1, spawn=True))
 
 
 def test_training_with_denoising(both):
     # All structures corrupted with no noise to speak of: what ranks draw does not matter.
     clean = ["denoising.probability=1.0", "denoising.corruption_ratio=1.0", "denoising.sigma=1e-7"]
-    one, two = both("dens", *QUIET, *clean, "denoising.coefficient=0.0")
+    one, two = both("dens", *QUIET, *clean, "denoising.coefficient=0.0", workers=2)
     for left in (one, two):
         for record in left["history.jsonl"]:
             # Means over what was drawn.
@@ -112,23 +92,20 @@ def test_training_with_denoising(both):
 
 
 def test_s2ef_predictions(both):
-    # One split: workers, which import everything, are started for each.
-    one, two = both(
-        "prediction", *(f"~test_data.splits.ood_{name}" for name in ("ads", "cat", "both"))
-    )
+    one, two = both("prediction", workers=2)
     assert one == two
     assert {"id.npz", "metrics.json", "parts/id/00001.npz"} < one.keys()
 
 
 def test_relaxations(both):
-    one, two = both("relaxation", workers=False)
+    one, two = both("relaxation")
     assert one.keys() == two.keys()
     assert {"is2re_submission.npz", "is2rs_submission.npz", "metrics.json"} < one.keys()
     assert [name for name in one if one[name] != two[name]] == []
 
 
 def test_adsorbml(both):
-    one, two = both("adsorbml", workers=False)
+    one, two = both("adsorbml")
     assert one.keys() == two.keys()
     assert sum(name.startswith("systems/") for name in one) == 2
     assert [name for name in one if one[name] != two[name]] == []
