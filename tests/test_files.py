@@ -10,14 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from eqv2_plugin.common.files import read_npz, save_npz, save_text, whole_file
+from eqv2_plugin.common.files import atomic_write, read_npz, save_npz, save_text
 
 # Importing the package again would take seconds.
 FORK = multiprocessing.get_context("fork")
 
 
 def write_half(path: Path, begun) -> None:
-    with whole_file(path) as building:
+    with atomic_write(path) as building:
         building.write_text("half")
         begun.set()
         time.sleep(60)
@@ -42,7 +42,7 @@ def start_writer(path: Path) -> multiprocessing.Process:
 
 def test_a_file_appears_when_it_is_complete(tmp_path):
     path = tmp_path / "deep" / "file.txt"
-    with whole_file(path) as building:
+    with atomic_write(path) as building:
         building.write_text("text")
         assert not path.exists()
     assert path.read_text() == "text"
@@ -52,7 +52,7 @@ def test_a_file_appears_when_it_is_complete(tmp_path):
 def test_an_error_leaves_the_old_file_and_nothing_else(tmp_path):
     path = tmp_path / "file.txt"
     save_text(path, "old")
-    with pytest.raises(ZeroDivisionError), whole_file(path) as building:
+    with pytest.raises(ZeroDivisionError), atomic_write(path) as building:
         building.write_text(f"new {1 / 0}")
     assert path.read_text() == "old"
     assert not hidden(tmp_path)

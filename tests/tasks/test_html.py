@@ -69,14 +69,8 @@ def test_text_is_no_markup(tmp_path):
     assert read(tmp_path / "r.html").words.count(bad) == 6
 
 
-@pytest.mark.parametrize(
-    ("section", "message"),
-    [
-        (Section("s", header=("a", "b"), rows=[(1,)]), "section 's' has 1 cells, its header 2"),
-        (Section("s", images=[b"GIF89a"]), "an image of section 's' is no PNG"),
-    ],
-)
-def test_what_cannot_be_shown_leaves_no_file(tmp_path, section, message):
-    with pytest.raises(ValueError, match=message):
+def test_a_row_of_another_length_leaves_no_file(tmp_path):
+    section = Section("s", header=("a", "b"), rows=[(1,)])
+    with pytest.raises(ValueError, match="section 's' has 1 cells, its header 2"):
         write_report(tmp_path / "r.html", "t", [section])
     assert list(tmp_path.iterdir()) == []

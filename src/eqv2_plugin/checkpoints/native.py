@@ -21,7 +21,7 @@ from eqv2_plugin.checkpoints.record import (
     task_record,
 )
 from eqv2_plugin.checkpoints.whitelist import require, with_full_names
-from eqv2_plugin.common.files import whole_file
+from eqv2_plugin.common.files import atomic_write
 from eqv2_plugin.common.text import listed
 
 SUFFIX = ".safetensors"
@@ -48,7 +48,7 @@ def write_native(content: NativeModel, path: Path) -> None:
         name: value.detach().cpu().clone(memory_format=torch.contiguous_format)
         for name, value in tensors.items()
     }
-    with whole_file(path) as building:
+    with atomic_write(path) as building:
         try:
             save_file(tensors, building, metadata={_HEADER: header_to_json(content.header)})
         except SafetensorError as error:

@@ -156,7 +156,7 @@ def run_score(options: argparse.Namespace) -> int:
     import dataclasses
     import json
 
-    from eqv2_plugin.common.files import save_text, whole_file
+    from eqv2_plugin.common.files import atomic_write, save_text
     from eqv2_plugin.common.text import table
     from eqv2_plugin.tasks.adsorbml import report
     from eqv2_plugin.tasks.adsorbml.metrics import KS, DftResult, score
@@ -184,7 +184,7 @@ def run_score(options: argparse.Namespace) -> int:
     if options.report is not None:
         report.write_adsorbml_report(options.report, results, found)
     if options.plot is not None:
-        with whole_file(options.plot) as building:
+        with atomic_write(options.plot) as building:
             building.write_bytes(report.success_plot(found))
     if options.json is not None:
         rows = [dataclasses.asdict(row) for row in found.rows]

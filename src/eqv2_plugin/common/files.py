@@ -1,4 +1,4 @@
-"""Files that are whole or not there."""
+"""Files that appear under their name only when they are complete (atomic writes)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _BUILDING = re.compile(r"\.[0-9a-f]{32}\.")
 
 
 @contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path) -> Iterator[Path]:
     """A name to write to; the file appears as ``path`` when the block ends without error.
 
     It is on the disk before it has its name. What a killed process left of the same file is
@@ -77,7 +77,7 @@ def save_text(path: Path, text: str) -> None:
     Raises:
         OSError: it cannot be written; nothing is left behind.
     """
-    with whole_file(path) as building:
+    with atomic_write(path) as building:
         building.write_text(text, encoding="utf-8")
 
 
@@ -99,7 +99,7 @@ def save_npz(path: Path, arrays: Mapping[str, np.ndarray], *, compressed: bool =
         OSError: it cannot be written; nothing is left behind.
     """
     save = np.savez_compressed if compressed else np.savez
-    with whole_file(path) as building, building.open("wb") as file:
+    with atomic_write(path) as building, building.open("wb") as file:
         save(file, **arrays)
 
 

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from eqv2_plugin.common.files import whole_file
+from eqv2_plugin.common.files import atomic_write
 from eqv2_plugin.doctor import gradient, nve, speed, symmetry
 from eqv2_plugin.doctor.examination import CannotRunError, Examination, Finding, Verdict
 
@@ -87,6 +87,6 @@ def plot(exam: Examination, title: str, path: Path) -> None:
             axis.text(0.5, 0.5, "not run", ha="center", transform=axis.transAxes, color="grey")
         axis.grid(alpha=0.3)
     figure.suptitle(title, fontsize=10)
-    with whole_file(path) as building:
+    with atomic_write(path) as building:
         figure.savefig(building, dpi=130)
     plt.close(figure)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from fairchem.core.common import distutils
 from fairchem.core.components.runner import Runner
@@ -55,11 +55,7 @@ class InferenceRunner(Runner):
         self.unsafe = unsafe
 
     def open_predictor(self) -> BatchPredictor:
-        """The model, on this process's device.
-
-        Raises:
-            FileNotFoundError, ValueError: see `open_predictor`.
-        """
+        """The model, on this process's device; errors as of the function of this name."""
         return open_predictor(
             self.checkpoint, self.device, self.inference_settings, self.task_name, self.unsafe
         )
@@ -80,8 +76,19 @@ class InferenceRunner(Runner):
         return Path(self.job_config.metadata.results_dir)
 
     def share(self) -> tuple[int, int]:
-        """See `job_share`."""
-        return job_share(self.job_config)
+        """Which of how many processes this is, over ranks and array jobs.
+
+        Raises:
+            ValueError: array jobs with fairchem's local launcher, which runs the first one only.
+        """
+        scheduler, job = self.job_config.scheduler, self.job_config.metadata.array_job_num
+        jobs, ranks = scheduler.num_array_jobs, distutils.get_world_size()
+        if jobs > 1 and scheduler.mode == SchedulerType.LOCAL:
+            raise ValueError(
+                f"job.scheduler.num_array_jobs={jobs} needs job.scheduler.mode=SLURM: fairchem's "
+                "local launcher runs the first job only. Use job.scheduler.ranks_per_node here"
+            )
+        return job * ranks + distutils.get_rank(), jobs * ranks
 
     def save_state(self, checkpoint_location: str, is_preemption: bool = False) -> bool:
         """Nothing is left to save: finished work is in files already."""
@@ -91,29 +98,8 @@ class InferenceRunner(Runner):
         """Nothing to load: ``run`` looks for finished work."""
 
 
-def job_share(job_config: Any) -> tuple[int, int]:
-    """Which of how many processes this is, over ranks and array jobs.
-
-    Raises:
-        ValueError: array jobs with fairchem's local launcher, which runs the first one only.
-    """
-    scheduler = job_config.scheduler
-    jobs, ranks = scheduler.num_array_jobs, distutils.get_world_size()
-    if jobs > 1 and scheduler.mode == SchedulerType.LOCAL:
-        raise ValueError(
-            f"job.scheduler.num_array_jobs={jobs} needs job.scheduler.mode=SLURM: fairchem's "
-            "local launcher runs the first job only. Use job.scheduler.ranks_per_node here"
-        )
-    return job_config.metadata.array_job_num * ranks + distutils.get_rank(), jobs * ranks
-
-
 class Progress:
-    """A bar of finished structures, with optimizer steps per second; on the first rank only.
-
-    Args:
-        total: structures of this process.
-        initial: those that were finished before.
-    """
+    """A bar of finished structures, with optimizer steps per second; on the first rank only."""
 
     def __init__(self, total: int, initial: int) -> None:
         terminal = sys.stderr.isatty()

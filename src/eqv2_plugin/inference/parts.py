@@ -81,7 +81,7 @@ def save_part(file: Path, predicted: Predicted) -> None:
 
 
 def load_part(file: Path, structures: int) -> Predicted:
-    """Read a finished part.
+    """Read a finished part of so many structures.
 
     Raises:
         FileNotFoundError: it is not finished.

@@ -8,7 +8,7 @@ from typing import Any
 import matplotlib
 import numpy as np
 
-from eqv2_plugin.common.files import whole_file
+from eqv2_plugin.common.files import atomic_write
 from eqv2_plugin.training.evaluation import SplitPredictions
 
 matplotlib.use("Agg")
@@ -94,7 +94,7 @@ def plot_learning_curve(
         if axis.get_legend_handles_labels()[0]:
             axis.legend(fontsize=8)
         axis.grid(alpha=0.3)
-    with whole_file(path) as building:
+    with atomic_write(path) as building:
         figure.savefig(building, dpi=130)
     plt.close(figure)
 
@@ -145,6 +145,6 @@ def plot_parity(
             aspect="equal",
         )
         axis.grid(alpha=0.3)
-    with whole_file(path) as building:
+    with atomic_write(path) as building:
         figure.savefig(building, dpi=130)
     plt.close(figure)

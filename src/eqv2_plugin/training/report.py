@@ -16,7 +16,7 @@ from torchtnt.framework.state import State
 from torchtnt.framework.unit import TEvalUnit, TTrainUnit
 from tqdm import tqdm
 
-from eqv2_plugin.common.files import save_text, whole_file
+from eqv2_plugin.common.files import atomic_write, save_text
 from eqv2_plugin.training.averages import Sums, load_averages, save_averages
 from eqv2_plugin.training.baselines import baselines
 from eqv2_plugin.training.checkpoints import FINAL
@@ -188,7 +188,7 @@ class RunReport(Callback):
                 f"{source} was not written: the checkpoint callback must come before RunReport, "
                 "with save_inference_ckpt: true"
             )
-        with whole_file(self.results / INFERENCE_CHECKPOINT) as building:
+        with atomic_write(self.results / INFERENCE_CHECKPOINT) as building:
             shutil.copyfile(source, building)
 
 
@@ -202,7 +202,7 @@ def write_inference_checkpoint(checkpoint: Path, target: Path) -> None:
     Raises:
         OSError: it cannot be written.
     """
-    with whole_file(target) as building:
+    with atomic_write(target) as building:
         try:
             convert_train_checkpoint_to_inference_checkpoint(str(checkpoint), str(building))
         except RuntimeError as error:

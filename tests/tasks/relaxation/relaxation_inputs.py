@@ -24,7 +24,7 @@ SHORT = RelaxationSettings(fmax=0.06, steps=10)
 
 
 def surface(seed: int, size: tuple[int, int, int] = (2, 1, 2)) -> Atoms:
-    """A copper slab with an oxygen atom, away from its minimum, lower layer held."""
+    """A copper slab with an oxygen atom, away from its minimum, lower layer fixed."""
     atoms = fcc111("Cu", size, vacuum=6.0, periodic=True)
     add_adsorbate(atoms, "O", 1.4 + 0.05 * (seed % 5), "hcp")
     atoms.set_constraint(FixAtoms(mask=atoms.get_tags() == size[2]))

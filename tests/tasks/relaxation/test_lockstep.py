@@ -160,14 +160,14 @@ def test_atoms_limit_a_batch_but_never_a_single_structure():
     assert {len(sizes) for sizes in seen} == {1}
 
 
-def test_held_atoms_stay_and_do_not_count():
+def test_fixed_atoms_stay_and_do_not_count():
     atoms = surface(1)
     found = relax([("a", atoms)])["a"]
-    held = atoms.constraints[0].index
-    assert np.array_equal(found.atoms.positions[held], atoms.positions[held])
+    fixed = atoms.constraints[0].index
+    assert np.array_equal(found.atoms.positions[fixed], atoms.positions[fixed])
     forces = np.linalg.norm(found.forces, axis=1)
-    assert forces[held].max() > 0  # reported as predicted
-    assert found.fmax[-1] == np.delete(forces, held).max()
+    assert forces[fixed].max() > 0  # reported as predicted
+    assert found.fmax[-1] == np.delete(forces, fixed).max()
     everything = surface(1)
     everything.set_constraint(FixAtoms(range(len(everything))))
     found = relax([("a", everything)])["a"]
@@ -304,7 +304,7 @@ def test_a_trajectory_is_ases_and_appears_when_it_is_complete(tmp_path):
         break
     assert len(list(tmp_path.glob("*.traj"))) < 4
     finished.close()
-    # A killed run leaves parts, which the next one does not mistake for whole files.
+    # A killed run leaves parts, which the next one does not mistake for complete ones.
     assert list(tmp_path.glob(".*.partial"))
     found = relax(surfaces(4), trajectory_of=path)
     for identity, relaxed in found.items():

@@ -50,12 +50,12 @@ def test_periodic_images_are_the_same_place():
     )
 
 
-def test_held_atoms_do_not_count():
+def test_fixed_atoms_do_not_count():
     atoms = box([[1.0, 1, 1], [5, 5, 5]], fixed=[0])
     target = atoms.positions + np.array([[0.3, 0, 0], [0, 0.1, 0]])
     assert mean_distance(atoms, target) == pytest.approx(0.1)
-    held = box([[1.0, 1, 1], [5, 5, 5]], fixed=[0, 1])
-    assert is2rs_metrics([(held, held.positions)])["ADwT_percent"] == 100.0
+    all_fixed = box([[1.0, 1, 1], [5, 5, 5]], fixed=[0, 1])
+    assert is2rs_metrics([(all_fixed, all_fixed.positions)])["ADwT_percent"] == 100.0
 
 
 def test_adwt_is_that_of_fairchems_evaluator_on_the_whole_batch():

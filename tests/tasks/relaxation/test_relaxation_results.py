@@ -16,7 +16,6 @@ from fairchem.core.scripts.make_submission_file import SPLITS
 from relaxation_inputs import surface
 
 from eqv2_plugin.common.files import read_npz
-from eqv2_plugin.common.html import _PNG
 from eqv2_plugin.inference.relaxation import Relaxed
 from eqv2_plugin.inference.store import RelaxationStore
 from eqv2_plugin.models.energy_kind import EnergyKind
@@ -59,7 +58,7 @@ def relaxed(identity: str, start: Atoms, energies=(2.0, 1.0), error="", **change
 @pytest.fixture(autouse=True)
 def no_pictures(monkeypatch):
     """Drawing takes most of the time; `test_relaxation_pictures` is about it."""
-    monkeypatch.setattr(report, "overview", lambda *_: _PNG)
+    monkeypatch.setattr(report, "overview", lambda *_: b"")
 
 
 class Job:

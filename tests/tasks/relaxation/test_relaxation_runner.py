@@ -245,9 +245,6 @@ def test_data_that_cannot_be_relaxed_are_one_clear_error(model, tmp_path, make, 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"settings": {**SETTINGS, "optimizer": "newton"}}, "no optimizer 'newton'"),
-        ({"settings": {"fmax": 0}}, "fmax must be"),
-        ({"batch": {"structures": 0, "atoms": None}}, "at least 1 of structures"),
         (
             {"results": {"dataset": "oc21", "pictures": 0, "facts": {}}},
             "dataset must be one of oc20, oc22, not 'oc21'",

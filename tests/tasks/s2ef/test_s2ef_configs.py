@@ -83,7 +83,7 @@ def test_two_ranks_leave_what_one_process_leaves_and_the_submission_passes(
     tmp_path, capsys, monkeypatch
 ):
     monkeypatch.setenv("EQV2_CACHE", str(tmp_path))
-    # fairchem's launcher starts the ranks anew.
+    # fairchem's launcher starts new processes.
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     model = write_model(tmp_path / "model.pt")
     two = (f"checkpoint={model}", "job.scheduler.ranks_per_node=2")

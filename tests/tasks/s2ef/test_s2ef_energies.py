@@ -48,14 +48,3 @@ def test_stated_kinds_are_compared(folder, tmp_path, capsys):
     _, energy = run(folder, tmp_path, "total", capsys, "adsorption", "total")
     assert "the data holds total energies, but the model predicts adsorption" in energy["notes"][0]
     assert (energy["kind"], energy["data_kind"]) == ("adsorption", "total")
-
-
-def test_labels_of_the_models_own_kind_are_not_worth_a_word(folder, tmp_path, capsys):
-    out, energy = run(folder, tmp_path, "adsorption", capsys, "adsorption", "adsorption")
-    assert energy["notes"] == []
-    assert "NOTE" not in out
-
-
-def test_a_wrong_kind_is_refused_before_anything_is_predicted(folder, tmp_path, capsys):
-    with pytest.raises(ValueError, match="must be one of adsorption, total"):
-        run(folder, tmp_path, "adsorption", capsys, stated="totl")

@@ -22,7 +22,7 @@ from eqv2_plugin.checkpoints.record import (
 )
 from eqv2_plugin.checkpoints.v1.config import read_yaml
 from eqv2_plugin.checkpoints.v1.file import take_apart
-from eqv2_plugin.common.files import whole_file
+from eqv2_plugin.common.files import atomic_write
 from eqv2_plugin.common.hashing import file_sha256, state_sha256
 from eqv2_plugin.models.hydra import EquiformerV2
 from eqv2_plugin.models.known_elements import elements_with_references
@@ -102,7 +102,7 @@ def convert_file(
     header = NativeHeader({**parts.content.header.model, "facts": metadata.to_dict()}, tasks)
     converted = as_checkpoint(NativeModel(header, state, parts.content.references))
     checked = check_forward(model, [hydra.utils.instantiate(t) for t in converted.tasks_config])
-    with whole_file(target) as building, building.open("wb") as file:
+    with atomic_write(target) as building, building.open("wb") as file:
         torch.save(converted, file)
     return Conversion(
         metadata=metadata,

@@ -7,7 +7,7 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 
-from eqv2_plugin.common.files import whole_file
+from eqv2_plugin.common.files import atomic_write
 from eqv2_plugin.data.inspection.forces import BINS
 
 matplotlib.use("Agg")
@@ -77,6 +77,6 @@ def _finish(figure, axis, label: str, counted: str, path: Path) -> None:
     axis.grid(alpha=0.3)
     # Above the axes, where a long name hides nothing.
     figure.legend(fontsize=8, loc="outside upper left", ncols=1, frameon=False)
-    with whole_file(path) as building:
+    with atomic_write(path) as building:
         figure.savefig(building, dpi=130)
     plt.close(figure)

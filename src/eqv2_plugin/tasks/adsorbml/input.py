@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from ase import Atoms
 
-from eqv2_plugin.common.files import whole_file
+from eqv2_plugin.common.files import atomic_write
 from eqv2_plugin.tasks.adsorbml.adsorbates import adsorbate_list, check_packages, check_smiles
 from eqv2_plugin.tasks.adsorbml.pickled_slabs import load_pickle
 from eqv2_plugin.tasks.adsorbml.slab_json import SUFFIX, load_json, save_json
@@ -131,7 +131,7 @@ def write_input(path: Path, content: Mapping[str, Any]) -> None:
     if path.suffix == SUFFIX:
         save_json(path, content)
         return
-    with whole_file(path) as building, building.open("wb") as file:
+    with atomic_write(path) as building, building.open("wb") as file:
         pickle.dump(dict(content), file)
 
 

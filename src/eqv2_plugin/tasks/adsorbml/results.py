@@ -16,7 +16,7 @@ from ase import Atoms
 from ase.io.jsonio import decode, encode
 
 from eqv2_plugin.common import manifest
-from eqv2_plugin.common.files import whole_file
+from eqv2_plugin.common.files import atomic_write
 from eqv2_plugin.tasks.relaxation import anomalies
 
 # fairchem-data-oc's, and those of any relaxation.
@@ -135,7 +135,7 @@ class ResultsFolder:
         """
         candidates = [{**vars(c), "anomalies": list(c.anomalies)} for c in result.candidates]
         content = {"layout": _LAYOUT, **vars(result), "candidates": candidates}
-        with whole_file(self.file(result.system)) as building:
+        with atomic_write(self.file(result.system)) as building:
             building.write_bytes(gzip.compress(encode(content).encode()))
 
     def load(self, system: str) -> SystemResult:

@@ -16,7 +16,7 @@ from ase.io.jsonio import encode
 from fairchem.core.components.runner import Runner
 from fairchem.core.launchers.api import DeviceType
 
-from eqv2_plugin.common.files import whole_file
+from eqv2_plugin.common.files import atomic_write
 from eqv2_plugin.common.hashing import file_sha256
 from eqv2_plugin.common.orphans import end_with_parent
 from eqv2_plugin.inference.batch_size import BatchLimit, find_limit
@@ -197,5 +197,5 @@ def _write_table(path: Path, lines: Sequence[Mapping[str, Any]]) -> None:
     for number, line in enumerate(lines):
         for name, value in line.items():
             columns.setdefault(name, {})[str(number)] = None if value == math.inf else value
-    with whole_file(path) as building, gzip.open(building, "wt", encoding="utf-8") as file:
+    with atomic_write(path) as building, gzip.open(building, "wt", encoding="utf-8") as file:
         json.dump(columns, file, allow_nan=False)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ase import Atoms
 
-from eqv2_plugin.common.files import whole_file
+from eqv2_plugin.common.files import atomic_write
 from eqv2_plugin.common.text import listed
 from eqv2_plugin.tasks.adsorbml.adsorbates import check_packages
 from eqv2_plugin.tasks.adsorbml.analysis import distinct
@@ -63,7 +63,7 @@ def write_single_points(
             rows.append([result.system, best.id, "", "", rank, best.energy, folder])
     if not rows:
         raise ValueError("no system has a valid structure: there is nothing to calculate")
-    with whole_file(out / TABLE) as building, building.open("w", newline="") as file:
+    with atomic_write(out / TABLE) as building, building.open("w", newline="") as file:
         csv.writer(file).writerows([COLUMNS, *rows])
     return len(rows), all_potcars
 

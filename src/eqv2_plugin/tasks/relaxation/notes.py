@@ -20,12 +20,9 @@ Named = Sequence[tuple[str, Row]]
 
 
 def energy_note(kind: EnergyKind, energy: str, data: EnergyKind) -> str:
-    """A warning where a model's energies are not those of the data; else "".
+    """A warning where a model's energies (kind, and in words) are not those of the data; else "".
 
-    Args:
-        kind: of the model's energies.
-        energy: the same in words.
-        data: kind of the data's energies; of IS2RE, where nobody states another.
+    Data are taken for those of IS2RE where nobody states another kind.
     """
     if data not in (EnergyKind.UNKNOWN, EnergyKind.ADSORPTION):
         return kinds_note(kind, data, "the data")
@@ -41,13 +38,7 @@ def energy_note(kind: EnergyKind, energy: str, data: EnergyKind) -> str:
 def result_notes(
     splits: Mapping[str, SplitResults], settings: Mapping[str, Any], choice: str
 ) -> list[str]:
-    """One sentence each, the gravest first.
-
-    Args:
-        splits: results.
-        settings: of the relaxations.
-        choice: see `rows.CHOICES`.
-    """
+    """One sentence each, the gravest first; ``choice`` is a key of `CHOICES`."""
     rows = [(f"{split}/{row.sid}", row) for split, found in splits.items() for row in found.rows]
     failed = [(name, row) for name, row in rows if row.error]
     found = [*_converged(splits, rows, failed, settings), *_failed(rows, failed, choice)]
@@ -105,12 +96,7 @@ def _failed(rows: Named, failed: Named, choice: str) -> list[str]:
 
 
 def refusal(splits: Mapping[str, SplitResults], choice: str) -> str:
-    """Why no submission is written; empty where no structure is missing.
-
-    Args:
-        splits: of the submission.
-        choice: see `rows.CHOICES`.
-    """
+    """Why no submission of these splits is written; empty where no structure is missing."""
     missing = [(f"{split}/{row.sid}", row) for split, s in splits.items() for row in s.missing]
     if not missing:
         return ""

@@ -1,4 +1,4 @@
-"""Pictures of relaxations, as PNG in memory."""
+"""Pictures of relaxations: contents of PNG files."""
 
 from __future__ import annotations
 
@@ -25,10 +25,6 @@ def drawn(picture: Callable[..., bytes], *arguments: Any) -> list[bytes]:
     """A picture, or none where numbers are beyond what can be drawn (a lost atom, 1e30 Å away).
 
     A report that comes after hours of work must not be lost for a picture.
-
-    Args:
-        picture: `views`, `curves` or `overview`.
-        arguments: its arguments.
     """
     try:
         return [picture(*arguments)]
@@ -38,17 +34,8 @@ def drawn(picture: Callable[..., bytes], *arguments: Any) -> list[bytes]:
 
 
 def views(initial: Atoms, relaxed: Atoms) -> bytes:
-    """Top and side of a structure before and after.
-
-    Args:
-        initial, relaxed: the same atoms; periodic images are moved into the cell.
-
-    Returns:
-        A PNG.
-    """
-    figure, axes = plt.subplots(
-        1, 4, figsize=(11.5, 3.6), layout="constrained", width_ratios=(1, 1, 1, 1)
-    )
+    """Top and side of the same atoms before and after, periodic images moved into the cell."""
+    figure, axes = plt.subplots(1, 4, figsize=(11.5, 3.6), layout="constrained")
     panels = [(w, n, a) for n in _VIEWS for w, a in (("initial", initial), ("relaxed", relaxed))]
     for axis, (when, name, atoms) in zip(axes, panels, strict=True):
         shown = atoms.copy()
@@ -61,21 +48,17 @@ def views(initial: Atoms, relaxed: Atoms) -> bytes:
         plot_atoms(shown, axis, rotation=_VIEWS[name], radii=0.8, show_unit_cell=0)
         axis.set_title(f"{when}, {name}", fontsize=9)
         axis.set_axis_off()
-    for first, second in ((axes[0], axes[1]), (axes[2], axes[3])):
-        _same_limits(first, second)
+    for pair in (axes[:2], axes[2:]):
+        # The same part of space in both, so that atoms can be compared.
+        x = sorted(end for axis in pair for end in axis.get_xlim())
+        y = sorted(end for axis in pair for end in axis.get_ylim())
+        for axis in pair:
+            axis.set(xlim=(x[0], x[-1]), ylim=(y[0], y[-1]))
     return _png(figure)
 
 
 def curves(relaxed: Relaxed, fmax: float | None = None) -> bytes:
-    """Energy and largest force against the step.
-
-    Args:
-        relaxed: the relaxation.
-        fmax: eV/Å, drawn as a line if given.
-
-    Returns:
-        A PNG.
-    """
+    """Energy and largest force against the step; ``fmax`` (eV/Å) is drawn as a line."""
     figure, axes = plt.subplots(1, 2, figsize=(8.4, 2.9), layout="constrained")
     steps = np.arange(len(relaxed.energies))
     marker = "o" if len(steps) < 3 else None
@@ -101,9 +84,6 @@ def overview(relaxed: list[tuple[int, float]], errors: list[tuple[float, float]]
     Args:
         relaxed: (steps, last largest force in eV/Å) of each.
         errors: (DFT energy, predicted energy) in eV where DFT's is known.
-
-    Returns:
-        A PNG: steps, last forces, and predicted against DFT energies.
     """
     panels = 3 if errors else 2
     figure, axes = plt.subplots(1, panels, figsize=(3.7 * panels, 3.3), layout="constrained")
@@ -125,14 +105,6 @@ def overview(relaxed: list[tuple[int, float]], errors: list[tuple[float, float]]
     for axis in axes:
         axis.grid(alpha=0.3)
     return _png(figure)
-
-
-def _same_limits(first: plt.Axes, second: plt.Axes) -> None:
-    """The same part of space in both, so that atoms can be compared."""
-    x = sorted(first.get_xlim() + second.get_xlim())
-    y = sorted(first.get_ylim() + second.get_ylim())
-    for axis in (first, second):
-        axis.set(xlim=(x[0], x[-1]), ylim=(y[0], y[-1]))
 
 
 def _png(figure: plt.Figure) -> bytes:

@@ -23,7 +23,7 @@ _NAMES = {
 def write_relaxation_report(
     path: Path,
     facts: Mapping[str, str | None],
-    description: Mapping[str, Any],
+    made_with: Mapping[str, Any],
     splits: Mapping[str, SplitResults],
     pictures: int,
     notes: Sequence[str],
@@ -33,7 +33,7 @@ def write_relaxation_report(
     Args:
         path: HTML file.
         facts: about the job, for the first table.
-        description: what the relaxations were made with.
+        made_with: what the relaxations were made with.
         splits: results.
         pictures: relaxations per split that are drawn, the first ones of the data.
         notes: what must not be overlooked; the report begins with it.
@@ -41,41 +41,36 @@ def write_relaxation_report(
     Raises:
         OSError: it cannot be written.
     """
-    sections = [_summary(facts, description, splits, notes)]
+    sections = [_summary(facts, made_with, splits, notes)]
     for split, found in splits.items():
         sections += [*_failed(split, found), *_anomalies(split, found)]
     sections.append(_scores(splits))
     sections += [_overview(split, found) for split, found in splits.items()]
     for split, found in splits.items():
-        sections += _drawn(split, found, pictures, description["settings"]["fmax"])
+        sections += _drawn(split, found, pictures, made_with["settings"]["fmax"])
     sections += [_table(split, found) for split, found in splits.items()]
     write_report(path, "Relaxations", sections)
 
 
 def _summary(
     facts: Mapping[str, str | None],
-    description: Mapping[str, Any],
+    made_with: Mapping[str, Any],
     splits: Mapping[str, SplitResults],
     notes: Sequence[str],
 ) -> Section:
-    settings = ", ".join(f"{key} {value}" for key, value in description["settings"].items())
+    settings = ", ".join(f"{key} {value}" for key, value in made_with["settings"].items())
     rows = [
         *facts.items(),
-        ("energies", description["energy"]),
-        ("checkpoint (SHA-256)", description["checkpoint_sha256"]),
-        ("task, precision", f"{description['task_name']}, {description['precision']}"),
+        ("energies", made_with["energy"]),
+        ("checkpoint (SHA-256)", made_with["checkpoint_sha256"]),
+        ("task, precision", f"{made_with['task_name']}, {made_with['precision']}"),
         ("relaxation", settings),
-        *((f"split {split}", _counts(found)) for split, found in splits.items()),
     ]
+    for split, found in splits.items():
+        m = found.metrics
+        counts = f"{m['structures']:,} structures, {m['converged']:,} converged, {m['failed']:,} "
+        rows.append((f"split {split}", f"{counts}failed, {m['mean_steps']:.1f} steps on average"))
     return Section("Job", "\n".join(notes), ("what", "value"), rows)
-
-
-def _counts(found: SplitResults) -> str:
-    m = found.metrics
-    return (
-        f"{m['structures']:,} structures, {m['converged']:,} converged, {m['failed']:,} failed, "
-        f"{m['mean_steps']:.1f} steps on average"
-    )
 
 
 def _scores(splits: Mapping[str, SplitResults]) -> Section:
@@ -101,25 +96,20 @@ def _overview(split: str, found: SplitResults) -> Section:
 
 
 def _failed(split: str, found: SplitResults) -> list[Section]:
-    if not found.failed:
-        return []
-    rows = [(row.sid, row.steps, row.submitted or "-", row.error) for row in found.failed]
+    rows = [(r.sid, r.steps, r.submitted or "-", r.error) for r in found.rows if r.error]
     text = (
         f"{len(rows):,} structures, of which {len(found.missing):,} are missing in the EvalAI "
         "files and in the scores."
     )
     header = ("sid", "steps", "in the files", "reason")
-    return [Section(f"{split}: failed", text, header, rows[:_ROWS])]
+    return [Section(f"{split}: failed", text, header, rows[:_ROWS])] if rows else []
 
 
 def _anomalies(split: str, found: SplitResults) -> list[Section]:
     rows = [(row.sid, text) for row in found.rows for text in row.anomalies.values()]
-    if not rows:
-        return []
-    text = (
-        "Relaxed structures that no calculation is meant to end in. They are in files and scores."
-    )
-    return [Section(f"{split}: anomalies", text, ("sid", "what is wrong"), rows[:_ROWS])]
+    text = "Relaxed structures that no calculation is meant to end in, in files and scores as well."
+    header = ("sid", "what is wrong")
+    return [Section(f"{split}: anomalies", text, header, rows[:_ROWS])] if rows else []
 
 
 def _drawn(split: str, found: SplitResults, pictures: int, fmax: float) -> list[Section]:
@@ -135,9 +125,7 @@ def _drawn(split: str, found: SplitResults, pictures: int, fmax: float) -> list[
 
 
 def _table(split: str, found: SplitResults) -> Section:
-    rows = [
-        ["-" if value is None else value for value in row.cells()] for row in found.rows[:_ROWS]
-    ]
+    rows = [["-" if cell is None else cell for cell in row.cells()] for row in found.rows[:_ROWS]]
     more = len(found.rows) - len(rows)
     text = f"The first {_ROWS}; all {len(found.rows):,} are in tables/{split}.csv." if more else ""
     return Section(f"{split}: all relaxations", text, HEADER, rows)

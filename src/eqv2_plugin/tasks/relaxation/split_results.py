@@ -43,11 +43,6 @@ class SplitResults:
     metrics: dict[str, Any]
 
     @property
-    def failed(self) -> list[Row]:
-        """Those that failed."""
-        return [row for row in self.rows if row.error]
-
-    @property
     def missing(self) -> list[Row]:
         """Those that are not in the files."""
         return [row for row in self.rows if not row.submitted]
@@ -56,13 +51,7 @@ class SplitResults:
 def split_results(
     split: str, initial: InitialStructures, finished: Mapping[str, Mapping[str, Any]], choice: str
 ) -> SplitResults:
-    """Collect a split.
-
-    Args:
-        split: its name.
-        initial: its structures.
-        finished: {id: record}.
-        choice: what stands in for relaxations that failed, see `rows.CHOICES`.
+    """Collect a split; ``choice`` is what stands in for relaxations that failed (`CHOICES`).
 
     Raises:
         ValueError: relaxations are missing, or do not fit the data.

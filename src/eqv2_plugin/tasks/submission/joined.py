@@ -9,19 +9,14 @@ from pathlib import Path
 
 from fairchem.core.scripts.make_submission_file import SPLITS, write_predictions
 
-from eqv2_plugin.common.files import whole_file
+from eqv2_plugin.common.files import atomic_write
 from eqv2_plugin.data.inspection.findings import Verdict
 from eqv2_plugin.tasks.submission.check import check_submission
 
 
 @dataclass(frozen=True)
 class CheckedFile:
-    """A file that was written.
-
-    Attributes:
-        path: of the file.
-        faults: what `eqv2 submission check` calls bad; empty if EvalAI can read it.
-    """
+    """A file that was written, and what `eqv2 submission check` calls bad in it."""
 
     path: Path
     faults: tuple[str, ...]
@@ -50,12 +45,7 @@ class Written:
 
 
 def checked(path: Path, dataset: str, task: str) -> CheckedFile:
-    """Run a file through the check that ``eqv2 submission check`` makes.
-
-    Args:
-        path: file of one split, or joined.
-        dataset: "oc20" or "oc22".
-        task: "s2ef", "is2re" or "is2rs".
+    """Run a file of one split, or a joined one, through ``eqv2 submission check``.
 
     Raises:
         FileNotFoundError, ValueError: there is no such file, or no complete npz file.
@@ -72,18 +62,13 @@ def missing_splits(dataset: str, splits: Collection[str]) -> str:
 
 
 def join_splits(path: Path, files: Mapping[str, Path], dataset: str, task: str) -> CheckedFile:
-    """Join the files of the splits as fairchem's ``make_submission_file`` does, and check it.
-
-    Args:
-        path: of the joined file.
-        files: {split: its file}, of all splits of the data set at least.
-        dataset, task: see `checked`.
+    """Join the files of all splits as fairchem's ``make_submission_file`` does, and check it.
 
     Raises:
         OSError: it cannot be written.
     """
     wanted = {split: str(files[split]) for split in SPLITS[dataset.upper()]}
-    with whole_file(path) as building:
+    with atomic_write(path) as building:
         write_predictions(
             argparse.Namespace(
                 is2re_relaxations=False, dataset=dataset.upper(), out_path=str(building), **wanted
