@@ -197,7 +197,7 @@ def test_the_command_compares_with_real_data_and_says_so_by_its_status(
     assert cli.main([*arguments, data, data]) == 1
     assert "each name once" in capsys.readouterr().err
     assert cli.main([*arguments, "id=nowhere"]) == 1
-    assert "there is no folder nowhere" in capsys.readouterr().err
+    assert "nowhere does not exist" in capsys.readouterr().err
 
 
 def test_data_for_a_split_that_is_not_there_are_refused(tmp_path):
