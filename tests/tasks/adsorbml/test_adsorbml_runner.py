@@ -80,9 +80,9 @@ def numbers(results) -> list:
         ("total", {"adsorption_energy_model": False, "place_on_relaxed_slab": True}),
     ],
 )
-def test_placements_energies_and_anomalies_are_fairchems(tmp_path, data, energy, options):
-    model = write_model(tmp_path / "tiny.pt", energy)
-    results = load_results(run(tmp_path, model, data, **options))
+def test_placements_energies_and_anomalies_are_fairchems(tmp_path, energy, options):
+    model, data = write_model(tmp_path / "tiny.pt", energy), tmp_path / "in.pkl"
+    results = load_results(run(tmp_path, model, write_slab_input(data, ["*CO"]), **options))
     own_energies = options.get("adsorption_energy_model", True)
     for system, result in zip(read_input(data), results, strict=True):
         entry = pickle.loads(data.read_bytes())[system.id]

@@ -20,11 +20,7 @@ class MissingCatalysisError(ImportError):
 
 
 def check_packages() -> None:
-    """See that fairchem-data-oc, and what fairchem's AdsorbML imports, are there.
-
-    Raises:
-        MissingCatalysisError: one of them is not.
-    """
+    """Raise MissingCatalysisError without fairchem-data-oc, or what fairchem's AdsorbML imports."""
     try:
         import fairchem.core.components.calculate.recipes.adsorbml
         import fairchem.data.oc.core  # noqa: F401
@@ -33,11 +29,7 @@ def check_packages() -> None:
 
 
 def known_smiles() -> list[str]:
-    """SMILES of all adsorbates in the database, such as "*CO".
-
-    Raises:
-        MissingCatalysisError: fairchem-data-oc is not installed.
-    """
+    """SMILES of all adsorbates in the database, such as "*CO"."""
     # The file is part of the installed package, as trustworthy as its code.
     import pickle
 
@@ -53,7 +45,6 @@ def check_smiles(wanted: Sequence[str]) -> None:
 
     Raises:
         ValueError: the database does not hold one of them; the message lists similar ones.
-        MissingCatalysisError: fairchem-data-oc is not installed.
     """
     known = known_smiles()
     for smiles in wanted:
@@ -71,7 +62,7 @@ def _similar(smiles: str, known: Sequence[str]) -> str:
 
 
 def adsorbate_list(value: str | Adsorbate | Sequence[str] | Sequence[Adsorbate]) -> list[Adsorbate]:
-    """The forms that fairchem's runner takes as a list of adsorbates.
+    """A list of adsorbates from any form that fairchem's runner takes.
 
     Raises:
         ValueError: an unknown SMILES.

@@ -34,17 +34,10 @@ _ADVICE = {
 
 
 def check_energy_kind(metadata: ModelMetadata | None, adsorption_energy_model: bool) -> str:
-    """Compare what a checkpoint says of its energies with what the user says.
-
-    Args:
-        metadata: of the checkpoint, if it has any.
-        adsorption_energy_model: the user's word, which counts where the checkpoint is silent.
-
-    Returns:
-        A sentence on what the energies are.
+    """A sentence on what a checkpoint's energies are; the user's word counts where it is silent.
 
     Raises:
-        ValueError: the checkpoint says that they are something else.
+        ValueError: the checkpoint says that they are something else than the user.
     """
     kind = energy_kind_of(metadata)
     said = EnergyKind.ADSORPTION if adsorption_energy_model else EnergyKind.TOTAL
@@ -89,12 +82,9 @@ def analyse(
         placed: ids and initial structures.
         relaxed: {id: relaxation} of all of them.
         slab: relaxation of the clean slab with the same model; None where none was needed.
-        adsorption_energy_model: the model's energies are adsorption energies. Otherwise energies
-            of slab and gas phase are subtracted, and the surface is compared with ``slab``.
+        adsorption_energy_model: otherwise energies of slab and gas phase are subtracted, and the
+            surface is compared with ``slab``.
         error: why nothing was placed.
-
-    Raises:
-        ValueError: an element without gas-phase reference.
     """
     offset, clean, slab_energy = 0.0, system.relaxed, None
     if placed and not adsorption_energy_model:
@@ -136,10 +126,6 @@ def distinct(ranked: Sequence[Candidate], most: int) -> list[Candidate]:
     """The best structures that repeat no better one, also on an equivalent site of the surface.
 
     pymatgen's StructureMatcher compares them, which knows the symmetry of the slab.
-
-    Args:
-        ranked: of one system, lowest energy first.
-        most: stop when there are so many.
     """
     kept: list[Candidate] = []
     for candidate in ranked:

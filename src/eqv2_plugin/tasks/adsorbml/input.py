@@ -35,9 +35,9 @@ class SlabFile:
     Attributes:
         name: becomes part of the systems' ids.
         initial: as it was cut, or as DFT started from it.
-        relaxed: relaxed without adsorbate, by DFT for models of adsorption energies. Anomalies
-            of the surface are told by comparison with it; None: with the initial slab.
-        bulk: the bulk it was cut from, for finding surface atoms by coordination.
+        relaxed: by DFT, without adsorbate: a surface has changed by comparison with it (None:
+            with the initial slab).
+        bulk: for finding surface atoms by coordination.
     """
 
     name: str
@@ -73,12 +73,9 @@ def system_id(slab: str, smiles: str) -> str:
 def build_input(
     slabs: Sequence[SlabFile], smiles: Sequence[str], minima: Mapping[str, float] | None = None
 ) -> tuple[dict[str, dict[str, Any]], list[str]]:
-    """Every adsorbate on every slab.
+    """Every adsorbate (SMILES) on every slab.
 
-    Args:
-        slabs: with different names.
-        smiles: of fairchem-data-oc's database.
-        minima: {system id: lowest DFT adsorption energy, eV}.
+    ``minima`` are {system id: lowest DFT adsorption energy, eV}.
 
     Returns:
         The content of the file, and notes on what was done to the slabs.
@@ -122,11 +119,10 @@ def build_input(
 
 
 def write_input(path: Path, content: Mapping[str, Any]) -> None:
-    """Write the input (atomic write), as JSON (``.json``) or as fairchem's pickle (other names).
+    """Write the input, as JSON (``.json``) or as fairchem's pickle (other names).
 
     Raises:
         ValueError: what JSON has no place for.
-        OSError: the file cannot be written.
     """
     if path.suffix == SUFFIX:
         save_json(path, content)
@@ -139,10 +135,8 @@ def read_input(path: Path) -> list[System]:
     """The systems of an input file of either form, checked before anything is calculated.
 
     Raises:
-        FileNotFoundError: no such file.
-        ValueError: no file of this kind, no systems, a missing key, a slab without surface
-            tags, or an unknown adsorbate.
-        MissingCatalysisError: fairchem-data-oc is not installed.
+        FileNotFoundError, MissingCatalysisError: see `read_content`.
+        ValueError: see there, or a missing key, a slab without surface tags, an unknown adsorbate.
     """
     return [_system(path, str(key), entry) for key, entry in read_content(path).items()]
 

@@ -2,14 +2,13 @@
 
 Definitions of Lan et al. (AdsorbML, 2023) and of its evaluation script:
 
-- The k valid structures with the lowest predicted energies get a DFT single point each. The
-  system is a success if the lowest of these is at most 0.1 eV above the lowest DFT energy of the
-  reference. It is "much better" if it is more than 0.1 eV below; such systems are successes, too.
+- The k valid structures with the lowest predicted energies get a DFT single point each. A success:
+  the lowest is at most 0.1 eV above the reference's lowest DFT energy, or below it; "much better":
+  more than 0.1 eV below.
 - A system without any valid structure is a failure. A DFT calculation that gave no energy takes
   its place among the k.
-- Speed-up is the number of DFT steps of the reference, summed over all systems and all its
-  relaxations, divided by those of the single points. The published numbers count electronic
-  (SCF) steps; clean slabs, which both need, are left out.
+- Speed-up: DFT steps of all relaxations of the reference over those of the single points, each
+  summed over all systems. Clean slabs, which both need, are left out.
 """
 
 from __future__ import annotations
@@ -30,8 +29,7 @@ class DftResult:
 
     Attributes:
         energy: eV; of the reference, the lowest. None if the calculation gave none.
-        scf_steps: electronic steps, if counted.
-        ionic_steps: ionic steps, if counted.
+        scf_steps, ionic_steps: if counted.
     """
 
     energy: float | None
@@ -41,14 +39,11 @@ class DftResult:
 
 @dataclass(frozen=True)
 class Row:
-    """Of one k.
+    """Of k single points per system.
 
     Attributes:
-        k: number of single points per system.
-        success_rate: share of the systems, from 0 to 1.
-        much_better_rate: share that is more than 0.1 eV below the reference.
-        scf_speedup: None where steps are not known.
-        ionic_speedup: None where steps are not known.
+        success_rate, much_better_rate: shares of the systems, from 0 to 1.
+        scf_speedup, ionic_speedup: None where steps are not known.
         missing: structures among the k best of all systems whose single point gave no energy.
     """
 
@@ -93,9 +88,6 @@ def score(
         single_points: {(system, candidate): result}; may lack some.
         references: {system: lowest DFT energy, and steps of all DFT relaxations}.
         ks: numbers of single points.
-
-    Raises:
-        ValueError: no references.
     """
     if not references:
         raise ValueError("there is no system with a DFT reference energy to compare with")

@@ -46,14 +46,7 @@ def place(
     """Initial structures of one system.
 
     They depend on ``seed``, the system's id and the mode only: not on other systems, nor on how
-    they are shared out among jobs.
-
-    Args:
-        system: id.
-        slab: tagged, with constraints.
-        adsorbates: all are placed at the same time.
-        numbers: {mode: placements}, see `check_numbers`.
-        seed: of the run.
+    they are shared out among jobs. All adsorbates are placed at the same time.
 
     Returns:
         Ids ("heuristic-0007") and structures, periodic, the adsorbate with tag 2 at the end.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,15 +30,12 @@ class Protocol:
     """What is done with each system.
 
     Attributes:
-        placements: {mode: number}, see `eqv2_plugin.tasks.adsorbml.placements.MODES`.
+        placements: {mode: number}, see `check_numbers`.
         seed: of the placements.
         adsorption_energy_model: the model's energies are adsorption energies, as of OC20. Else
             they are total energies, and those of the relaxed clean slab and of the gas phase are
             subtracted.
         place_on_relaxed_slab: relax the clean slab with the model, and place on that.
-
-    Raises:
-        ValueError: see `check_numbers`.
     """
 
     placements: Mapping[str, int]
@@ -60,45 +57,6 @@ class Protocol:
         return sum(self.placements.values()) + self.needs_slab
 
 
-@dataclass
-class _StoredRelaxer:
-    """Relaxations that are in the store as they are there; the others are made, and put there."""
-
-    predict: Predict
-    settings: RelaxationSettings
-    batch: BatchLimit
-    store: RelaxationStore
-    records: dict[str, dict[str, Any]]
-    bar: Progress
-    _found: list[Relaxed] = field(default_factory=list)
-
-    def __call__(self, structures: Iterable[tuple[str, Atoms]]) -> Iterator[Relaxed]:
-        for relaxed in relax_many(
-            self._missing(structures),
-            self.predict,
-            self.settings,
-            batch=self.batch,
-            on_step=self.bar.step,
-        ):
-            self.store.append(relaxed)
-            self.bar.finish()
-            yield relaxed
-            yield from self._stored()
-        yield from self._stored()
-
-    def _missing(self, structures: Iterable[tuple[str, Atoms]]) -> Iterator[tuple[str, Atoms]]:
-        for identity, atoms in structures:
-            if identity in self.records:
-                self._found.append(as_relaxed(self.records.pop(identity), atoms))
-            else:
-                yield identity, atoms
-
-    def _stored(self) -> Iterator[Relaxed]:
-        while self._found:
-            self.bar.finish()
-            yield self._found.pop()
-
-
 def relax_systems(
     systems: Sequence[System],
     protocol: Protocol,
@@ -112,11 +70,8 @@ def relax_systems(
     """Place, relax and analyse systems; each finished relaxation is on disk at once.
 
     Args:
-        systems: without those that are finished.
-        protocol: what is done with each.
-        predict: the model.
-        settings: of the relaxations.
-        batch: how many move at the same time.
+        systems, protocol: see there.
+        predict, settings, batch: see `relax_many`.
         folder: for the files of finished relaxations; those of all jobs are read.
         share: (this job, number of jobs).
         made_with: what the relaxations depend on.
@@ -136,58 +91,60 @@ def relax_systems(
         RelaxationStore(store_path(folder, *share), made_with) as store,
         Progress(len(systems) * protocol.relaxations, 0) as bar,
     ):
-        ids = {system.id for system in systems}
+        by_id = {system.id: system for system in systems}
         # Of an earlier run with as many jobs or others.
-        finished = read_finished(folder, made_with, lambda one: one.rpartition("/")[0] in ids)
+        finished = read_finished(folder, made_with, lambda one: one.rpartition("/")[0] in by_id)
         if note := finished.note():
             print(note, flush=True)
-        relax = _StoredRelaxer(predict, settings, batch, store, finished.records, bar)
-        slabs = {}
+        done: dict[str, Relaxed] = {}
+
+        def missing(structures: Iterable[tuple[str, Atoms]]) -> Iterator[tuple[str, Atoms]]:
+            for key, atoms in structures:
+                if key in finished.records:
+                    done[key] = as_relaxed(finished.records.pop(key), atoms)
+                    bar.finish()
+                else:
+                    yield key, atoms
+
+        def relax(structures: Iterable[tuple[str, Atoms]]) -> Iterator[None]:
+            """Put relaxations into ``done``; yields after each that was made, and at the end."""
+            for relaxed in relax_many(
+                missing(structures), predict, settings, batch=batch, on_step=bar.step
+            ):
+                store.append(relaxed)
+                bar.finish()
+                done[relaxed.id] = relaxed
+                yield
+            yield
+
         if protocol.needs_slab:
-            relaxed = relax((f"{system.id}/{_SLAB}", system.initial) for system in systems)
-            slabs = {slab.id.rpartition("/")[0]: slab for slab in relaxed}
-        yield from _relax_placements(systems, protocol, slabs, relax)
+            for _ in relax((f"{system.id}/{_SLAB}", system.initial) for system in systems):
+                pass
+        placed: dict[str, list[tuple[str, Atoms]]] = {}
+        errors: dict[str, str] = {}
 
+        def placements() -> Iterator[tuple[str, Atoms]]:
+            # Systems are placed one by one, when there is room in the batch.
+            for system in systems:
+                try:
+                    atoms = _place(system, protocol, done.get(f"{system.id}/{_SLAB}"))
+                except ValueError as error:
+                    atoms, errors[system.id] = [], str(error)
+                placed[system.id] = atoms
+                yield from ((f"{system.id}/{name}", one) for name, one in atoms)
 
-def _relax_placements(
-    systems: Sequence[System],
-    protocol: Protocol,
-    slabs: Mapping[str, Relaxed],
-    relax: _StoredRelaxer,
-) -> Iterator[SystemResult]:
-    by_id = {system.id: system for system in systems}
-    placed: dict[str, list[tuple[str, Atoms]]] = {}
-    done: dict[str, dict[str, Relaxed]] = {system.id: {} for system in systems}
-    errors: dict[str, str] = {}
-
-    def initial() -> Iterator[tuple[str, Atoms]]:
-        # Systems are placed one by one, when there is room in the batch.
-        for system in systems:
-            try:
-                placed[system.id] = _place(system, protocol, slabs.get(system.id))
-            except ValueError as error:
-                errors[system.id] = str(error)
-                continue
-            for name, atoms in placed[system.id]:
-                yield f"{system.id}/{name}", atoms
-
-    def result(identity: str, error: str = "") -> SystemResult:
-        return analyse(
-            by_id[identity],
-            placed.pop(identity, []),
-            done.pop(identity),
-            slabs.get(identity),
-            protocol.adsorption_energy_model,
-            error,
-        )
-
-    for relaxed in relax(initial()):
-        identity, _, name = relaxed.id.rpartition("/")
-        done[identity][name] = relaxed
-        if len(done[identity]) == len(placed[identity]):
-            yield result(identity)
-    for identity, error in errors.items():
-        yield result(identity, error)
+        for _ in relax(placements()):
+            for key, atoms in list(placed.items()):
+                if all(f"{key}/{name}" in done for name, _ in atoms):
+                    del placed[key]
+                    yield analyse(
+                        by_id[key],
+                        atoms,
+                        {name: done.pop(f"{key}/{name}") for name, _ in atoms},
+                        done.pop(f"{key}/{_SLAB}", None),
+                        protocol.adsorption_energy_model,
+                        errors.get(key, ""),
+                    )
 
 
 def _place(system: System, protocol: Protocol, slab: Relaxed | None) -> list[tuple[str, Atoms]]:

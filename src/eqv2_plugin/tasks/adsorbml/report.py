@@ -39,18 +39,7 @@ def write_adsorbml_report(
     title: str = "AdsorbML",
     note: str = "",
 ) -> None:
-    """Success table and plot if there is a score, then each system.
-
-    Args:
-        path: HTML file.
-        results: systems.
-        score: of these systems.
-        title: of the page.
-        note: what the energies are, and where they come from.
-
-    Raises:
-        OSError: the file cannot be written.
-    """
+    """Success table and plot if there is a score, then each system; begins with the note."""
     sections = [_overview(results, note)]
     if score is not None:
         sections.append(_success(score))

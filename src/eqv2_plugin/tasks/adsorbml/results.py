@@ -46,8 +46,7 @@ class Candidate:
         fmax: largest force on a free atom at the end, eV/Å; None if the relaxation failed.
         anomalies: names from `ANOMALIES`.
         error: why the relaxation failed; empty if it did not.
-        initial: as placed.
-        relaxed: at the end; tags and constraints of ``initial``.
+        initial, relaxed: as placed, and at the end, with the same tags and constraints.
     """
 
     id: str
@@ -104,20 +103,14 @@ class SystemResult:
 class ResultsFolder:
     """The folder of one run, whose systems may be shared out among several jobs.
 
-    Args:
-        path: of the folder.
-        begun_with: what the results depend on, fit for JSON. A folder that was begun with
-            something else is refused.
-
     Raises:
-        ValueError: the folder holds results of another run.
-        OSError: it cannot be written.
+        ValueError: the folder holds results that depend on something else than ``made_with``.
     """
 
-    def __init__(self, path: Path, begun_with: Mapping[str, Any]) -> None:
+    def __init__(self, path: Path, made_with: Mapping[str, Any]) -> None:
         self.path = path
         (path / SYSTEMS).mkdir(parents=True, exist_ok=True)
-        manifest.begin(path / MANIFEST, begun_with, path, "results of AdsorbML")
+        manifest.begin(path / MANIFEST, made_with, path, "results of AdsorbML")
 
     def file(self, system: str) -> Path:
         """Where the result of a system is, or will be."""
@@ -128,22 +121,14 @@ class ResultsFolder:
         return self.file(system).is_file()
 
     def save(self, result: SystemResult) -> None:
-        """Write a result as compressed JSON (atomic write).
-
-        Raises:
-            OSError: the file cannot be written.
-        """
+        """Write a result as compressed JSON."""
         candidates = [{**vars(c), "anomalies": list(c.anomalies)} for c in result.candidates]
         content = {"layout": _LAYOUT, **vars(result), "candidates": candidates}
         with atomic_write(self.file(result.system)) as building:
             building.write_bytes(gzip.compress(encode(content).encode()))
 
     def load(self, system: str) -> SystemResult:
-        """A finished system's result.
-
-        Raises:
-            ValueError: a damaged file, or one of another version.
-        """
+        """A finished system's result; raises ValueError as `load_results` does."""
         return _load(self.file(system))
 
 
@@ -153,11 +138,11 @@ def file_name(system: str) -> str:
 
 
 def load_results(folder: Path) -> list[SystemResult]:
-    """All results below a run's folder, by id.
+    """All results below a run's folder, in the order of their ids.
 
     Raises:
         FileNotFoundError: no such folder, or no results in it.
-        ValueError: a damaged file.
+        ValueError: a damaged file, or one of another version.
     """
     files = sorted((folder / SYSTEMS).glob(f"*{SUFFIX}"))
     if not files:

@@ -103,9 +103,7 @@ class BatchedAdsorbMLRunner(Runner):
             FileNotFoundError: no such input or checkpoint.
             ValueError: an input or a checkpoint that does not fit, or a results folder with
                 results of something else.
-            MissingCatalysisError: fairchem-data-oc is not installed.
             RuntimeError: the same job is running already.
-            OSError: results cannot be written.
         """
         share, shares = job_share(self.job_config)
         systems = read_input(self.input)

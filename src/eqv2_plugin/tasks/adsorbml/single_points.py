@@ -41,7 +41,7 @@ def write_single_points(
         results: systems.
         out: folder that does not exist, or is empty.
         k: single points per system.
-        only_distinct: leave out structures that repeat a better one.
+        only_distinct: see `distinct`.
 
     Returns:
         The number of single points, and whether all have a POTCAR.
@@ -49,7 +49,6 @@ def write_single_points(
     Raises:
         ValueError: k is below 1, or there is no valid structure at all.
         FileExistsError: the folder holds something.
-        MissingCatalysisError: fairchem-data-oc is not installed.
     """
     if k < 1:
         raise ValueError(f"k must be at least 1, got {k}")
@@ -109,14 +108,10 @@ def read_single_points(
     An empty energy is a calculation that gave none; its steps may be empty, too, and count as 0.
     Other columns are ignored.
 
-    Args:
-        path: CSV file.
-        results: that they must belong to.
-
     Raises:
         FileNotFoundError: no such file.
         ValueError: a column is missing, a value is no number, a candidate occurs twice, or is not
-            among the results.
+            among ``results``.
     """
     found = _read(path, ("system", "candidate"))
     known = {result.system: {c.id for c in result.candidates} for result in results or ()}
@@ -135,12 +130,7 @@ def read_single_points(
 
 
 def read_references(path: Path) -> dict[str, DftResult]:
-    """Columns system, energy (eV) and, if counted, scf_steps and ionic_steps.
-
-    Raises:
-        FileNotFoundError: no such file.
-        ValueError: a column is missing, a value is no number or absent, or a system occurs twice.
-    """
+    """Columns system, energy (eV) and, if counted, scf_steps and ionic_steps; errors as above."""
     return {system: one for (system,), one in _read(path, ("system",)).items()}
 
 

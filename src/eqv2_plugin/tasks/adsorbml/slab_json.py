@@ -32,7 +32,6 @@ def save_json(path: Path, content: Mapping[str, Mapping[str, Any]]) -> None:
 
     Raises:
         ValueError: an adsorbate that is no SMILES, or a constraint that has no place here.
-        OSError: the file cannot be written.
     """
     slabs: list[dict[str, Any]] = []
     systems: dict[str, dict[str, Any]] = {}

@@ -36,12 +36,7 @@ class PreparedSlab:
 
 
 def read_structure(path: Path) -> Atoms:
-    """The last structure in a file that ASE reads.
-
-    Raises:
-        FileNotFoundError: no such file.
-        ValueError: ASE cannot read it.
-    """
+    """The last structure in a file that ASE reads; raises ValueError for any other."""
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist")
     try:
