@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import itertools
 import json
 import multiprocessing
 import os
@@ -21,9 +22,7 @@ pytest.importorskip("pandas")
 from adsorbml_inputs import (
     RANDOM,
     emt,
-    job_config,
     make_runner,
-    results_of,
     run,
     write_model,
     write_slab_input,
@@ -35,6 +34,7 @@ from fairchem.core.components.calculate.recipes.adsorbml import run_adsorbml
 from fairchem.core.units.mlip_unit.api.inference import InferenceSettings
 
 from eqv2_plugin.inference.batch_size import BatchLimit
+from eqv2_plugin.inference.predictor import BatchPredictor
 from eqv2_plugin.inference.settings import RelaxationSettings
 from eqv2_plugin.tasks.adsorbml.input import read_input
 from eqv2_plugin.tasks.adsorbml.placements import placement_seed
@@ -133,9 +133,7 @@ def test_the_table_is_fairchems(tmp_path, model, done):
 
 def test_the_same_command_again_calculates_nothing(done, model, data, monkeypatch):
     before = numbers(load_results(done))
-    monkeypatch.setattr(
-        "eqv2_plugin.inference.predictor.BatchPredictor.__call__", lambda *_: pytest.fail("again")
-    )
+    monkeypatch.setattr(BatchPredictor, "__call__", lambda *_: pytest.fail("again"))
     assert numbers(load_results(run(done.parents[1], model, data))) == before
 
 
@@ -203,26 +201,18 @@ def test_dft_energies_of_another_kind_are_said_once_and_in_the_report(tmp_path, 
 
 @pytest.mark.parametrize(("force", "reason"), [(np.nan, "not finite"), (1e200, "too large")])
 def test_a_structure_that_explodes_leaves_the_others_alone(
-    tmp_path, done, model, data, force, reason
+    tmp_path, done, model, data, force, reason, monkeypatch
 ):
-    runner = make_runner(model, data)
-    runner.job_config = job_config(tmp_path)
-    import eqv2_plugin.tasks.adsorbml.runner as module
+    predicted, calls = BatchPredictor.__call__, itertools.count(1)
 
-    class Exploding(module.BatchPredictor):
-        calls = 0
+    def exploding(self, structures):
+        found = predicted(self, structures)
+        if next(calls) == 2:
+            found[0].forces[-1] = force
+        return found
 
-        def __call__(self, structures):
-            found = super().__call__(structures)
-            Exploding.calls += 1
-            if Exploding.calls == 2:
-                found[0].forces[-1] = force
-            return found
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "BatchPredictor", Exploding)
-        runner.run()
-    results = load_results(results_of(tmp_path))
+    monkeypatch.setattr(BatchPredictor, "__call__", exploding)
+    results = load_results(run(tmp_path, model, data))
     failed = [c for r in results for c in r.candidates if c.error]
     assert [c.id for c in failed] == [f"{RANDOM}-0000"]
     assert reason in failed[0].error
@@ -247,7 +237,6 @@ def test_a_system_that_cannot_be_placed_leaves_the_others_alone(tmp_path, model)
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"checkpoint": None}, "set checkpoint=FILE.pt"),
         ({"input_data_path": None}, "set input=FILE.json"),
         ({"precision": "half"}, "float32 or float64"),
         ({"placements": {"random": 0}}, "no placements"),

@@ -11,18 +11,13 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-import torch
 from ase.io.jsonio import encode
-from fairchem.core.components.runner import Runner
-from fairchem.core.launchers.api import DeviceType
 
 from eqv2_plugin.common.files import atomic_write
 from eqv2_plugin.common.hashing import file_sha256
-from eqv2_plugin.common.orphans import end_with_parent
 from eqv2_plugin.inference.batch_size import BatchLimit, find_limit
 from eqv2_plugin.inference.energy_agreement import Compared, magnitudes_note
-from eqv2_plugin.inference.job import Precision, job_share
-from eqv2_plugin.inference.predictor import BatchPredictor, Device, choose_task, open_unit
+from eqv2_plugin.inference.job import InferenceRunner, Precision
 from eqv2_plugin.inference.settings import RelaxationSettings
 from eqv2_plugin.models.metadata import metadata_of
 from eqv2_plugin.tasks.adsorbml.analysis import check_energy_kind, gas_energy
@@ -35,28 +30,25 @@ REPORT = "report.html"
 TARGETS = "DFT (min_dft_ads_energy of the input)"
 
 
-class BatchedAdsorbMLRunner(Runner):
+class BatchedAdsorbMLRunner(InferenceRunner):
     """Does what fairchem's ``AdsorbMLRunner`` does with relaxations in batches, and resumably.
 
     Placements, anomalies and ranking are fairchem's, so that equal placements give equal results;
     overlapping and lost atoms (`find_anomalies`), which fairchem passes, are anomalies, too.
     Besides fairchem's table (``adsorbml_<jobs>-<job>.json.gz``), the results folder holds every
     relaxed placement (``systems/``) and, when all systems are done, ``report.html``. Array jobs
-    and ranks share the systems. The same command again goes on where a killed one ended.
+    and ranks share the systems.
 
     Args:
-        checkpoint: inference checkpoint or native file of an EquiformerV2.
+        checkpoint, task_name, precision, unsafe: see `InferenceRunner`.
         input_data_path: see `eqv2_plugin.tasks.adsorbml.input`.
         title: of the report.
         placements, seed, adsorption_energy_model, place_on_relaxed_slab: see `Protocol`.
         relaxation: fields of `RelaxationSettings`.
         batch: fields of `BatchLimit`; both None: as many atoms as memory allows.
-        task_name: data set of a model that knows several.
-        precision: "float32" or "float64".
-        unsafe: see `eqv2_plugin.checkpoints.door.open_model`.
 
     Raises:
-        ValueError: no checkpoint, no input, or an option out of range.
+        ValueError: no input, or an option out of range.
     """
 
     # Where fairchem's reducers look for tables.
@@ -77,24 +69,17 @@ class BatchedAdsorbMLRunner(Runner):
         seed: int = 0,
         unsafe: bool = False,
     ) -> None:
-        end_with_parent()
-        if checkpoint is None:
-            raise ValueError("no model: set checkpoint=FILE.pt")
+        super().__init__(checkpoint, precision, task_name, unsafe)
         if input_data_path is None:
             raise ValueError(
                 "no input: make it with `eqv2 adsorbml input`, and set input=FILE.json"
             )
-        if precision not in ("float32", "float64"):
-            raise ValueError(f"precision must be float32 or float64, got {precision!r}")
-        self.checkpoint = Path(checkpoint).expanduser()
+        self.precision = precision
         self.input = Path(input_data_path).expanduser()
         self.title = title
         self.protocol = Protocol(placements, seed, adsorption_energy_model, place_on_relaxed_slab)
         self.settings = RelaxationSettings.from_options(relaxation)
         self.batch = None if all(n is None for n in batch.values()) else BatchLimit(**batch)
-        self.task_name = task_name
-        self.precision = precision
-        self.unsafe = unsafe
 
     def run(self) -> None:
         """Relax the placements of this process's systems, without those finished before.
@@ -105,24 +90,22 @@ class BatchedAdsorbMLRunner(Runner):
                 results of something else.
             RuntimeError: the same job is running already.
         """
-        share, shares = job_share(self.job_config)
+        share, shares = self.share()
         systems = read_input(self.input)
-        device: Device = "cuda" if self.job_config.device_type == DeviceType.CUDA else "cpu"
-        unit = open_unit(self.checkpoint, device, getattr(torch, self.precision), self.unsafe)
-        task = choose_task(unit, self.task_name, "task_name=NAME")
+        predict = self.open_predictor()
         own_energies = self.protocol.adsorption_energy_model
-        energies = check_energy_kind(metadata_of(unit.model.module), own_energies)
+        energies = check_energy_kind(metadata_of(predict.unit.model.module), own_energies)
         for system in () if own_energies else systems:
             gas_energy(system.adsorbates)
         made_with = {
-            "checkpoint_sha256": file_sha256(self.checkpoint),
+            "checkpoint_sha256": file_sha256(self.checkpoint_file),
             "input_sha256": file_sha256(self.input),
-            "task_name": task,
+            "task_name": predict.task_name,
             "precision": self.precision,
             "relaxation": asdict(self.settings),
             **asdict(self.protocol),
         }
-        folder = ResultsFolder(Path(self.job_config.metadata.results_dir), made_with)
+        folder = ResultsFolder(self.results, made_with)
         mine = [systems[i] for i in np.array_split(np.arange(len(systems)), shares)[share]]
         waiting = [system for system in mine if not folder.is_finished(system.id)]
         print(
@@ -130,8 +113,7 @@ class BatchedAdsorbMLRunner(Runner):
             f"{sum(self.protocol.placements.values())} placements each",
             flush=True,
         )
-        predict = BatchPredictor(unit, task)
-        batch = self.batch or find_limit(predict, [s.initial for s in waiting], device)
+        batch = self.batch or find_limit(predict, [s.initial for s in waiting], self.device)
         compared = _targets(folder.load(s.id) for s in mine if folder.is_finished(s.id))
         note = magnitudes_note(compared, TARGETS)
         for result in relax_systems(
@@ -146,20 +128,12 @@ class BatchedAdsorbMLRunner(Runner):
         lines = [_table_line(folder.load(system.id)) for system in mine]
         _write_table(folder.path / f"adsorbml_{shares}-{share}.json.gz", lines)
         if all(folder.is_finished(system.id) for system in systems):
-            self._report(folder.path, energies)
+            self._report(energies)
 
-    def save_state(self, checkpoint_location: str, is_preemption: bool = False) -> bool:
-        """Nothing is left to save: finished relaxations are on disk already."""
-        return True
-
-    def load_state(self, checkpoint_location: str | None) -> None:
-        """Nothing to load: `run` looks for finished relaxations."""
-
-    def _report(self, folder: Path, energies: str) -> None:
-        results = load_results(folder)
+    def _report(self, energies: str) -> None:
+        results, report = load_results(self.results), self.results / REPORT
         note = magnitudes_note(_targets(results), TARGETS)
         notes = [f"NOTE: {note}"] if note else []
-        report = folder / REPORT
         write_adsorbml_report(report, results, title=self.title, note="\n".join([energies, *notes]))
         said = [warning(results), *notes, f"written: {report}"]
         print("\n".join(filter(None, said)), flush=True)
