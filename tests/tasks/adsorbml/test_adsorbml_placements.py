@@ -11,7 +11,7 @@ pytest.importorskip("pandas")
 from adsorbml_inputs import RANDOM, write_slab_input
 
 from eqv2_plugin.tasks.adsorbml.input import read_input
-from eqv2_plugin.tasks.adsorbml.placements import MODES, check_numbers, place
+from eqv2_plugin.tasks.adsorbml.placements import MODES, Protocol, place
 
 
 @pytest.fixture(scope="module")
@@ -73,4 +73,4 @@ def test_the_callers_random_numbers_are_left_alone(system):
 )
 def test_bad_numbers_are_refused(numbers, message):
     with pytest.raises(ValueError, match=message):
-        check_numbers(numbers)
+        Protocol(numbers)

@@ -37,8 +37,8 @@ from eqv2_plugin.inference.batch_size import BatchLimit
 from eqv2_plugin.inference.predictor import BatchPredictor
 from eqv2_plugin.inference.settings import RelaxationSettings
 from eqv2_plugin.tasks.adsorbml.input import read_input
-from eqv2_plugin.tasks.adsorbml.placements import placement_seed
-from eqv2_plugin.tasks.adsorbml.relaxing import Protocol, relax_systems
+from eqv2_plugin.tasks.adsorbml.placements import Protocol, placement_seed
+from eqv2_plugin.tasks.adsorbml.relaxing import relax_systems
 from eqv2_plugin.tasks.adsorbml.results import load_results
 
 

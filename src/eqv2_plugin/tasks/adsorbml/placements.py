@@ -7,6 +7,7 @@ import logging
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,21 +20,41 @@ if TYPE_CHECKING:
 MODES = ("heuristic", "random", "random_site_heuristic_placement")
 
 
-def check_numbers(numbers: Mapping[str, int]) -> dict[str, int]:
-    """Placements per mode, without those of which there are none.
+@dataclass(frozen=True)
+class Protocol:
+    """What is done with each system.
+
+    Attributes:
+        placements: {mode: number}; modes without placements are left out.
+        seed: of the placements.
+        adsorption_energy_model: the model's energies are adsorption energies, as of OC20. Else
+            they are total energies, and those of the relaxed clean slab and of the gas phase are
+            subtracted.
+        place_on_relaxed_slab: relax the clean slab with the model, and place on that.
 
     Raises:
         ValueError: an unknown mode, a number below 0, or no placements at all.
     """
-    for mode, number in numbers.items():
-        if mode not in MODES:
-            raise ValueError(f"there is no placement mode {mode!r}; choose from {', '.join(MODES)}")
-        if not isinstance(number, int) or isinstance(number, bool) or number < 0:
-            raise ValueError(f"placements of mode {mode} must be a whole number, got {number!r}")
-    wanted = {mode: number for mode, number in numbers.items() if number}
-    if not wanted:
-        raise ValueError("no placements: give a number for at least one mode")
-    return wanted
+
+    placements: Mapping[str, int]
+    seed: int = 0
+    adsorption_energy_model: bool = True
+    place_on_relaxed_slab: bool = False
+
+    def __post_init__(self) -> None:
+        for mode, number in self.placements.items():
+            if mode not in MODES:
+                raise ValueError(
+                    f"there is no placement mode {mode!r}; choose from {', '.join(MODES)}"
+                )
+            if type(number) is not int or number < 0:
+                raise ValueError(
+                    f"placements of mode {mode} must be a whole number, got {number!r}"
+                )
+        wanted = {mode: number for mode, number in self.placements.items() if number}
+        if not wanted:
+            raise ValueError("no placements: give a number for at least one mode")
+        object.__setattr__(self, "placements", wanted)
 
 
 def place(

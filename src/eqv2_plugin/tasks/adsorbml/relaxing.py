@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,43 +17,11 @@ from eqv2_plugin.inference.settings import RelaxationSettings
 from eqv2_plugin.inference.store import RelaxationStore, as_relaxed, read_finished, store_path
 from eqv2_plugin.tasks.adsorbml.analysis import analyse
 from eqv2_plugin.tasks.adsorbml.input import System
-from eqv2_plugin.tasks.adsorbml.placements import check_numbers, place
+from eqv2_plugin.tasks.adsorbml.placements import Protocol, place
 from eqv2_plugin.tasks.adsorbml.results import SystemResult
 
 # Of the relaxation of a clean slab; placements have a mode's name.
 _SLAB = "slab"
-
-
-@dataclass(frozen=True)
-class Protocol:
-    """What is done with each system.
-
-    Attributes:
-        placements: {mode: number}, see `check_numbers`.
-        seed: of the placements.
-        adsorption_energy_model: the model's energies are adsorption energies, as of OC20. Else
-            they are total energies, and those of the relaxed clean slab and of the gas phase are
-            subtracted.
-        place_on_relaxed_slab: relax the clean slab with the model, and place on that.
-    """
-
-    placements: Mapping[str, int]
-    seed: int = 0
-    adsorption_energy_model: bool = True
-    place_on_relaxed_slab: bool = False
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "placements", check_numbers(self.placements))
-
-    @property
-    def needs_slab(self) -> bool:
-        """Whether clean slabs are relaxed, too."""
-        return self.place_on_relaxed_slab or not self.adsorption_energy_model
-
-    @property
-    def relaxations(self) -> int:
-        """Of each system."""
-        return sum(self.placements.values()) + self.needs_slab
 
 
 def relax_systems(
@@ -87,9 +54,10 @@ def relax_systems(
     """
     if not systems:
         return
+    needs_slab = protocol.place_on_relaxed_slab or not protocol.adsorption_energy_model
     with (
         RelaxationStore(store_path(folder, *share), made_with) as store,
-        Progress(len(systems) * protocol.relaxations, 0) as bar,
+        Progress(len(systems) * (sum(protocol.placements.values()) + needs_slab), 0) as bar,
     ):
         by_id = {system.id: system for system in systems}
         # Of an earlier run with as many jobs or others.
@@ -117,7 +85,7 @@ def relax_systems(
                 yield
             yield
 
-        if protocol.needs_slab:
+        if needs_slab:
             for _ in relax((f"{system.id}/{_SLAB}", system.initial) for system in systems):
                 pass
         placed: dict[str, list[tuple[str, Atoms]]] = {}

@@ -22,7 +22,8 @@ from eqv2_plugin.inference.settings import RelaxationSettings
 from eqv2_plugin.models.metadata import metadata_of
 from eqv2_plugin.tasks.adsorbml.analysis import check_energy_kind, gas_energy
 from eqv2_plugin.tasks.adsorbml.input import read_input
-from eqv2_plugin.tasks.adsorbml.relaxing import Protocol, relax_systems
+from eqv2_plugin.tasks.adsorbml.placements import Protocol
+from eqv2_plugin.tasks.adsorbml.relaxing import relax_systems
 from eqv2_plugin.tasks.adsorbml.report import warning, write_adsorbml_report
 from eqv2_plugin.tasks.adsorbml.results import ResultsFolder, SystemResult, load_results
 
