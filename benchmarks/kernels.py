@@ -1,11 +1,11 @@
-"""Time of each compiled kernel and of its plain twin, forward and backward, as a Markdown table.
+"""Time of each fused kernel beside the reference, forward and backward, as a Markdown table.
 
     python benchmarks/kernels.py [--device cpu|cuda] [--dtype float32|bfloat16] [--edges 1475]
 
 Sizes are those of one attention layer of the published models, with 20 neighbours per atom and
-random numbers. Kernel and twin take turns; printed are medians (least to largest), the ratio, the
-relative difference of the results, and the rate at which the kernel moves its inputs and outputs,
-each counted once. The first calls, which compile, are not timed.
+random numbers. Kernel and reference take turns; printed are medians (least to largest), the ratio,
+the relative difference of the results, and the rate at which the kernel moves its inputs and
+outputs, each counted once. The first calls, which compile, are not timed.
 """
 
 from __future__ import annotations
@@ -16,23 +16,17 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 
 from eqv2_plugin.geometry.edge_frames import edge_frames
 from eqv2_plugin.geometry.irreps import EdgeLayout, num_coefficients
 from eqv2_plugin.geometry.sphere_grid import edge_grid_matrices, grid_shape
-from eqv2_plugin.geometry.wigner import (
-    rotate_from_edge_frame,
-    rotate_to_edge_frame,
-    stretched_coupling,
-    wigner_rows,
-)
-from eqv2_plugin.kernels import choice
-from eqv2_plugin.kernels.reduction import weigh_rotate_sum
-from eqv2_plugin.kernels.rotation import pack_wigner, rotate_and_scale
-from eqv2_plugin.kernels.segments import sum_over_neighbours
-from eqv2_plugin.kernels.sphere import sampled_silu
+from eqv2_plugin.geometry.wigner import stretched_coupling, wigner_rows
+from eqv2_plugin.kernels.choice import choose_kernels
+from eqv2_plugin.kernels.interface import Kernels, RadialWeights
+from eqv2_plugin.kernels.reference import REFERENCE
 from eqv2_plugin.layers.edges import sort_by_target
 from eqv2_plugin.layers.sphere_grid import SphereGrid
 
@@ -44,27 +38,34 @@ Tensors = tuple[torch.Tensor, ...]
 
 
 @dataclass
+class SomeEdges:
+    """What kernels read of edges."""
+
+    layout: EdgeLayout
+    source: torch.Tensor
+    target: torch.Tensor
+    offsets: torch.Tensor
+    wigner: list[torch.Tensor]
+    packed: torch.Tensor | None = None
+
+    @property
+    def local_target(self) -> torch.Tensor:
+        return self.target
+
+    def packed_by(self, kernels: Kernels) -> SomeEdges:
+        """The same edges; packed once, as in a forward pass of the model."""
+        if self.packed is None:
+            self.packed = kernels.pack(self.wigner)
+        return self
+
+
+@dataclass
 class Case:
-    """One operation: the kernel and its twin on the same leaves."""
+    """One operation of the interface on some leaves; results may come in pieces."""
 
     name: str
     leaves: Tensors
-    kernel: Callable[..., torch.Tensor]
-    twin: Callable[..., Tensors]
-
-
-def kernels_of(device: torch.device) -> tuple[Callable[..., torch.Tensor], ...]:
-    """The three operations as compiled for a device."""
-    if device.type == "cpu":
-        return rotate_and_scale, sampled_silu, weigh_rotate_sum
-    from eqv2_plugin.kernels.triton_reduction import WeighRotateSum
-    from eqv2_plugin.kernels.triton_rotation import RotateAndScale
-    from eqv2_plugin.kernels.triton_sphere import SampledSiLU
-
-    def rotate(nodes, source, target, packed, radial, layout):
-        return RotateAndScale.apply(nodes, radial, source, target, packed, layout)
-
-    return rotate, SampledSiLU.apply, WeighRotateSum.apply
+    run: Callable[..., Tensors]
 
 
 def make_cases(
@@ -84,52 +85,32 @@ def make_cases(
     couplings = [torch.from_numpy(stretched_coupling(l)) for l in range(2, layout.lmax + 1)]
     blocks = wigner_rows(edge_frames(vectors), layout, couplings)
     blocks = [block.to(device, torch.float32) for block in blocks]
-    packed = pack_wigner(blocks)
-    orders = [layout.num_degrees(order) for order in range(layout.mmax + 1)]
-    rows = [orders[0], *(2 * count for count in orders[1:])]
-    size = layout.radial_size(2 * CHANNELS, shared=False)
-    rotate_kernel, silu_kernel, sum_kernel = kernels_of(device)
+    batch = SomeEdges(layout, source, target, offsets, blocks)
     _, longitudes = grid_shape(layout.lmax, layout.mmax, RESOLUTION)
     matrices = edge_grid_matrices(layout, RESOLUTION)
     grid = SphereGrid(matrices, [order for _, order in layout.rows], longitudes).to(device)
 
-    def rotate(nodes: torch.Tensor, radial: torch.Tensor) -> Tensors:
-        # As in `SO2Linear`, which multiplies order by order and joins nothing.
-        ends = nodes[source], nodes[target]
-        turned = rotate_to_edge_frame(ends, blocks, layout).split(rows, dim=1)
-        weights = radial.unflatten(1, (-1, 2 * CHANNELS)).split(orders, dim=1)
-        first = turned[0] * weights[0]
-        signs = [part.unflatten(1, (2, -1)) for part in turned[1:]]
-        rest = [part * w.unsqueeze(1) for part, w in zip(signs, weights[1:], strict=True)]
-        return first, *(part.flatten(1, 2) for part in rest)
+    def rotate(kernels: Kernels, nodes: torch.Tensor, radial: torch.Tensor) -> Tensors:
+        # Order by order, as `SO2Linear` multiplies, joining nothing.
+        weights = RadialWeights(lambda columns: radial[:, columns], layout, 2 * CHANNELS, False)
+        orders = kernels.gather_rotate_scale(nodes, batch.packed_by(kernels), weights)
+        return tuple(part for order in orders for part in order)
 
-    def reduce(values: torch.Tensor, attention: torch.Tensor) -> Tensors:
-        weighed = values.unflatten(2, (HEADS, -1)) * attention[:, None, :, None]
-        turned = rotate_from_edge_frame(weighed.flatten(2), blocks, layout)
-        return (sum_over_neighbours(turned, target, offsets),)
+    def activate(kernels: Kernels, features: torch.Tensor) -> Tensors:
+        return (kernels.sampled_silu(features, grid, 1),)
 
+    def reduce(kernels: Kernels, values: torch.Tensor, attention: torch.Tensor) -> Tensors:
+        return (kernels.weigh_rotate_sum(values, attention, batch.packed_by(kernels), None),)
+
+    nodes = random(atoms, num_coefficients(layout.lmax), CHANNELS, kind=torch.float32)
+    radial = random(edges, layout.radial_size(2 * CHANNELS, shared=False))
+    values = random(edges, layout.size, HEADS * PER_HEAD)
+    attention = random(edges, HEADS, kind=torch.float32)
     return [
-        Case(
-            "rotation to edge frames",
-            (random(atoms, num_coefficients(layout.lmax), CHANNELS, kind=torch.float32),
-             random(edges, size)),
-            lambda nodes, radial: rotate_kernel(nodes, source, target, packed, radial, layout),
-            rotate,
-        ),
-        Case(
-            "S2 activation",
-            (random(edges, layout.size, HIDDEN),),
-            lambda features: silu_kernel(features, grid.factors, 1),
-            lambda features: (grid.silu(features, first_row=1),),
-        ),
-        Case(
-            "rotation back and sum",
-            (random(edges, layout.size, HEADS * PER_HEAD),
-             random(edges, HEADS, kind=torch.float32)),
-            lambda values, attention: sum_kernel(values, attention, packed, offsets, layout),
-            reduce,
-        ),
-    ]  # fmt: skip
+        Case("rotation to edge frames", (nodes, radial), rotate),
+        Case("S2 activation", (random(edges, layout.size, HIDDEN),), activate),
+        Case("rotation back and sum", (values, attention), reduce),
+    ]
 
 
 def seconds(call: Callable[[], object], device: torch.device) -> float:
@@ -163,46 +144,42 @@ def difference(found: Tensors, wanted: Tensors) -> float:
     return max(float((f - w).abs().max() / w.abs().max()) for f, w in pairs)
 
 
-def rows_of(case: Case, dtype: torch.dtype, repeats: int, device: torch.device) -> list[str]:
-    leaves = case.leaves
+def rows_of(
+    case: Case, fused: Kernels, dtype: torch.dtype, repeats: int, device: torch.device
+) -> list[str]:
+    leaves, both = case.leaves, (REFERENCE, fused)
 
-    def forward(function: Callable) -> Callable[[], object]:
-        def call() -> object:
-            with torch.no_grad(), torch.autocast(device.type, dtype, dtype != torch.float32):
-                return function(*leaves)
+    def forward(kernels: Kernels) -> Tensors:
+        with torch.autocast(device.type, dtype, dtype != torch.float32):
+            return case.run(kernels, *leaves)
 
-        return call
+    with torch.no_grad():
+        times = alternate([partial(forward, kernels) for kernels in both], repeats, device)
+    wanted, found = (forward(kernels) for kernels in both)
+    rows = [row(case.name, "forward", times, difference(found, wanted), (*leaves, *found))]
 
-    times = alternate([forward(case.twin), forward(case.kernel)], repeats, device)
-    with torch.autocast(device.type, dtype, dtype != torch.float32):
-        wanted, found = case.twin(*leaves), case.kernel(*leaves)
-    joined = torch.cat([part.flatten(1) for part in wanted], dim=1)
-    gap = difference((found.flatten(1),), (joined,))
-    rows = [row(case.name, "forward", times, gap, (*leaves, found))]
+    gradients = [torch.randn_like(part) for part in found]
 
-    gradient = torch.randn_like(found)
-    sizes = [part.shape[1] for part in wanted]
-    pieces = [g.to(w) for g, w in zip(gradient.split(sizes, dim=1), wanted, strict=True)]
+    def backward(result: Tensors) -> Tensors:
+        given = [gradient.to(part) for gradient, part in zip(gradients, result, strict=True)]
+        return torch.autograd.grad(result, leaves, given, retain_graph=True)
 
-    def kernel() -> Tensors:
-        return torch.autograd.grad(found, leaves, gradient, retain_graph=True)
-
-    def twin() -> Tensors:
-        return torch.autograd.grad(wanted, leaves, pieces, retain_graph=True)
-
-    times = alternate([twin, kernel], repeats, device)
-    gap = difference(kernel(), twin())
-    rows.append(row(case.name, "backward", times, gap, (*leaves, *leaves, found)))
+    times = alternate([partial(backward, result) for result in (wanted, found)], repeats, device)
+    gap = difference(backward(found), backward(wanted))
+    rows.append(row(case.name, "backward", times, gap, (*leaves, *leaves, *found)))
     return rows
 
 
 def row(name: str, which: str, times, gap: float, moved: Tensors) -> str:
-    twin, kernel = (statistics.median(series) for series in times)
-    spreads = [f"{1e3 * min(s):.3g} to {1e3 * max(s):.3g}" for s in times]
-    rate = sum(t.numel() * t.element_size() for t in moved) / kernel / 1e9
+    reference, fused = (statistics.median(series) for series in times)
+    shown = [
+        f"{1e3 * statistics.median(s):.3g} ({1e3 * min(s):.3g} to {1e3 * max(s):.3g})"
+        for s in times
+    ]
+    rate = sum(t.numel() * t.element_size() for t in moved) / fused / 1e9
     return (
-        f"| {name} | {which} | {1e3 * twin:.3g} ({spreads[0]}) | {1e3 * kernel:.3g} ({spreads[1]})"
-        f" | {twin / kernel:.2f} | {gap:.0e} | {rate:.3g} |"
+        f"| {name} | {which} | {shown[0]} | {shown[1]}"
+        f" | {reference / fused:.2f} | {gap:.0e} | {rate:.3g} |"
     )
 
 
@@ -218,7 +195,8 @@ def main() -> None:
     if device.type == "cpu" and dtype != torch.float32:
         parser.error("the kernels of CPUs take float32 only")
     logging.basicConfig(level=logging.INFO)  # says which compiler works, or why it does not
-    if not (choice.triton_works(device) if device.type == "cuda" else choice.numba_works()):
+    fused = choose_kernels(torch.zeros(1, device=device), 2**20, CHANNELS)
+    if fused is REFERENCE:
         raise SystemExit("nothing to compare")
     where = torch.cuda.get_device_name() if device.type == "cuda" else "CPU"
     threads = f", {torch.get_num_threads()} threads" if device.type == "cpu" else ""
@@ -229,7 +207,7 @@ def main() -> None:
     for size, layout in LAYOUTS.items():
         for case in make_cases(layout, options.edges, device, dtype):
             case.name = f"{size}, {case.name}"
-            for line in rows_of(case, dtype, options.repeats, device):
+            for line in rows_of(case, fused, dtype, options.repeats, device):
                 print(line, flush=True)
 
 

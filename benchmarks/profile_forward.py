@@ -1,10 +1,10 @@
-"""Where the time of a forward pass goes: operators, with compiled kernels and without them.
+"""Where the time of a forward pass goes: operators, with fused kernels and without them.
 
     python benchmarks/profile_forward.py [--models 31M 83M] [--repeats 3] [--top 12]
 
 One slab of 70 atoms, one thread, float32, random weights, torch's profiler. Shares are of the time
-that an operator spends itself. Compiled kernels are _RotateAndScale (into the edge frame, times
-radial weights), _SampledSiLU (S2 activation; without kernels by products) and _WeighRotateSum
+that an operator spends itself. Fused kernels are RotateAndScale (into the edge frame, times
+radial weights), SampledSiLU (S2 activation; without kernels by products) and WeighRotateSum
 (attention, rotation back, sum over neighbours); mkldnn::_linear_pointwise is a matrix product.
 """
 
@@ -21,7 +21,7 @@ from compare.plugin_worker import Plugin
 from compare.report import processor
 from torch.profiler import ProfilerActivity, profile
 
-from eqv2_plugin.kernels.choice import use_compiled_kernels
+from eqv2_plugin.kernels.choice import use_fused_kernels
 
 
 def main() -> None:
@@ -35,11 +35,11 @@ def main() -> None:
     print(f"{processor()}, one thread, torch {torch.__version__}, 70 atoms, float32.\n")
     for name in options.models:
         plugin = _prepared(name)
-        for compiled in (False, True):
-            with use_compiled_kernels(compiled):
+        for fused in (False, True):
+            with use_fused_kernels(fused):
                 total, shares = _shares(plugin, options.repeats)
-            kernels = "with" if compiled else "without"
-            print(f"#### {name}, {kernels} compiled kernels: {total:.2f} s\n")
+            kernels = "with" if fused else "without"
+            print(f"#### {name}, {kernels} fused kernels: {total:.2f} s\n")
             print("| operator | share | calls |\n|---|---:|---:|")
             for operator, share, calls in shares[: options.top]:
                 print(f"| {operator} | {100 * share:.1f} % | {calls} |")

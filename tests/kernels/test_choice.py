@@ -1,4 +1,4 @@
-"""When compiled kernels run, and that a model's results do not depend on it."""
+"""When fused kernels run, and that a model's results do not depend on it."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import torch
 from helpers import batch_of, conservative_model, flatten, relative_error, slab, tiny_model
 
 import eqv2_plugin.kernels
-from eqv2_plugin.kernels import choice, compilation, reduction, rotation, sphere
-from eqv2_plugin.kernels.fused import NumbaKernels, TritonKernels
+from eqv2_plugin.kernels import choice, fused, numba_runtime
+from eqv2_plugin.kernels.numba_kernels import NumbaKernels
 from eqv2_plugin.kernels.reference import REFERENCE
 
 CHANNELS = {
@@ -26,7 +26,7 @@ CHANNELS = {
 
 @pytest.fixture
 def any_size(monkeypatch):
-    """Small systems on compiled kernels, too."""
+    """Small systems on fused kernels, too."""
     monkeypatch.setattr(choice, "_SMALL", 0)
 
 
@@ -34,12 +34,8 @@ def any_size(monkeypatch):
 def calls(monkeypatch):
     """Names of the kernels that ran."""
     seen = []
-    for module, name in (
-        (rotation, "_RotateAndScale"),
-        (reduction, "_WeighRotateSum"),
-        (sphere, "_SampledSiLU"),
-    ):
-        function = getattr(module, name)
+    for name in ("RotateAndScale", "WeighRotateSum", "SampledSiLU"):
+        function = getattr(fused, name)
 
         class Counted(function):
             @staticmethod
@@ -47,7 +43,7 @@ def calls(monkeypatch):
                 seen.append(_name)
                 return _forward(ctx, *arguments)
 
-        monkeypatch.setattr(module, name, Counted)
+        monkeypatch.setattr(fused, name, Counted)
     return seen
 
 
@@ -84,8 +80,8 @@ def test_a_model_returns_the_same_outputs_and_gradients(
         plain = outputs_and_gradients(model.float(), torch.float32)
     assert not calls
     found = outputs_and_gradients(model, torch.float32)
-    expected = {"_RotateAndScale", "_WeighRotateSum"}
-    assert set(calls) == expected | (set() if activation == "gate" else {"_SampledSiLU"})
+    expected = {"RotateAndScale", "WeighRotateSum"}
+    assert set(calls) == expected | (set() if activation == "gate" else {"SampledSiLU"})
     # float32 has errors of its own; those with kernels must be of the same size.
     assert worst_error(found, exact) < 2 * worst_error(plain, exact) + 1e-6
 
@@ -128,7 +124,7 @@ def test_without_a_working_compiler_torch_does_the_job(monkeypatch, caplog, any_
     def broken(**options):
         raise RuntimeError("no LLVM here")
 
-    monkeypatch.setattr(compilation, "njit", broken)
+    monkeypatch.setattr(numba_runtime, "njit", broken)
     choice.numba_works.cache_clear()
     try:
         with caplog.at_level(logging.INFO), torch.no_grad():
@@ -150,7 +146,7 @@ def test_without_a_working_compiler_torch_does_the_job(monkeypatch, caplog, any_
 def test_the_log_says_why_kernels_do_not_run(options, small, reason, monkeypatch, caplog):
     if not small:
         monkeypatch.setattr(choice, "_SMALL", 1)
-    choice.decline.cache_clear()
+    fused.decline.cache_clear()
     model, batch = (
         tiny_model(**{**CHANNELS, **options}).float(),
         batch_of(slab(), dtype=torch.float32),
@@ -164,7 +160,7 @@ def test_the_log_says_why_kernels_do_not_run(options, small, reason, monkeypatch
 def test_torch_compile_is_declined_only_where_kernels_can_run(monkeypatch):
     model, positions = tiny_model(**CHANNELS).float(), torch.zeros(3, 3)
     assert model._has_cpu_kernels(positions)
-    with choice.use_compiled_kernels(False):
+    with choice.use_fused_kernels(False):
         assert not model._has_cpu_kernels(positions)
     monkeypatch.setattr(choice, "numba_works", lambda: False)
     assert not model._has_cpu_kernels(positions)
@@ -174,8 +170,8 @@ def test_kernels_can_be_switched_off_for_a_while_or_for_good(any_size, calls):
     model = tiny_model(**CHANNELS).float()
     batch = batch_of(slab(), dtype=torch.float32)
     with torch.no_grad():
-        with choice.use_compiled_kernels(False):
-            with choice.use_compiled_kernels(True):
+        with choice.use_fused_kernels(False):
+            with choice.use_fused_kernels(True):
                 assert isinstance(chosen(torch.float32), NumbaKernels)
             model(batch.clone())
             assert chosen(torch.float32) is REFERENCE
@@ -183,7 +179,7 @@ def test_kernels_can_be_switched_off_for_a_while_or_for_good(any_size, calls):
         model(batch.clone())
         count = len(calls)
         assert count > 0
-        later = choice.use_compiled_kernels(False)
+        later = choice.use_fused_kernels(False)
         model(batch.clone())
         assert len(calls) == count
         later.close()
@@ -197,13 +193,14 @@ def test_each_device_has_its_compiler():
 
 
 def test_triton_takes_small_tensors_of_float32_and_bfloat16_under_autocast(monkeypatch):
+    kind = pytest.importorskip("eqv2_plugin.kernels.triton_kernels").TritonKernels
     monkeypatch.setattr(choice, "compiler_of", lambda device: "triton")
     monkeypatch.setattr(choice, "triton_works", lambda device: True)
-    assert isinstance(chosen(torch.float32, features=1, channels=3), TritonKernels)
+    assert isinstance(chosen(torch.float32, features=1, channels=3), kind)
     # Without a GPU torch ignores its autocast.
     monkeypatch.setattr(torch, "is_autocast_enabled", lambda device: device == "cuda")
     monkeypatch.setattr(torch, "get_autocast_dtype", lambda device: torch.bfloat16)
-    assert isinstance(chosen(torch.float32), TritonKernels)
+    assert isinstance(chosen(torch.float32), kind)
     monkeypatch.setattr(torch, "get_autocast_dtype", lambda device: torch.float16)
     assert chosen(torch.float32) is REFERENCE
     monkeypatch.undo()
@@ -215,10 +212,9 @@ def test_triton_takes_small_tensors_of_float32_and_bfloat16_under_autocast(monke
 
 
 def test_without_triton_torch_does_the_job(monkeypatch, caplog):
-    name = "eqv2_plugin.kernels.triton_common"
     monkeypatch.setitem(sys.modules, "triton", None)
-    monkeypatch.delitem(sys.modules, name, raising=False)
-    monkeypatch.delattr(eqv2_plugin.kernels, "triton_common", raising=False)
+    monkeypatch.delitem(sys.modules, "eqv2_plugin.kernels.triton_kernels", raising=False)
+    monkeypatch.delattr(eqv2_plugin.kernels, "triton_kernels", raising=False)
     monkeypatch.setattr(choice, "compiler_of", lambda device: "triton")
     choice.triton_works.cache_clear()
     try:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from helpers import generator
 
-from eqv2_plugin.kernels import threads
+from eqv2_plugin.kernels.numba_runtime import in_parts
 
 SECONDS = 30  # after which a child that waits for ever is ended
 
@@ -36,7 +36,7 @@ def in_child(work) -> int:
 
 
 def parts() -> list:
-    return threads.in_parts(lambda start, end: list(range(start, end)), 10)
+    return in_parts(lambda start, end: list(range(start, end)), 10)
 
 
 def test_parts_are_in_order_and_complete(two_threads):

@@ -1,7 +1,7 @@
-"""The Triton kernels against their plain twins, and whether they compile for a GPU.
+"""Triton's kernels against the reference implementation, and whether they compile for a GPU.
 
-Triton reads at its import whether to interpret kernels, so that the cases in ``cases_triton_*.py``
-run in a process of their own: on a GPU where there is one, else in the interpreter, on the CPU.
+Triton reads at its import whether to interpret kernels, so that the cases run in processes of their
+own: on a GPU where there is one, else in the interpreter, on the CPU.
 """
 
 from __future__ import annotations
@@ -14,31 +14,23 @@ from pathlib import Path
 
 import pytest
 import torch
-
-from eqv2_plugin.geometry.irreps import EdgeLayout
-from eqv2_plugin.geometry.sphere_grid import edge_grid_matrices, grid_shape
-from eqv2_plugin.kernels.sphere import factorise
-from eqv2_plugin.kernels.tables import edge_tables
+from kernel_inputs import activation, reduction, rotation
 
 triton = pytest.importorskip("triton")
 
 HERE = Path(__file__).parent
 
 
-@pytest.mark.parametrize("cases", ["rotation", "reduction", "sphere", "model"])
-def test_kernels_equal_their_plain_twins(cases):
-    environment = {**os.environ, "TRITON_INTERPRET": "0" if torch.cuda.is_available() else "1"}
+@pytest.mark.parametrize("cases", ["test_fused.py", "cases_triton.py"])
+def test_kernels_equal_the_reference(cases):
+    interpret = "0" if torch.cuda.is_available() else "1"
+    environment = {**os.environ, "TRITON_INTERPRET": interpret, "EQV2_TEST_KERNELS": "triton"}
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "no:xdist"]
     run = subprocess.run(
-        [*command, HERE / f"cases_triton_{cases}.py"],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
+        [*command, HERE / cases], env=environment, capture_output=True, text=True, check=False
     )
     assert run.returncode == 0, run.stdout + run.stderr
     assert "passed" in run.stdout
-    assert "skipped" not in run.stdout
 
 
 class DriverOfAnH100:
@@ -57,19 +49,17 @@ class DriverOfAnH100:
 @pytest.fixture
 def compiled(monkeypatch, tmp_path):
     """Kernels that a launch compiles for an H100 instead of running them."""
-    from eqv2_plugin.kernels import triton_reduction, triton_rotation, triton_sphere
+    from eqv2_plugin.kernels import triton_kernels
 
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
     monkeypatch.setattr(triton.runtime.driver, "_active", DriverOfAnH100())
     kernels = {}
 
     def compile_only(kernel, grid, *tensors, warps=1, **constants):
-        name = f"{kernel.fn.__module__.rpartition('_')[2]} {kernel.fn.__name__}"
         run = kernel.run(*tensors, grid=grid, warmup=True, num_warps=warps, **constants)
-        kernels[name] = run
+        kernels[kernel.fn.__name__] = run
 
-    for module in (triton_rotation, triton_reduction, triton_sphere):
-        monkeypatch.setattr(module, "launch", compile_only)
+    monkeypatch.setattr(triton_kernels, "launch", compile_only)
     return kernels
 
 
@@ -84,34 +74,22 @@ def spilled_registers(kernel, folder):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_kernels_compile_for_a_gpu_and_fit_its_registers(dtype, compiled, tmp_path):
-    from eqv2_plugin.kernels.triton_reduction import WeighRotateSum
-    from eqv2_plugin.kernels.triton_rotation import RotateAndScale
-    from eqv2_plugin.kernels.triton_sphere import SampledSiLU
+    from eqv2_plugin.kernels.triton_kernels import TritonKernels
 
-    layout = EdgeLayout(3, 2)
-    ends = torch.zeros(2, dtype=torch.int64), torch.ones(2, dtype=torch.int64)
-    wigner = torch.zeros(2, edge_tables(layout).packed_size)
-    nodes = torch.zeros(2, 16, 128, requires_grad=True)
-    weights = torch.zeros(2, 9 * 256, dtype=dtype, requires_grad=True)
-    RotateAndScale.apply(nodes, weights, *ends, wigner, layout).sum().backward()
-
-    values = torch.zeros(2, layout.size, 128, dtype=dtype, requires_grad=True)
-    attention, offsets = torch.zeros(2, 8, requires_grad=True), torch.tensor([0, 1, 2])
-    WeighRotateSum.apply(values, attention, wigner, offsets, layout).sum().backward()
-
-    features = torch.zeros(2, layout.size, 64, dtype=dtype, requires_grad=True)
-    orders = [order for _, order in layout.rows]
-    longitudes = grid_shape(3, 2, 18)[1]
-    factors = factorise(*edge_grid_matrices(layout, 18), orders, longitudes)
-    SampledSiLU.apply(features, factors, 1).sum().backward()
-
+    for operation, short in (
+        (rotation(3, 2, 128, count=2), [False, True]),
+        (reduction(3, 2, 8, 16, count=2), [True, False]),
+        (activation(3, 2, 18, 64, count=2), [True]),
+    ):
+        pairs = zip(operation.tensors, short, strict=True)
+        operation.gradients(TritonKernels(), [t.to(dtype) if s else t for t, s in pairs])
     spills = {name: spilled_registers(kernel, tmp_path) for name, kernel in compiled.items()}
     assert spills == {
-        "rotation _forward": [0, 0],
-        "rotation _backward_radial": [0, 0],
-        "rotation _backward_nodes": [0, 0],
-        "reduction _forward": [0, 0],
-        "reduction _backward": [0, 0],
-        "sphere _forward": [0, 0],
-        "sphere _backward": [0, 0],
+        "rotation_forward": [0, 0],
+        "rotation_backward_radial": [0, 0],
+        "rotation_backward_nodes": [0, 0],
+        "reduction_forward": [0, 0],
+        "reduction_backward": [0, 0],
+        "sphere_forward": [0, 0],
+        "sphere_backward": [0, 0],
     }

@@ -10,7 +10,7 @@ from eqv2_plugin.geometry.irreps import EdgeLayout
 from eqv2_plugin.kernels.interface import RadialWeights
 from eqv2_plugin.kernels.reference import blocks_of_orders
 from eqv2_plugin.layers import so2_linear as module
-from eqv2_plugin.layers.so2_linear import SO2Linear
+from eqv2_plugin.layers.so2_linear import FourProducts, SO2Linear, ThreeProducts
 
 LAYOUTS = [(1, 0), (2, 2), (4, 2), (4, 3), (6, 2)]
 EXTRA = 5
@@ -27,7 +27,7 @@ def products(request, monkeypatch) -> int:
 
 def test_the_size_of_a_layer_decides_how_many_products_there_are(products):
     pairs = make(2, 2).matrices().pairs
-    assert [len(pair) for pair in pairs] == [3 if products == 3 else 2] * 2
+    assert [type(pair) for pair in pairs] == [ThreeProducts if products == 3 else FourProducts] * 2
 
 
 def make(lmax: int, mmax: int, extra: int = EXTRA) -> SO2Linear:

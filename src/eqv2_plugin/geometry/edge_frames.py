@@ -7,7 +7,7 @@ No frame can be continuous over the whole sphere (hairy ball theorem), and the
 model needs no particular one: a roll about the edge changes its outputs only by
 the discretisation error of the S2 grids, and with gate activation by nothing. We
 use two smooth charts. On the first, ``R`` is the smallest rotation that takes the
-edge to +y. Near -y that rotation turns ever faster, so edges with ``v_y / |v| <
+edge to +y. Near -y that rotation changes ever faster, so edges with ``v_y / |v| <
 -0.61803`` first undergo a half turn about x. Both charts are analytic on a
 neighbourhood of their region, so derivatives of every order exist and stay bounded
 through both poles. The border is an irrational latitude, away from the directions

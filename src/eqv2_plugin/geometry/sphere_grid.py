@@ -67,12 +67,9 @@ def sphere_grid_matrices(
         torch.set_default_dtype(default_dtype)
     to_grid = np.einsum("mbi,am->bai", to_module.shb.numpy(), to_module.sha.numpy())
     from_grid = np.einsum("am,mbi->bai", from_module.sha.numpy(), from_module.shb.numpy())
-    keep, scale = [], []
-    for degree in range(lmax + 1):
-        kept = min(degree, mmax)
-        for order in range(-kept, kept + 1):
-            keep.append(degree * degree + degree + order)
-            scale.append(truncation_scale(degree, mmax))
+    pairs = _degree_major(lmax, mmax)
+    keep = [degree * degree + degree + order for degree, order in pairs]
+    scale = [truncation_scale(degree, mmax) for degree, _ in pairs]
     num_points = latitudes * longitudes
     to_grid = to_grid.reshape(num_points, -1)[:, keep] * scale
     from_grid = (from_grid.reshape(num_points, -1)[:, keep] * scale).T
@@ -82,10 +79,11 @@ def sphere_grid_matrices(
 def edge_grid_matrices(layout: EdgeLayout, resolution: int | None) -> tuple[np.ndarray, np.ndarray]:
     """`sphere_grid_matrices` with rows in the order-major layout of edge features."""
     to_grid, from_grid = sphere_grid_matrices(layout.lmax, layout.mmax, resolution)
-    position: dict[tuple[int, int], int] = {}
-    for degree in range(layout.lmax + 1):
-        kept = min(degree, layout.mmax)
-        for order in range(-kept, kept + 1):
-            position[degree, order] = len(position)
-    columns = [position[pair] for pair in layout.rows]
+    pairs = _degree_major(layout.lmax, layout.mmax)
+    columns = [pairs.index(pair) for pair in layout.rows]
     return np.ascontiguousarray(to_grid[:, columns]), np.ascontiguousarray(from_grid[columns])
+
+
+def _degree_major(lmax: int, mmax: int) -> list[tuple[int, int]]:
+    """(degree, order) of every row with ``|order| <= mmax``, orders ascending."""
+    return [(l, m) for l in range(lmax + 1) for m in range(-l, l + 1) if abs(m) <= mmax]

@@ -43,8 +43,7 @@ def wigner_rows(
 ) -> list[torch.Tensor]:
     """Rows ``|m| <= mmax`` of the Wigner D matrix of every frame, one block per degree.
 
-    ``D^l @ x_l`` turns a degree-``l`` feature into the edge frame; the transpose
-    turns it back.
+    ``D^l @ x_l`` rotates a degree-``l`` feature into the edge frame, the transpose back.
 
     Args:
         frames: [E, 3, 3] rotation matrices.
@@ -69,9 +68,9 @@ def wigner_rows(
         rows = slice(degree - kept, degree + kept + 1)
         left = coupling[rows, first_row : first_row + below.shape[1]]
         # [E, b, c'] x [b, j, c'] summed in two steps keeps every operand small.
-        turned = torch.einsum("eij,cbj->eibc", frames, coupling)
-        turned = torch.einsum("eab,eibc->eaic", below, turned)
-        full.append(torch.einsum("rai,eaic->erc", left, turned))
+        rotated = torch.einsum("eij,cbj->eibc", frames, coupling)
+        rotated = torch.einsum("eab,eibc->eaic", below, rotated)
+        full.append(torch.einsum("rai,eaic->erc", left, rotated))
     blocks = []
     for degree, matrix in enumerate(full):
         kept = (matrix.shape[1] - 1) // 2
@@ -83,7 +82,7 @@ def wigner_rows(
 def rotate_to_edge_frame(
     features: tuple[torch.Tensor, ...], blocks: list[torch.Tensor], layout: EdgeLayout
 ) -> torch.Tensor:
-    """Turn node features into the edge frame, side by side along the channels.
+    """Rotate node features into the edge frame, side by side along the channels.
 
     Args:
         features: tensors [E, (lmax+1)^2, C], degree-major (sources and targets, say).
@@ -94,14 +93,16 @@ def rotate_to_edge_frame(
         [E, layout.size, len(features) C], order-major.
     """
     sizes = [2 * degree + 1 for degree in range(layout.lmax + 1)]
-    turned = []
+    rotated = []
     for feature in features:
         parts = feature.split(sizes, dim=1)
-        turned.append([torch.bmm(d, part).unbind(1) for d, part in zip(blocks, parts, strict=True)])
+        rotated.append(
+            [torch.bmm(d, part).unbind(1) for d, part in zip(blocks, parts, strict=True)]
+        )
     pieces = [
         rows[degree][order + min(degree, layout.mmax)]
         for degree, order in layout.rows
-        for rows in turned
+        for rows in rotated
     ]
     stacked = torch.stack(pieces, dim=1)
     return stacked.unflatten(1, (layout.size, len(features))).flatten(2)
@@ -110,7 +111,7 @@ def rotate_to_edge_frame(
 def rotate_from_edge_frame(
     features: torch.Tensor, blocks: list[torch.Tensor], layout: EdgeLayout
 ) -> torch.Tensor:
-    """Turn order-major edge features back into the global frame.
+    """Rotate order-major edge features to the global frame.
 
     Args:
         features: [E, layout.size, C], order-major.
@@ -121,11 +122,11 @@ def rotate_from_edge_frame(
         [E, (lmax+1)^2, C], degree-major.
     """
     rows = features.unbind(1)
-    turned = []
+    rotated = []
     for degree in range(layout.lmax + 1):
         picked = torch.stack([rows[row] for row in layout.rows_within_degree(degree)], dim=1)
-        turned.append(rotate_degree_back(picked, blocks[degree], degree, layout.mmax))
-    return torch.cat(turned, dim=1)
+        rotated.append(rotate_degree_back(picked, blocks[degree], degree, layout.mmax))
+    return torch.cat(rotated, dim=1)
 
 
 def rotate_degree_back(

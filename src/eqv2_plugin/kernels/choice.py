@@ -1,4 +1,4 @@
-"""Whether compiled kernels can run, and whether they are worth it."""
+"""Whether fused kernels can run, and whether they are worth it."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Literal
 
 import torch
 
+from eqv2_plugin.kernels.fused import ODD_CHANNELS, decline, log_kernels
 from eqv2_plugin.kernels.interface import Kernels
 from eqv2_plugin.kernels.reference import REFERENCE
 
@@ -17,14 +18,12 @@ from eqv2_plugin.kernels.reference import REFERENCE
 # number of channels) costs more than it gains on a CPU. On a GPU one launch replaces many.
 _SMALL = 2**15
 _TRITON_DTYPES = (torch.float32, torch.bfloat16)
-ODD_CHANNELS = "channels that are no multiple of 16"
-ODD_GRID = "S2 grid: an odd number of longitudes"
 
 _enabled = True
 
 
-def use_compiled_kernels(enabled: bool) -> AbstractContextManager[object]:
-    """Switch compiled kernels on (the default) or off, for the whole process.
+def use_fused_kernels(enabled: bool) -> AbstractContextManager[object]:
+    """Switch fused kernels on (the default) or off, for the whole process.
 
     Returns:
         A context manager that switches back at its end. Without ``with``, the setting stays.
@@ -39,6 +38,9 @@ def use_compiled_kernels(enabled: bool) -> AbstractContextManager[object]:
     later.callback(switch_back, _enabled)
     _enabled = enabled
     return later
+
+
+use_compiled_kernels = use_fused_kernels  # the name in earlier versions
 
 
 def compiler_of(device: torch.device) -> Literal["numba", "triton"] | None:
@@ -59,15 +61,17 @@ def choose_kernels(wigner: torch.Tensor, num_features: int, channels: int) -> Ke
     compiler = compiler_of(wigner.device)
     if compiler is None or torch.compiler.is_compiling() or wigner.requires_grad:
         return REFERENCE
-    from eqv2_plugin.kernels.fused import NumbaKernels, TritonKernels
-
     name = "CPU" if compiler == "numba" else "GPU"
     reason = _reason_against(compiler, wigner.dtype, num_features, channels)
     if reason is not None:
         decline(name, reason)
     elif compiler == "triton" and triton_works(wigner.device):
+        from eqv2_plugin.kernels.triton_kernels import TritonKernels
+
         return TritonKernels()
     elif compiler == "numba" and numba_works():
+        from eqv2_plugin.kernels.numba_kernels import NumbaKernels
+
         return NumbaKernels()
     return REFERENCE
 
@@ -88,13 +92,6 @@ def _reason_against(
     return ODD_CHANNELS if channels % 16 else None
 
 
-@cache
-def decline(device: str, reason: str) -> Literal[False]:
-    """Say once why kernels do not run on a device, "CPU" or "GPU"."""
-    _log(logging.INFO, device, f"torch operators ({reason})")
-    return False
-
-
 # torch.compile asks when it traces, and must not trace the probe.
 @torch.compiler.assume_constant_result
 def cpu_kernels_available() -> bool:
@@ -107,7 +104,7 @@ def numba_works() -> bool:
     """Whether Numba (which fairchem-core brings) compiles here; logged once."""
 
     def probe() -> bool:
-        from eqv2_plugin.kernels.compilation import compile_kernel
+        from eqv2_plugin.kernels.numba_runtime import compile_kernel
 
         return compile_kernel(lambda x: x + 1, "probe")(1) == 2
 
@@ -119,9 +116,9 @@ def triton_works(device: torch.device) -> bool:
     """Whether Triton (which torch's builds for GPUs bring) compiles for a device; logged once."""
 
     def probe() -> bool:
-        from eqv2_plugin.kernels import triton_common
+        from eqv2_plugin.kernels.triton_kernels import probe as runs
 
-        return triton_common.probe(device)
+        return runs(device)
 
     return _works(probe, "Triton", "GPU")
 
@@ -133,9 +130,5 @@ def _works(probe: Callable[[], bool], compiler: str, device: str) -> bool:
     except Exception as error:  # whatever keeps a compiler from working, torch can do the job
         works, reason = False, f" ({compiler} fails: {error})"
     name = f"compiled by {compiler}" if works else f"torch operators{reason}"
-    _log(logging.INFO if works else logging.WARNING, device, name)
+    log_kernels(logging.INFO if works else logging.WARNING, device, name)
     return works
-
-
-def _log(level: int, device: str, what: str) -> None:
-    logging.getLogger(__name__).log(level, "attention kernels on the %s: %s", device, what)

@@ -1,8 +1,14 @@
 """What a set of kernels offers: three operations on the edges of a batch.
 
-The sets are `reference.ReferenceKernels` (torch operators, any dtype and device, every derivative)
-and those of `fused` (Numba on a CPU, Triton on a GPU). `choice.choose_kernels` picks one per
-forward pass; it travels with the edges.
+The sets are `reference.ReferenceKernels` (torch operators, any dtype and device, every derivative),
+`numba_kernels.NumbaKernels` (a CPU) and `triton_kernels.TritonKernels` (a GPU).
+`choice.choose_kernels` picks one per forward pass; it travels with the edges.
+
+What a GPU needs besides has one place each. *Precision*: `choose_kernels` alone looks at dtypes and
+autocast; results have the dtype of the tensor that their docstring names, and kernels compute in
+float32 within. *Static shapes*: sizes of edge tensors come from `Edges` alone, whose maker may pad
+them before it calls `pack`: edges between padding nodes reach no other node, so that no kernel
+needs to know of them.
 """
 
 from __future__ import annotations
@@ -17,7 +23,7 @@ import torch
 from eqv2_plugin.geometry.irreps import EdgeLayout
 
 if TYPE_CHECKING:
-    from eqv2_plugin.kernels.sphere import GridFactors
+    from eqv2_plugin.kernels.tables import GridFactors
 
 # Features of one order, [E, n C]: of m = 0, or of +m and -m.
 OrderBlock = tuple[torch.Tensor, ...]

@@ -1,6 +1,6 @@
 """Triton kernels of the S2 activation: SiLU on sphere samples, one latitude at a time.
 
-The algorithm is that of `cpu_sphere`. A thread owns one channel of one edge: its rows stay in
+The algorithm is that of `numba_sphere`. A thread owns one channel of one edge: its rows stay in
 registers over all latitudes, and no sample ever reaches the memory. Latitude factors are scalars
 from a small table; longitude factors are constants in the code.
 """
@@ -10,19 +10,10 @@ from a small table; longitude factors are constants in the code.
 # mypy: disable-error-code="assignment"
 from __future__ import annotations
 
-from functools import lru_cache
-from typing import Any
-
-import torch
 import triton
 import triton.language as tl
-from torch.autograd.function import once_differentiable
 
-from eqv2_plugin.kernels.sphere import GridFactors
-from eqv2_plugin.kernels.triton_common import launch, zeros
-
-# Threads of one program; each holds about 70 numbers (130 backward) for L = 6, M = 2.
-_WIDTH, _WARPS = 128, 4
+from eqv2_plugin.kernels.triton_edges import zeros
 
 
 @triton.jit
@@ -98,7 +89,7 @@ def _silu_slope(y):
 
 
 @triton.jit(do_not_specialize=["total"])
-def _forward(
+def sphere_forward(
     features, to_lat, from_lat, out, total, latitudes,
     order: tl.constexpr, longitude: tl.constexpr, orders: tl.constexpr, half: tl.constexpr,
     first: tl.constexpr, channels: tl.constexpr, width: tl.constexpr,
@@ -121,7 +112,7 @@ def _forward(
 
 
 @triton.jit(do_not_specialize=["total"])
-def _backward(
+def sphere_backward(
     features, gradient, to_lat, from_lat, out, total, latitudes,
     order: tl.constexpr, longitude: tl.constexpr, orders: tl.constexpr, half: tl.constexpr,
     first: tl.constexpr, channels: tl.constexpr, width: tl.constexpr,
@@ -145,52 +136,3 @@ def _backward(
             back = _add_pair(back, g0, g1, longitude, a, orders)
         result = _add_orders(result, to_lat + b * rows, back, order, 0)
     _store_rows(out + n * rows * channels + c, result, mask, rows, channels)
-
-
-class SampledSiLU(torch.autograd.Function):
-    """`eqv2_plugin.kernels.sphere.sampled_silu`; the result has the dtype of ``features``."""
-
-    @staticmethod
-    def forward(ctx, features, factors, first_row):
-        features = features.contiguous()
-        ctx.save_for_backward(features)
-        ctx.factors, ctx.first_row = factors, first_row
-        count, rows, channels = features.shape
-        out = features.new_empty(count, rows - first_row, channels)
-        _launch(_forward, features, (), out, factors, first_row)
-        return out
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, gradient):
-        (features,) = ctx.saved_tensors
-        out = torch.empty_like(features)
-        _launch(_backward, features, (gradient.contiguous(),), out, ctx.factors, ctx.first_row)
-        return out, None, None
-
-
-def _launch(kernel, features, gradient, out, factors, first_row):
-    total, channels = features.shape[0] * features.shape[2], features.shape[2]
-    tables = _latitude_factors(factors, features.device)
-    sizes = total, len(factors.to_lat)
-    launch(
-        kernel, (triton.cdiv(total, _WIDTH),), features, *gradient, *tables, out, *sizes,
-        warps=_WARPS, first=first_row, channels=channels, width=_WIDTH, **_constants(factors),
-    )  # fmt: skip
-
-
-@lru_cache(maxsize=256)
-def _latitude_factors(factors: GridFactors, device: torch.device) -> tuple[torch.Tensor, ...]:
-    return tuple(torch.from_numpy(t).to(device) for t in (factors.to_lat, factors.from_lat))
-
-
-@lru_cache(maxsize=256)
-def _constants(factors: GridFactors) -> dict[str, Any]:
-    longitudes, orders = factors.longitude.shape
-    half = longitudes // 2
-    return {
-        "order": tuple(factors.order.tolist()),
-        "longitude": tuple(factors.longitude[:half].ravel().tolist()),
-        "orders": orders,
-        "half": half,
-    }

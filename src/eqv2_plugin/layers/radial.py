@@ -120,15 +120,15 @@ class RadialFunction(nn.Module):
             [E, channels].
         """
         weight = self.hidden_1.weight
-        hidden = linear(basis, weight[:, : self.num_basis], self.hidden_1.bias)
+        hidden = linear(basis, weight[:, : self.num_basis], self.hidden_1.bias)  # [E, channels]
         if atom_pairs is not None:
             split = self.num_basis + self.channels
+            # [elements, channels]
             sources = linear(atom_pairs.source.weight, weight[:, self.num_basis : split])
             targets = linear(atom_pairs.target.weight, weight[:, split:])
             hidden = hidden + sources[elements[0]] + targets[elements[1]]
         hidden = nn.functional.silu(self.norm_1(hidden))
-        hidden = nn.functional.silu(self.norm_2(apply_linear(self.hidden_2, hidden)))
-        return hidden
+        return nn.functional.silu(self.norm_2(apply_linear(self.hidden_2, hidden)))
 
     def outputs(self, hidden: torch.Tensor, columns: slice = slice(None)) -> torch.Tensor:
         """Some columns of the edge weights, [E, number of columns]."""

@@ -13,7 +13,7 @@ round a little more, so small layers, which gain nothing, keep to four.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -27,18 +27,48 @@ from eqv2_plugin.kernels.reference import blocks_of_orders
 # Entries of W_r below which four products serve as well as three.
 _SMALL = 2**13
 
+Pair = tuple[torch.Tensor, torch.Tensor]
+Rows = tuple[torch.Tensor | None, torch.Tensor | None]
+
+
+@dataclass(frozen=True)
+class FourProducts:
+    """The complex matrix of an order m > 0, for small layers; each [n C_out, n C_in]."""
+
+    real: torch.Tensor
+    imaginary: torch.Tensor
+
+    def multiply(self, plus: torch.Tensor, minus: torch.Tensor, out: Rows = (None, None)) -> Pair:
+        """y_+ and y_-, [E, n C_out] each; ``out``: where to, without derivative."""
+        return (
+            torch.sub(linear(plus, self.real), linear(minus, self.imaginary), out=out[0]),
+            torch.add(linear(plus, self.imaginary), linear(minus, self.real), out=out[1]),
+        )
+
+
+@dataclass(frozen=True)
+class ThreeProducts:
+    """The complex matrix of an order m > 0: W_r, W_i - W_r and W_r + W_i."""
+
+    real: torch.Tensor
+    difference: torch.Tensor
+    total: torch.Tensor
+
+    def multiply(self, plus: torch.Tensor, minus: torch.Tensor, out: Rows = (None, None)) -> Pair:
+        """As `FourProducts.multiply`."""
+        common = linear(plus + minus, self.real)
+        return (
+            torch.sub(common, linear(minus, self.total), out=out[0]),
+            torch.add(common, linear(plus, self.difference), out=out[1]),
+        )
+
 
 @dataclass(frozen=True)
 class OrderMatrices:
-    """What an SO(2) linear layer multiplies with.
-
-    Attributes:
-        scalar: the matrix of order 0.
-        pairs: W_r, W_i - W_r and W_r + W_i of every order m > 0; W_r and W_i of small layers.
-    """
+    """What an SO(2) linear layer multiplies with: for order 0, and for every m > 0."""
 
     scalar: torch.Tensor
-    pairs: list[tuple[torch.Tensor, ...]]
+    pairs: list[FourProducts | ThreeProducts]
 
 
 class SO2Linear(nn.Module):
@@ -81,11 +111,9 @@ class SO2Linear(nn.Module):
         Args:
             degree: only the rows of this degree; orders above it have none.
         """
-        orders = [m for m in self._orders[1:] if degree is None or m <= degree]
-        return OrderMatrices(
-            scalar=self._scalar_rows(self.linear_m0.weight, degree),
-            pairs=[self._pair(order, degree) for order in orders],
-        )
+        highest = self.layout.mmax if degree is None else min(degree, self.layout.mmax)
+        pairs = [self._pair(order, degree) for order in range(1, highest + 1)]
+        return OrderMatrices(self._scalar_rows(self.linear_m0.weight, degree), pairs)
 
     def forward(
         self,
@@ -123,7 +151,7 @@ class SO2Linear(nn.Module):
         ordered = iter(blocks)
         bias = self._scalar_rows(self.linear_m0.bias, degree)
         (scalars,) = next(ordered)
-        mixed = linear(scalars, matrices.scalar, bias)
+        mixed = linear(scalars, matrices.scalar, bias)  # [E, extra_scalars + n C_out]
         extra, mixed = mixed.split([self.extra_scalars, mixed.shape[1] - self.extra_scalars], dim=1)
         recorded = torch.is_grad_enabled() or torch.compiler.is_compiling()
         if degree is None and not recorded:
@@ -131,21 +159,17 @@ class SO2Linear(nn.Module):
             merged = mixed.new_empty(len(mixed), self.layout.size, self.out_channels)
             merged[:, self.layout.order_slice(0)] = mixed.unflatten(1, (-1, self.out_channels))
             for order, (pair, block) in enumerate(zip(matrices.pairs, ordered, strict=True), 1):
-                rows = merged[:, self.layout.order_slice(order)].flatten(1)
-                _complex_product(block, pair, rows.chunk(2, dim=1))
+                rows = merged[:, self.layout.order_slice(order)].flatten(1)  # [E, 2 n C_out]
+                pair.multiply(*block, out=rows.chunk(2, dim=1))
             return merged, extra
         outputs = [mixed]
         # Blocks of orders that cannot reach the wanted degree are not even made.
         for pair, block in zip(matrices.pairs, ordered, strict=False):
-            outputs += _complex_product(block, pair)
+            outputs += pair.multiply(*block)
         if degree is not None:
             outputs = _ascending(outputs)
-        merged = torch.cat(outputs, dim=1)
+        merged = torch.cat(outputs, dim=1)  # [E, rows C_out]
         return merged.unflatten(1, (-1, self.out_channels)), extra
-
-    @property
-    def _orders(self) -> range:
-        return range(self.layout.mmax + 1)
 
     def _scalar_rows(self, parameter: torch.Tensor, degree: int | None) -> torch.Tensor:
         """Weight or bias of order 0, cut to the extra scalars and one degree."""
@@ -157,37 +181,16 @@ class SO2Linear(nn.Module):
             return rows
         return torch.cat((parameter[: self.extra_scalars], rows))
 
-    def _pair(self, order: int, degree: int | None) -> tuple[torch.Tensor, ...]:
-        """The matrices [n C_out, n C_in] of one order, cut to one degree."""
+    def _pair(self, order: int, degree: int | None) -> FourProducts | ThreeProducts:
+        """The matrices of one order, cut to the rows of one degree."""
         real, imaginary = self.order_weights[order - 1].chunk(2, dim=0)
         if degree is not None:
             start = (degree - order) * self.out_channels
             real = real[start : start + self.out_channels]
             imaginary = imaginary[start : start + self.out_channels]
         if real.numel() < _SMALL:
-            return real, imaginary
-        return real, imaginary - real, real + imaginary
-
-
-def _complex_product(
-    block: OrderBlock,
-    pair: tuple[torch.Tensor, ...],
-    out: Sequence[torch.Tensor | None] = (None, None),
-) -> list[torch.Tensor]:
-    """y_+ and y_-, [E, n C_out] each, from x_+ and x_-; ``out``: where to, without derivative."""
-    plus, minus = block
-    if len(pair) == 2:
-        real, imaginary = pair
-        return [
-            torch.sub(linear(plus, real), linear(minus, imaginary), out=out[0]),
-            torch.add(linear(plus, imaginary), linear(minus, real), out=out[1]),
-        ]
-    real, difference, total = pair
-    common = linear(plus + minus, real)
-    return [
-        torch.sub(common, linear(minus, total), out=out[0]),
-        torch.add(common, linear(plus, difference), out=out[1]),
-    ]
+            return FourProducts(real, imaginary)
+        return ThreeProducts(real, imaginary - real, real + imaginary)
 
 
 def _ascending(outputs: list[torch.Tensor]) -> list[torch.Tensor]:

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from eqv2_plugin.kernels.linear import linear, product
-from eqv2_plugin.kernels.sphere import factorise
+from eqv2_plugin.kernels.tables import factorise
 from eqv2_plugin.layers.constants import ExactConstants
 
 # Samples are ten times larger than the features. About this many at a time stay in a

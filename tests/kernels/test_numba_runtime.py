@@ -8,15 +8,15 @@ import numba
 import torch
 from helpers import batch_of, flatten, slab, tiny_model
 
-from eqv2_plugin.kernels import choice, compilation, cpu_reduction, cpu_rotation, cpu_sphere
+from eqv2_plugin.kernels import choice, numba_edges, numba_runtime, numba_sphere
 
 
 def test_each_set_of_constants_has_a_cache_of_its_own():
     kernels = [
-        cpu_rotation.forward_kernel(16), cpu_rotation.forward_kernel(32),
-        cpu_rotation.backward_kernel(16), cpu_reduction.forward_kernel(2, 16),
-        cpu_reduction.forward_kernel(4, 8), cpu_sphere.forward_kernel(9, 16, 4, 6, 1),
-        cpu_sphere.forward_kernel(9, 32, 4, 6, 1), cpu_sphere.backward_kernel(9, 16, 4, 6, 1),
+        numba_edges.rotation_forward(16), numba_edges.rotation_forward(32),
+        numba_edges.rotation_backward(16), numba_edges.reduction_forward(2, 16),
+        numba_edges.reduction_forward(4, 8), numba_sphere.sphere_forward(9, 16, 4, 6, 1),
+        numba_sphere.sphere_forward(9, 32, 4, 6, 1), numba_sphere.sphere_backward(9, 16, 4, 6, 1),
     ]  # fmt: skip
     names = {kernel._cache._impl.filename_base for kernel in kernels}
     assert len(names) == len(kernels)
@@ -25,8 +25,8 @@ def test_each_set_of_constants_has_a_cache_of_its_own():
 def test_each_processor_has_a_cache_of_its_own(monkeypatch):
     names = []
     for processor in ("znver3", "znver4"):
-        monkeypatch.setattr(compilation, "get_host_cpu_name", lambda found=processor: found)
-        kernel = compilation.compile_kernel(lambda x: x, "same", 16)
+        monkeypatch.setattr(numba_runtime, "get_host_cpu_name", lambda found=processor: found)
+        kernel = numba_runtime.compile_kernel(lambda x: x, "same", 16)
         names.append(kernel._cache._impl.filename_base)
     assert names[0] != names[1]
 
@@ -39,14 +39,14 @@ def test_a_kernel_is_compiled_for_one_set_of_types(monkeypatch):
         batch_of(slab(), slab(), dtype=torch.float32),
     ):
         flatten(model(batch))
-    assert len(cpu_rotation.forward_kernel(16).signatures) == 1
+    assert len(numba_edges.rotation_forward(16).signatures) == 1
 
 
 def test_without_a_folder_for_the_cache_kernels_are_compiled_all_the_same(monkeypatch, caplog):
     monkeypatch.setattr(numba.core.caching.CacheImpl, "_locator_classes", [])
-    compilation._say_once.cache_clear()
+    numba_runtime._say_once.cache_clear()
     # Other tests may have left logging quiet.
     with caplog.at_level(logging.WARNING):
-        double = compilation.compile_kernel(lambda x: 2 * x, "double")
+        double = numba_runtime.compile_kernel(lambda x: 2 * x, "double")
     assert double(21) == 42
     assert "set NUMBA_CACHE_DIR" in caplog.text

@@ -1,4 +1,4 @@
-"""Compiled loops of the S2 activation: SiLU on sphere samples, one latitude at a time.
+"""Numba's loops of the S2 activation: SiLU on sphere samples, one latitude at a time.
 
 A grid matrix is a product of a latitude and a longitude factor, ``P[b, i] S[a, m(i)]``. Rows of one
 order are summed first, so that a sample costs 2 M + 1 products instead of one per row, and the
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from eqv2_plugin.kernels.compilation import OPTIONS, compile_kernel
+from eqv2_plugin.kernels.numba_runtime import OPTIONS, compile_kernel
 
 # 2^r on [-1/2, 1/2] to 1e-8 (Taylor series of exp(r ln 2)).
 _C1, _C2, _C3, _C4, _C5, _C6 = (
@@ -40,7 +40,7 @@ def _exponential(sample, power, bits, channels):
 
 
 @cache
-def forward_kernel(rows: int, channels: int, latitudes: int, longitudes: int, mmax: int) -> Any:
+def sphere_forward(rows: int, channels: int, latitudes: int, longitudes: int, mmax: int) -> Any:
     """``from_grid[first:] @ silu(to_grid @ x)`` of rows ``begin`` to ``end``.
 
     Longitudes come in pairs half a turn apart, where even orders agree and odd ones change sign.
@@ -97,7 +97,7 @@ def forward_kernel(rows: int, channels: int, latitudes: int, longitudes: int, mm
 
 
 @cache
-def backward_kernel(rows: int, channels: int, latitudes: int, longitudes: int, mmax: int) -> Any:
+def sphere_backward(rows: int, channels: int, latitudes: int, longitudes: int, mmax: int) -> Any:
     """``to_grid^T @ (silu'(to_grid @ x) * (from_grid[first:]^T @ gradient))``."""
     orders, half = 2 * mmax + 1, longitudes // 2
 
