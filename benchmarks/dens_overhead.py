@@ -23,10 +23,9 @@ from fairchem.core.datasets.atomic_data import AtomicData, atomicdata_list_to_ba
 from fairchem.core.units.mlip_unit.mlip_unit import compute_loss
 
 from eqv2_plugin.data.sample import load_sample
-from eqv2_plugin.dens.batch import NOISE_TARGET, corrupt_batch
 from eqv2_plugin.dens.checks import check_denoising_batch
 from eqv2_plugin.dens.config import DenoisingConfig
-from eqv2_plugin.dens.corruption import draw_corruption
+from eqv2_plugin.dens.corruption import NOISE_TARGET, corrupt_batch, draw_corruption
 from eqv2_plugin.dens.monitor import DenoisingMonitor
 
 CONFIGS = Path(__file__).parents[1] / "configs"
@@ -53,15 +52,7 @@ class Step:
         original = batch
         if self.denoising is not None:
             check_denoising_batch(batch)
-            corruption = draw_corruption(
-                self.denoising,
-                batch.batch,
-                len(batch.natoms),
-                batch.fixed == 0,
-                batch.forces,
-                torch.zeros(len(batch.natoms), dtype=torch.bool),
-                self.generator,
-            )
+            corruption = draw_corruption(self.denoising, batch, self.generator)
             batch = corrupt_batch(batch, corruption, self.denoising)
         else:
             batch = batch.clone()
@@ -72,7 +63,7 @@ class Step:
         self.optimizer.step()
         if self.denoising is not None:
             tasks = {task.name: task for task in self.tasks}
-            self.monitor.update(outputs, original, corruption, tasks)
+            self.monitor.update(original, corruption, tasks)
         return time.process_time() - start
 
 

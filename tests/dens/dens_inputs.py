@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from types import SimpleNamespace
 
 import torch
 from ase import Atoms
 from fairchem.core.datasets.atomic_data import AtomicData
 from fairchem.core.modules.normalization.normalizer import Normalizer
-from fairchem.core.units.mlip_unit.mlip_unit import OutputSpec, Task
+from fairchem.core.units.mlip_unit.mlip_unit import OutputSpec, Task, compute_loss
 from helpers import batch_of, generator, randn
 
 from eqv2_plugin.dens.config import DenoisingConfig
-from eqv2_plugin.dens.corruption import Corruption
+from eqv2_plugin.dens.corruption import Corruption, corrupt_batch, draw_corruption
 from eqv2_plugin.dens.losses import DenoisingLoss
 
 NORMALIZERS = {"energy": (-0.75, 2.5), "forces": (0.0, 1.7), "noise_forces": (0.0, 1.0)}
+# Of tests of statistics, whose seeds are fixed.
+SIGNIFICANCE = 1e-3
 COEFFICIENTS = {"energy": 2.0, "forces": 100.0, "noise_forces": 10.0}
+SCENARIOS = [
+    "random", "one structure", "one atom each", "excluded structures", "single corrupted atom",
+    "all atoms corrupted", "no atom corrupted", "fully fixed structure", "nothing free",
+]  # fmt: skip
+NORMALIZATIONS = ["per_structure", "per_batch"]
 
 
 def config(**changes) -> DenoisingConfig:
@@ -43,6 +51,22 @@ def labelled_batch(
     data.sid = [f"frame {index}" for index in range(len(sizes))]
     data.dataset_name = ["oc20"] * len(sizes)
     return data
+
+
+def draw(sizes, seed=0, free=None, forces=None, excluded=None, **options) -> Corruption:
+    """For structures of these sizes; ``excluded``: those of a split that is never corrupted."""
+    natoms = torch.as_tensor(sizes)
+    count = int(natoms.sum())
+    free = torch.ones(count, dtype=torch.bool) if free is None else free
+    excluded = [False] * len(natoms) if excluded is None else excluded
+    data = SimpleNamespace(
+        batch=torch.repeat_interleave(natoms),
+        natoms=natoms,
+        fixed=(~free).long(),
+        forces=randn(17, count, 3) if forces is None else forces,
+        dataset_name=["oc20.md" if flag else "oc20.train" for flag in excluded],
+    )
+    return draw_corruption(config(exclude_splits=["md"], **options), data, generator(seed))
 
 
 def corruption_of(
@@ -83,3 +107,34 @@ def random_predictions(data: AtomicData, seed: int = 0) -> dict[str, dict[str, t
         name: {name: randn(seed + 5 + index, *shape).requires_grad_()}
         for index, (name, shape) in enumerate(shapes.items())
     }
+
+
+def scenario(name: str, seed: int):
+    """A labelled batch and what was drawn for it."""
+    source = generator(100 + seed)
+    number = 1 if name == "one structure" else int(torch.randint(1, 6, (1,), generator=source))
+    sizes = torch.randint(1, 2 if name == "one atom each" else 9, (number,), generator=source)
+    count = int(sizes.sum())
+    fixed = torch.rand(count, generator=source) < 0.3
+    structures = torch.rand(number, generator=source) < 0.6
+    atoms = torch.rand(count, generator=source) < 0.5
+    if name == "excluded structures":
+        structures[::2] = False
+    if name == "single corrupted atom":
+        fixed[0], structures[:], atoms[:] = False, True, False
+        atoms[0] = True
+    if name == "all atoms corrupted":
+        fixed[:], structures[:], atoms[:] = False, True, True
+    if name == "no atom corrupted":
+        atoms[:] = False
+    if name == "fully fixed structure":
+        fixed[: int(sizes[0])], structures[0] = True, True
+    if name == "nothing free":
+        fixed[:] = True
+    data = labelled_batch(sizes.tolist(), fixed, seed)
+    return data, corruption_of(data, structures, atoms, seed)
+
+
+def losses_of(data, corruption, predictions, normalization="per_structure", **options):
+    corrupted = corrupt_batch(data, corruption, config(**options))
+    return compute_loss(tasks(normalization), predictions, corrupted)

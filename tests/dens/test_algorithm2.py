@@ -8,23 +8,15 @@ import pytest
 import torch
 from dens_inputs import (
     COEFFICIENTS,
+    NORMALIZATIONS,
     NORMALIZERS,
-    config,
+    SCENARIOS,
     corruption_of,
     labelled_batch,
+    losses_of,
     random_predictions,
-    tasks,
+    scenario,
 )
-from fairchem.core.units.mlip_unit.mlip_unit import compute_loss
-from helpers import generator
-
-from eqv2_plugin.dens.batch import corrupt_batch
-
-SCENARIOS = [
-    "random", "one structure", "one atom each", "excluded structures", "single corrupted atom",
-    "all atoms corrupted", "no atom corrupted", "fully fixed structure", "nothing free",
-]  # fmt: skip
-NORMALIZATIONS = ["per_structure", "per_batch"]
 
 
 def distance(one, other) -> float:
@@ -62,37 +54,6 @@ def algorithm2(labels, drawn, predicted, per_structure: bool, energy_on_corrupte
         + COEFFICIENTS["noise_forces"] * total_noise / atoms
         + COEFFICIENTS["forces"] * total_force / atoms
     )
-
-
-def scenario(name: str, seed: int):
-    """A labelled batch and what was drawn for it."""
-    source = generator(100 + seed)
-    number = 1 if name == "one structure" else int(torch.randint(1, 6, (1,), generator=source))
-    sizes = torch.randint(1, 2 if name == "one atom each" else 9, (number,), generator=source)
-    count = int(sizes.sum())
-    fixed = torch.rand(count, generator=source) < 0.3
-    structures = torch.rand(number, generator=source) < 0.6
-    atoms = torch.rand(count, generator=source) < 0.5
-    if name == "excluded structures":
-        structures[::2] = False
-    if name == "single corrupted atom":
-        fixed[0], structures[:], atoms[:] = False, True, False
-        atoms[0] = True
-    if name == "all atoms corrupted":
-        fixed[:], structures[:], atoms[:] = False, True, True
-    if name == "no atom corrupted":
-        atoms[:] = False
-    if name == "fully fixed structure":
-        fixed[: int(sizes[0])], structures[0] = True, True
-    if name == "nothing free":
-        fixed[:] = True
-    data = labelled_batch(sizes.tolist(), fixed, seed)
-    return data, corruption_of(data, structures, atoms, seed)
-
-
-def losses_of(data, corruption, predictions, normalization="per_structure", **options):
-    corrupted = corrupt_batch(data, corruption, config(**options))
-    return compute_loss(tasks(normalization), predictions, corrupted)
 
 
 def oracle_of(data, corruption, predictions, per_structure, energy_on_corrupted) -> float:

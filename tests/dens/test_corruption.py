@@ -9,23 +9,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from dens_inputs import config
-from helpers import generator, randn
+from dens_inputs import SIGNIFICANCE, draw
+from helpers import generator
 from scipy import stats
-
-from eqv2_plugin.dens.corruption import Corruption, draw_corruption
-
-SIGNIFICANCE = 1e-3
-
-
-def draw(sizes, seed=0, free=None, forces=None, excluded=None, **options) -> Corruption:
-    natoms = torch.as_tensor(sizes)
-    batch, count = torch.repeat_interleave(natoms), int(natoms.sum())
-    free = torch.ones(count, dtype=torch.bool) if free is None else free
-    forces = randn(17, count, 3) if forces is None else forces
-    excluded = torch.zeros(len(natoms), dtype=torch.bool) if excluded is None else excluded
-    settings = config(**options)
-    return draw_corruption(settings, batch, len(natoms), free, forces, excluded, generator(seed))
 
 
 def assert_counts(counts, number, probability):

@@ -7,9 +7,9 @@ from itertools import combinations
 import numpy as np
 import pytest
 import torch
+from dens_inputs import SIGNIFICANCE, draw
 from helpers import generator
 from scipy import stats
-from test_corruption import SIGNIFICANCE, draw
 
 ALL = {"probability": 1.0, "corruption_ratio": 1.0}
 SIZES = [3, 1, 8, 5, 2, 7] * 30

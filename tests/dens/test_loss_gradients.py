@@ -6,13 +6,16 @@ import pytest
 import torch
 from dens_inputs import (
     COEFFICIENTS,
+    NORMALIZATIONS,
     NORMALIZERS,
+    SCENARIOS,
     corruption_of,
     labelled_batch,
+    losses_of,
     random_predictions,
+    scenario,
 )
 from fairchem.core.common import distutils
-from test_algorithm2 import NORMALIZATIONS, SCENARIOS, losses_of, scenario
 
 from eqv2_plugin.dens.losses import DenoisingLoss
 
@@ -102,11 +105,11 @@ def test_the_mean_over_ranks_is_the_loss_of_the_joined_batch(normalization, task
     joined = float(loss(*(torch.cat(tensors) for tensors in zip(*parts, strict=True))))
 
     counts = []
-    monkeypatch.setattr(distutils, "all_reduce", lambda count, **_: counts.append(count) or count)
+    monkeypatch.setattr(distutils, "all_reduce", lambda count: counts.append(count) or count)
     for part in parts:
         loss(*part)
     total = sum(counts)
-    monkeypatch.setattr(distutils, "all_reduce", lambda count, **_: total)
+    monkeypatch.setattr(distutils, "all_reduce", lambda count: total)
     monkeypatch.setattr(distutils, "get_world_size", lambda: len(parts))
     mean = sum(float(loss(*part)) for part in parts) / len(parts)
     assert mean == pytest.approx(joined, rel=1e-12)

@@ -15,8 +15,7 @@ import torch
 from dens_inputs import config, labelled_batch, tasks
 from fairchem.core.units.mlip_unit.mlip_unit import compute_loss
 
-from eqv2_plugin.dens.batch import corrupt_batch
-from eqv2_plugin.dens.corruption import Corruption
+from eqv2_plugin.dens.corruption import Corruption, corrupt_batch
 
 FOLDER = Path(__file__).parents[1] / "fixtures" / "dens_loss"
 REFERENCE = json.loads((FOLDER / "losses.json").read_text())

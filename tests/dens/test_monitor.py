@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from dens_inputs import corruption_of, labelled_batch, random_predictions, tasks
+from dens_inputs import config, corruption_of, labelled_batch, random_predictions, tasks
+from fairchem.core.units.mlip_unit.mlip_unit import compute_loss
 
-from eqv2_plugin.dens.corruption import Corruption
+from eqv2_plugin.dens.corruption import Corruption, corrupt_batch
 from eqv2_plugin.dens.monitor import DenoisingMonitor
 
 # mean and rmsd
@@ -33,7 +34,13 @@ def step_by_hand(corrupted: bool = True):
     predicted = torch.full((5, 3), 50.0, dtype=torch.float64)
     predicted[0] = torch.tensor([1.0, 1.0, 0.0])
     values = {"energy": energy, "forces": forces, "noise_forces": predicted}
-    return {name: {name: value} for name, value in values.items()}, data, corruption, TASKS
+    return {name: {name: value} for name, value in values.items()}, data, corruption
+
+
+def take(monitor, predictions, data, corruption):
+    """A step's losses, as fairchem computes them, and then the monitor."""
+    compute_loss(list(TASKS.values()), predictions, corrupt_batch(data, corruption, config()))
+    monitor.update(data, corruption, TASKS)
 
 
 BY_HAND = {
@@ -50,18 +57,18 @@ BY_HAND = {
 
 def test_figures_of_one_step_are_those_computed_by_hand():
     monitor = DenoisingMonitor()
-    monitor.update(*step_by_hand())
+    take(monitor, *step_by_hand())
     assert monitor.mean_and_reset() == pytest.approx(BY_HAND)
 
 
 def test_the_progress_line_shows_the_figures_since_the_last_one():
     monitor = DenoisingMonitor()
-    monitor.update(*step_by_hand())
+    take(monitor, *step_by_hand())
     assert monitor.recent_line() == (
         "noise MAE/RMSE 0.67/0.82 sigma, cos 0.71; energy corrupted/clean 2000/4000 meV, "
         "forces 1556 meV/Å; corrupted structures/atoms 50%/25%"
     )
-    monitor.update(*step_by_hand(corrupted=False))
+    take(monitor, *step_by_hand(corrupted=False))
     assert "noise MAE/RMSE -/- sigma" in monitor.recent_line()
     # Lines do not empty what the next validation reports.
     assert monitor.mean_and_reset()["noise_mae_sigma"] == pytest.approx(2 / 3)
@@ -69,8 +76,8 @@ def test_the_progress_line_shows_the_figures_since_the_last_one():
 
 def test_figures_of_two_steps_weigh_atoms_and_structures_equally():
     monitor = DenoisingMonitor()
-    monitor.update(*step_by_hand())
-    monitor.update(*step_by_hand(corrupted=False))
+    take(monitor, *step_by_hand())
+    take(monitor, *step_by_hand(corrupted=False))
     # The second step has one more free atom with a force: 0 - 400 eV/Å in each component.
     changes = {
         "energy_mae_clean_meV": (4000 + 2000 + 4000) / 3,
@@ -83,18 +90,18 @@ def test_figures_of_two_steps_weigh_atoms_and_structures_equally():
 
 def test_figures_without_data_are_left_out():
     monitor = DenoisingMonitor()
-    monitor.update(*step_by_hand(corrupted=False))
+    take(monitor, *step_by_hand(corrupted=False))
     figures = monitor.mean_and_reset()
     missing = {"noise_mae_sigma", "noise_rmse_sigma", "noise_cosine", "energy_mae_corrupted_meV"}
     assert set(figures) == set(BY_HAND) - missing
     assert figures["corrupted_fraction_atoms"] == 0.0
 
 
-def test_reading_the_figures_starts_anew():
+def test_reading_the_figures_empties_them():
     monitor = DenoisingMonitor()
     assert monitor.mean_and_reset() == {}
     for _ in range(2):
-        monitor.update(*step_by_hand())
+        take(monitor, *step_by_hand())
         assert monitor.mean_and_reset() == pytest.approx(BY_HAND)
     assert monitor.mean_and_reset() == {}
 
@@ -105,7 +112,7 @@ def test_a_perfect_noise_prediction_has_cosine_one_and_no_error():
     predictions = random_predictions(data)
     predictions["noise_forces"]["noise_forces"] = corruption.noise.clone()
     monitor = DenoisingMonitor()
-    monitor.update(predictions, data, corruption, TASKS)
+    take(monitor, predictions, data, corruption)
     figures = monitor.mean_and_reset()
     assert figures["noise_cosine"] == pytest.approx(1.0)
     assert figures["noise_mae_sigma"] == figures["noise_rmse_sigma"] == 0.0

@@ -16,11 +16,12 @@ from fairchem.core.units.mlip_unit.mlip_unit import MLIPTrainEvalUnit
 CONFIGS = Path(__file__).parents[2] / "configs"
 
 
-@pytest.fixture(autouse=True)
-def process_group(tmp_path):
+@pytest.fixture(autouse=True, scope="module")
+def process_group(tmp_path_factory):
     """Of one process, as fairchem's runner makes it."""
+    meeting = tmp_path_factory.mktemp("group") / "meeting"
     torch.distributed.init_process_group(
-        "gloo", init_method=f"file://{tmp_path}/meeting", rank=0, world_size=1
+        "gloo", init_method=f"file://{meeting}", rank=0, world_size=1
     )
     yield
     distutils.cleanup()
@@ -55,13 +56,18 @@ def test_a_missing_noise_task_is_refused():
         built(tasks=tasks)
 
 
-def test_lambda_decays_over_the_steps_of_a_training(monkeypatch):
-    unit = built("denoising.coefficient_decay=linear", "denoising.coefficient=8")
+@pytest.fixture(scope="module")
+def unit():
+    return built("denoising.coefficient_decay=linear", "denoising.coefficient=8")
+
+
+def test_lambda_decays_over_the_steps_of_a_training_in_place(unit, monkeypatch):
     seen = []
-    noise = next(task for task in unit.tasks if task.name == "noise_forces")
+    noise = next(task for task in unit.tasks if task.name == "noise_forces").loss_fn
+    place = noise.coefficient.data_ptr()
 
     def step(self, state, data):
-        seen.append((noise.loss_fn.coefficient, bool(data.encoded_forces.any())))
+        seen.append((float(noise.coefficient), bool(data.encoded_forces.any())))
 
     monkeypatch.setattr(MLIPTrainEvalUnit, "train_step", step)
     monkeypatch.setattr(unit.monitor, "update", lambda *arguments: None)
@@ -71,4 +77,30 @@ def test_lambda_decays_over_the_steps_of_a_training(monkeypatch):
         unit.train_step(SimpleNamespace(train_state=train), data)
         unit.train_progress.increment_step()
     assert seen == [(8.0, True), (6.0, True), (4.0, True), (2.0, True)]
+    assert noise.coefficient.data_ptr() == place
+    in_epochs = SimpleNamespace(max_steps=None, max_epochs=3, dataloader=range(5))
+    assert unit._total_steps(SimpleNamespace(train_state=in_epochs)) == 15
     assert "encoded_forces" not in data
+
+
+def test_draws_are_keyed_by_seed_rank_and_step(unit, monkeypatch):
+    data = labelled_batch([4] * 10)
+
+    def noise(step: int = 7) -> torch.Tensor:
+        return unit.draw(data, step).noise
+
+    first = noise()
+    assert torch.equal(first, noise())
+    assert not torch.equal(first, noise(step=8))
+    with monkeypatch.context() as other_rank:
+        other_rank.setattr(distutils, "get_rank", lambda: 1)
+        assert not torch.equal(first, noise())
+    monkeypatch.setattr(unit.job_config, "seed", unit.job_config.seed + 1)
+    assert not torch.equal(first, noise())
+
+
+def test_a_label_that_is_missing_or_not_finite_stops_the_step(unit):
+    data = labelled_batch([2, 3])
+    data.forces[3, 1] = torch.nan
+    with pytest.raises(ValueError, match=r"atom 1 of structure 1 \('frame 1'\) of the batch"):
+        unit.train_step(None, data)

@@ -11,9 +11,8 @@ from fairchem.core.datasets.mt_concat_dataset import ConcatDataset
 from fairchem.core.units.mlip_unit.mlip_unit import Task
 
 from eqv2_plugin.common.naming import atom_names, structure_name
-from eqv2_plugin.data.lmdb import LmdbDataset
-from eqv2_plugin.dens.batch import NOISE_TARGET
 from eqv2_plugin.dens.config import DenoisingConfig
+from eqv2_plugin.dens.corruption import NOISE_TARGET
 from eqv2_plugin.dens.losses import DenoisingLoss
 
 # Frames per split that are read before the first step; batches are checked as they come.
@@ -65,7 +64,8 @@ def check_denoising_data(datasets: ConcatDataset, config: DenoisingConfig) -> No
         )
     for name, dataset in zip(datasets.dataset_names, datasets.datasets, strict=True):
         reader = dataset.dataset
-        if isinstance(reader, LmdbDataset) and not reader.record(0).has_fixed:
+        # Of this package's reader of LMDB files; ASE's say it by their constraints.
+        if hasattr(reader, "record") and not reader.record(0).has_fixed:
             raise ValueError(
                 f"the records of {name} have no 'fixed', and DeNS corrupts free atoms only: write "
                 "it (1 for fixed atoms, else 0) where the data was made; zeros if no atom is fixed"
@@ -95,4 +95,4 @@ def check_denoising_batch(data: AtomicData, source: str = "the batch") -> None:
         if bool(finite.all()):
             return
         what = f"the force on {atom_names(data, int((~finite).nonzero()[0]))}"
-    raise ValueError(f"{what} of {source} is not finite: mend or remove this structure")
+    raise ValueError(f"{what} of {source} is not finite: fix or remove this structure")

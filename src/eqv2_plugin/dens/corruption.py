@@ -1,12 +1,16 @@
-"""Corrupting structures: lines 5 to 20 of Algorithm 2, as pure functions of a generator."""
+"""Corrupting a batch: lines 5 to 20 of Algorithm 2, and the targets of both tasks."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import torch
+from fairchem.core.datasets.atomic_data import AtomicData
 
+from eqv2_plugin.backbones.equiformer_v2.backbone import ENCODED_FORCES, NOISE_SIGMA
 from eqv2_plugin.dens.config import DenoisingConfig
+
+NOISE_TARGET = "noise_forces"
 
 
 @dataclass(frozen=True)
@@ -33,86 +37,103 @@ class Corruption:
 
 
 def draw_corruption(
-    config: DenoisingConfig,
-    batch: torch.Tensor,
-    num_structures: int,
-    free: torch.Tensor,
-    forces: torch.Tensor,
-    excluded: torch.Tensor,
-    generator: torch.Generator,
+    config: DenoisingConfig, data: AtomicData, generator: torch.Generator
 ) -> Corruption:
-    """Draw structures, atoms and noise.
+    """Draw structures, atoms and noise; nothing is read back from the device.
 
     Every number is drawn for every structure and atom, used or not, so that one decision
     does not shift the random numbers of the next.
 
     Args:
         config: probabilities, sigma and exclusions.
-        batch: [N] structure of each atom.
-        num_structures: B.
-        free: [N] atoms that may move.
-        forces: [N, 3] labels in eV/Å.
-        excluded: [B] structures that are never corrupted.
+        data: a labelled batch: ``batch``, ``fixed`` and ``forces`` (eV/Å) of N atoms, ``natoms``
+            and ``dataset_name`` ("name.split") of B structures.
         generator: source of all randomness (on the CPU).
 
     Returns:
-        The corruption, on the device of ``batch``.
+        The corruption, on the device of the batch.
     """
-    device, num_atoms = batch.device, len(batch)
+    batch, device, num_structures = data.batch, data.batch.device, len(data.natoms)
     structure_draw = torch.rand(num_structures, generator=generator).to(device)
     sigma_draw = torch.rand(num_structures, generator=generator).to(device)
-    atom_draw = torch.rand(num_atoms, generator=generator).to(device)
-    noise = torch.randn(num_atoms, 3, generator=generator).to(device, forces.dtype)
+    atom_draw = torch.rand(len(batch), generator=generator).to(device)
+    noise = torch.randn(len(batch), 3, generator=generator).to(device, data.forces.dtype)
 
-    allowed = ~(excluded | _too_large(config, batch, num_structures, free, forces))
-    structures = (structure_draw < config.probability) & allowed
+    free = data.fixed == 0
+    structures = (structure_draw < config.probability) & ~_excluded(config, data, free)
     atoms = free & structures[batch] & (atom_draw < config.corruption_ratio)
     if config.max_corrupted_fraction is not None:
-        atoms = _bounded(atoms, atom_draw, batch, num_structures, free, config)
+        limit = config.max_corrupted_fraction * _counts(data, free).double()
+        atoms = _bounded(atoms, atom_draw, data, torch.floor(limit + 1e-9).long())
     sigma = torch.full_like(sigma_draw, config.sigma)
     if config.sigma_low is not None:
         # Log-uniform between sigma_low and sigma.
         sigma = config.sigma_low * (config.sigma / config.sigma_low) ** sigma_draw
-    per_atom = (sigma * structures)[batch].to(forces.dtype)
+    per_atom = (sigma * structures)[batch].to(data.forces.dtype)
     return Corruption(structures, atoms, noise * atoms.unsqueeze(1), per_atom)
 
 
-def _too_large(
-    config: DenoisingConfig,
-    batch: torch.Tensor,
-    num_structures: int,
-    free: torch.Tensor,
-    forces: torch.Tensor,
-) -> torch.Tensor:
-    """[B] structures whose forces exceed a limit."""
-    norms = torch.linalg.vector_norm(forces, dim=1) * free
-    too_large = torch.zeros(num_structures, dtype=torch.bool, device=batch.device)
+def corrupt_batch(data: AtomicData, corruption: Corruption, config: DenoisingConfig) -> AtomicData:
+    """A copy of the batch with noise, encoded forces and the targets of both tasks.
+
+    Targets that a task does not have are marked for fairchem's losses and for ours: NaN on
+    atoms of the other task, infinity on fixed atoms, which belong to neither (see
+    `eqv2_plugin.dens.losses`).
+
+    Args:
+        data: a labelled batch with ``pos`` [N, 3] in Å, ``forces`` [N, 3] in eV/Å,
+            ``energy`` [B], ``fixed`` [N].
+        corruption: what was drawn.
+        config: which of the ablations are on.
+
+    Returns:
+        The batch to train on; ``data`` stays as it is.
+    """
+    corrupted = data.clone()
+    atoms, fixed = corruption.atoms.unsqueeze(1), (data.fixed != 0).unsqueeze(1)
+    corrupted.pos = data.pos + corruption.displacements
+    zero = torch.zeros_like(data.forces)
+    encoded = torch.where(atoms, data.forces, zero) if config.encode_forces else zero
+    corrupted[ENCODED_FORCES] = encoded
+    corrupted[NOISE_SIGMA] = corruption.sigma
+    forces = torch.where(atoms, torch.nan, data.forces)
+    corrupted.forces = torch.where(fixed, torch.inf, forces)
+    noise = torch.where(atoms, corruption.noise, torch.nan)
+    corrupted[NOISE_TARGET] = torch.where(fixed, torch.inf, noise)
+    if not config.energy_on_corrupted:
+        corrupted.energy = torch.where(corruption.structures, torch.nan, data.energy)
+    return corrupted
+
+
+def _excluded(config: DenoisingConfig, data: AtomicData, free: torch.Tensor) -> torch.Tensor:
+    """[B] structures of excluded splits, or whose forces exceed a limit."""
+    splits = [name.partition(".")[2] for name in data.dataset_name]
+    named = [split in config.exclude_splits for split in splits]
+    excluded = torch.tensor(named, dtype=torch.bool, device=free.device)
+    norms = torch.linalg.vector_norm(data.forces, dim=1) * free
+    zeros = norms.new_zeros(len(named))
     if config.max_force_norm is not None:
-        largest = norms.new_zeros(num_structures).scatter_reduce(0, batch, norms, "amax")
-        too_large |= largest > config.max_force_norm
+        largest = zeros.scatter_reduce(0, data.batch, norms, "amax")
+        excluded |= largest > config.max_force_norm
     if config.max_mean_force_norm is not None:
-        total = norms.new_zeros(num_structures).index_add(0, batch, norms)
-        count = torch.bincount(batch[free], minlength=num_structures).clamp(min=1)
-        too_large |= total / count > config.max_mean_force_norm
-    return too_large
+        total = zeros.index_add(0, data.batch, norms)
+        excluded |= total / _counts(data, free).clamp(min=1) > config.max_mean_force_norm
+    return excluded
 
 
 def _bounded(
-    atoms: torch.Tensor,
-    atom_draw: torch.Tensor,
-    batch: torch.Tensor,
-    num_structures: int,
-    free: torch.Tensor,
-    config: DenoisingConfig,
+    atoms: torch.Tensor, atom_draw: torch.Tensor, data: AtomicData, limit: torch.Tensor
 ) -> torch.Tensor:
-    """Of the drawn atoms, keep those with the smallest draws, up to the bound."""
-    free_counts = torch.bincount(batch[free], minlength=num_structures).double()
-    limit = torch.floor(config.max_corrupted_fraction * free_counts + 1e-9).long()
+    """Of the drawn atoms, those with the smallest draws, up to the limit of each structure, [B]."""
     # Rank within the structure: sort by (structure, not drawn, draw).
-    key = batch.double() * 4.0 + (~atoms).double() * 2.0 + atom_draw.double()
+    key = data.batch.double() * 4.0 + (~atoms).double() * 2.0 + atom_draw.double()
     order = torch.argsort(key)
-    starts = torch.cumsum(torch.bincount(batch, minlength=num_structures), 0)
-    starts = starts - torch.bincount(batch, minlength=num_structures)
+    starts = torch.cumsum(data.natoms, 0) - data.natoms
     rank = torch.empty_like(order)
-    rank[order] = torch.arange(len(order), device=order.device) - starts[batch[order]]
-    return atoms & (rank < limit[batch])
+    rank[order] = torch.arange(len(order), device=order.device) - starts[data.batch[order]]
+    return atoms & (rank < limit[data.batch])
+
+
+def _counts(data: AtomicData, mask: torch.Tensor) -> torch.Tensor:
+    """[B] atoms in the mask; `torch.bincount` would wait for the device."""
+    return torch.zeros_like(data.natoms).index_add(0, data.batch, mask.to(data.natoms.dtype))

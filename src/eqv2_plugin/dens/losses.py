@@ -27,7 +27,15 @@ class DenoisingLoss(nn.Module):
 
     Atom targets that are not finite do not count: NaN marks free atoms of the other task,
     infinity fixed atoms. All counts are summed over the data-parallel ranks.
+
+    Attributes:
+        coefficient: a scalar on the loss's device, to be changed in place: a captured or compiled
+            step would keep the value of a Python number.
+        predicted: what the last call was given, without gradient, for `DenoisingMonitor`.
     """
+
+    coefficient: torch.Tensor
+    predicted: torch.Tensor
 
     def __init__(
         self,
@@ -39,7 +47,9 @@ class DenoisingLoss(nn.Module):
             raise ValueError(
                 f"normalization must be 'per_structure' or 'per_batch', got {normalization!r}"
             )
-        self.coefficient = coefficient
+        # float64, so that it is rounded once, to the dtype of the loss.
+        number = torch.tensor(float(coefficient), dtype=torch.float64)
+        self.register_buffer("coefficient", number, persistent=False)
         self.normalization = normalization
 
     def forward(
@@ -57,22 +67,24 @@ class DenoisingLoss(nn.Module):
             mult_mask: [B] or [N], where the target counts.
             natoms: [B] atoms per structure.
         """
+        self.predicted = input.detach()
         target = target.view(input.shape)
         mask = mult_mask.view(input.shape[0])
         # where, not a product: the gradient of a norm at NaN would stay NaN.
         difference = torch.where(mask.unsqueeze(1), input - target, torch.zeros_like(input))
-        num_structures = len(natoms)
+        count = torch.full((), len(natoms), device=input.device)
         if input.shape[1] == 1:
-            total, count = difference.abs().sum(), num_structures
+            total = difference.abs().sum()
         elif self.normalization == "per_structure":
-            size = natoms.repeat_interleave(natoms).to(input.dtype)
-            total, count = (_safe_norm(difference) / size).sum(), num_structures
+            size = natoms.repeat_interleave(natoms, output_size=len(input)).to(input.dtype)
+            total = (_safe_norm(difference) / size).sum()
         else:
-            free = ~torch.isinf(target).any(dim=1)
-            total, count = _safe_norm(difference).sum(), int(free.sum())
-        everywhere = max(distutils.all_reduce(count, device=input.device), 1)
+            total = _safe_norm(difference).sum()
+            count = (~torch.isinf(target).any(dim=1)).sum()  # free atoms
+        everywhere = distutils.all_reduce(count).clamp(min=1)
         # Gradients are averaged over the ranks, hence the factor.
-        return self.coefficient * total * distutils.get_world_size() / everywhere
+        weight = self.coefficient.to(total.dtype)
+        return weight * total * distutils.get_world_size() / everywhere
 
 
 def _safe_norm(vectors: torch.Tensor) -> torch.Tensor:

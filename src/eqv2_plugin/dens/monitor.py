@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from fairchem.core.common import distutils
 from fairchem.core.common.distutils import get_device_for_local_rank
@@ -9,8 +11,7 @@ from fairchem.core.datasets.atomic_data import AtomicData
 from fairchem.core.units.mlip_unit.mlip_unit import Task
 
 from eqv2_plugin.common.ranks import own_part
-from eqv2_plugin.dens.batch import NOISE_TARGET
-from eqv2_plugin.dens.corruption import Corruption
+from eqv2_plugin.dens.corruption import NOISE_TARGET, Corruption
 
 # Names of the sums, each with the name of its count.
 _FIGURES = {
@@ -36,69 +37,62 @@ class DenoisingMonitor:
 
     @torch.no_grad()
     def update(
-        self,
-        predictions: dict[str, dict[str, torch.Tensor]],
-        original: AtomicData,
-        corruption: Corruption,
-        tasks: dict[str, Task],
+        self, original: AtomicData, corruption: Corruption, tasks: Mapping[str, Task]
     ) -> None:
-        """Take one training step into account.
+        """Take one training step into account; nothing is read back from the device.
 
         Args:
-            predictions: the model's outputs on the corrupted batch.
             original: the batch before corruption.
             corruption: what was drawn.
-            tasks: by name.
+            tasks: by name; their losses have just seen the predictions.
         """
-        free = original.fixed == 0
+        mine = ("energy", "forces", NOISE_TARGET)
+        predicted = {name: tasks[name].loss_fn.predicted for name in mine}
         atoms, structures = corruption.atoms, corruption.structures
-        noise = predictions[NOISE_TARGET][NOISE_TARGET][atoms]
-        target = corruption.noise[atoms]
-        energy = tasks["energy"].normalizer.denorm(predictions["energy"]["energy"])
+        free = original.fixed == 0
+        noise, target = predicted[NOISE_TARGET], corruption.noise
+        noise_error = _where(atoms, noise - target)
+        energy = tasks["energy"].normalizer.denorm(predicted["energy"].view(-1))
         if tasks["energy"].element_references is not None:
             energy = tasks["energy"].element_references.undo_refs(original, energy)
-        energy_error = 1e3 * (energy - original.energy).abs()
+        energy_error = 1e3 * (energy - original.energy.view(-1)).abs()
         plain = free & ~atoms
-        forces = tasks["forces"].normalizer.denorm(predictions["forces"]["forces"])
-        force_error = 1e3 * (forces - original.forces)[plain].abs()
-        cosine = torch.cosine_similarity(noise, target, dim=1)
+        forces = tasks["forces"].normalizer.denorm(predicted["forces"])
+        force_error = 1e3 * (forces - original.forces).abs()
         values = {
-            "noise_mae_sigma": (noise - target).abs().sum(),
-            "noise_squared": (noise - target).square().sum(),
-            "noise_components": target.numel(),
-            "noise_cosine": cosine.sum(),
-            "noise_atoms": len(target),
-            "energy_mae_corrupted_meV": energy_error[structures].sum(),
-            "corrupted_structures": structures.sum(),
-            "energy_mae_clean_meV": energy_error[~structures].sum(),
-            "clean_structures": (~structures).sum(),
-            "forces_mae_uncorrupted_meV_per_A": force_error.sum(),
-            "force_components": force_error.numel(),
-            "corrupted_fraction_atoms": atoms.sum(),
-            "free_atoms": free.sum(),
-            "corrupted_fraction_structures": structures.sum(),
-            "structures": len(structures),
+            "noise_mae_sigma": noise_error.abs(),
+            "noise_squared": noise_error.square(),
+            "noise_components": 3 * atoms,
+            "noise_cosine": _where(atoms, torch.cosine_similarity(noise, target, dim=1)),
+            "noise_atoms": atoms,
+            "energy_mae_corrupted_meV": _where(structures, energy_error),
+            "corrupted_structures": structures,
+            "energy_mae_clean_meV": _where(~structures, energy_error),
+            "clean_structures": ~structures,
+            "forces_mae_uncorrupted_meV_per_A": _where(plain, force_error),
+            "force_components": 3 * plain,
+            "corrupted_fraction_atoms": atoms,
+            "free_atoms": free,
+            "corrupted_fraction_structures": structures,
+            "structures": torch.ones_like(structures),
         }
         for name, value in values.items():
-            total = torch.as_tensor(value, dtype=torch.float64, device=energy.device)
+            total = value.sum(dtype=torch.float64)
             for sums in (self.sums, self.recent):
                 sums[name] = sums.get(name, 0.0) + total
 
     def mean_and_reset(self) -> dict[str, float]:
         """Figures since the last call, over all ranks; those without data are left out."""
+        sums, self.sums = _numbers(self.sums), {}
+        if not sums:
+            return {}
         device = get_device_for_local_rank()
-        totals = {
-            name: float(
-                distutils.all_reduce(torch.tensor(float(value), dtype=torch.float64, device=device))
-            )
-            for name, value in self.sums.items()
-        }
-        self.sums = {}
-        return _means(totals)
+        here = torch.tensor(list(sums.values()), dtype=torch.float64, device=device)
+        return _means(dict(zip(sums, distutils.all_reduce(here).tolist(), strict=True)))
 
     def state(self) -> dict[str, float]:
         """The sums so far."""
-        return {name: float(value) for name, value in self.sums.items()}
+        return _numbers(self.sums)
 
     def restore(self, ranks: list[dict[str, float]], rank: int, count: int) -> None:
         """Go on from the `state` of every rank, as the ``rank``-th of ``count``."""
@@ -106,8 +100,7 @@ class DenoisingMonitor:
 
     def recent_line(self) -> str:
         """Figures of this rank since the last call, in one line for the progress bar."""
-        figures = _means({name: float(value) for name, value in self.recent.items()})
-        self.recent = {}
+        figures, self.recent = _means(_numbers(self.recent)), {}
 
         def shown(*names: str, form: str) -> str:
             return "/".join(format(figures[n], form) if n in figures else "-" for n in names)
@@ -121,6 +114,17 @@ class DenoisingMonitor:
             f"noise MAE/RMSE {noise} sigma, cos {cosine}; energy corrupted/clean {energy} meV, "
             f"forces {forces} meV/Å; corrupted structures/atoms {corrupted}"
         )
+
+
+def _where(mask: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+    """Rows of ``values``, zero outside of the mask: an index would wait for the device."""
+    shape = (-1,) + (1,) * (values.dim() - 1)
+    return torch.where(mask.view(shape), values, torch.zeros_like(values))
+
+
+def _numbers(sums: dict[str, torch.Tensor | float]) -> dict[str, float]:
+    """Read from the device."""
+    return {name: float(value) for name, value in sums.items()}
 
 
 def _means(totals: dict[str, float]) -> dict[str, float]:
