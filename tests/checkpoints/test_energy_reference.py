@@ -56,9 +56,9 @@ def test_normaliser_and_config_in_conflict_are_refused_until_settled():
 
 def test_nothing_known_is_unknown_until_the_user_says():
     nothing = (None, "nothing in the file tells")
-    assert energy_reference(nothing, None, None).key == "unknown"
-    assert energy_reference(nothing, None, "adsorption").key == "adsorption"
-    assert energy_reference(nothing, "total_linear", None).key == "total_linear"
+    assert energy_reference(nothing, None, None).energy_kind == "unknown"
+    assert energy_reference(nothing, None, "adsorption").energy_kind == "adsorption"
+    assert energy_reference(nothing, "total_linear", None).energy_kind == "total_linear"
 
 
 @pytest.mark.parametrize(

@@ -22,10 +22,10 @@ from eqv2_plugin import cli
 from eqv2_plugin.checkpoints.door import export_native
 from eqv2_plugin.checkpoints.native import read_native
 from eqv2_plugin.checkpoints.v1.convert import convert_file
+from eqv2_plugin.common.text import warn_once
 from eqv2_plugin.doctor.subject import open_subject
 from eqv2_plugin.inference.predictor import BatchPredictor, known_elements, open_unit
 from eqv2_plugin.inference.resilient import SafePredictor
-from eqv2_plugin.models import known_elements as module
 from eqv2_plugin.models.known_elements import references_or_nan
 
 FITTED = ("Al", "Ni", "Cu", "Pd", "Ag", "Pt", "Au")
@@ -108,8 +108,8 @@ def test_a_batch_that_nobody_checked_has_no_plausible_energy(files):
     assert torch.isfinite(energies).tolist() == [True, False]
 
 
-def test_a_file_of_before_is_read_so_aloud_and_once(files, monkeypatch, caplog):
-    monkeypatch.setattr(module, "_SAID", set())
+def test_a_file_of_before_is_read_so_aloud_and_once(files, caplog):
+    warn_once.cache_clear()
     with caplog.at_level(logging.WARNING):
         for _ in range(2):
             open_unit(files["of before"], "cpu", torch.float32)

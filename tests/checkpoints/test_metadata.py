@@ -15,7 +15,7 @@ from fairchem.core.units.mlip_unit.predict import MLIPPredictUnit
 from eqv2_plugin import cli
 from eqv2_plugin.checkpoints.door import export_native, open_model, read_inference_checkpoint
 from eqv2_plugin.checkpoints.v1.convert import convert_file
-from eqv2_plugin.models import metadata as module
+from eqv2_plugin.common.text import warn_once
 from eqv2_plugin.models.energy_kind import (
     ENERGY_REFERENCES,
     EnergyKind,
@@ -36,8 +36,8 @@ COPPER = (
 
 
 @pytest.fixture(autouse=True)
-def _nothing_said_before(monkeypatch):
-    monkeypatch.setattr(module, "_ANNOUNCED", set())
+def _nothing_said_before():
+    warn_once.cache_clear()
 
 
 @pytest.fixture(scope="module")

@@ -60,16 +60,9 @@ def read_model(path: str | Path, unsafe: bool = False) -> NativeModel:
 
 
 def export_native(checkpoint: Path, out: Path, unsafe: bool = False) -> NativeModel:
-    """Write the native form of a checkpoint of one of our models.
+    """Write the native form of a checkpoint (``.pt``) of one of our models.
 
-    It holds the EMA weights, which are those that fairchem predicts with, the model's
-    configuration and of every task what prediction needs. Losses and metrics stay behind: they
-    serve training only.
-
-    Args:
-        checkpoint: fairchem inference checkpoint (``inference_ckpt.pt``).
-        out: new file, ``.safetensors``.
-        unsafe: unpickle and believe whatever is in the checkpoint.
+    Losses and metrics of its tasks stay behind: they serve training only.
 
     Raises:
         FileNotFoundError, ValueError: see `read_model` and `write_native`.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import hydra
 import torch
 
 from eqv2_plugin.checkpoints.record import NORMALIZATION, UNIT, TaskRecord, task_record
@@ -47,7 +46,7 @@ def read_task(
     Args:
         config: plain data, see `plain_config`.
         where: its name in errors.
-        unsafe: make whatever object the config names, and ask nothing about the rest.
+        unsafe: ask nothing about what is left behind.
 
     Raises:
         ValueError: names the class, key or value that is not allowed.
@@ -56,22 +55,16 @@ def read_task(
     missing = sorted(_REQUIRED - set(config))
     require(not missing, f"{where} lacks {', '.join(missing)}")
     where = f"task {str(config['name'])[:80]!r}"
-    normalizer, references = config["normalizer"], config.get("element_references")
-    values = None
-    if unsafe:
-        made = _instantiated(normalizer)
-        mean, rmsd = _number(made.mean), _number(made.rmsd)
-        if references is not None:
-            values = _instantiated(references).element_references
-    else:
+    if not unsafe:
         _check_task(config, where)
-        mean, rmsd = _moments(normalizer, f"{where}: normalizer")
-        if references is not None:
-            values = _references(references, f"{where}: element_references")
+    mean, rmsd = _moments(config["normalizer"], f"{where}: normalizer")
+    references = config.get("element_references")
+    if references is not None:
+        references = _references(references, f"{where}: element_references")
     kept = {key: config[key] for key in ("name", "level", "property", "datasets")}
     spec = {key: config["out_spec"][key] for key in ("dim", "dtype")}
-    numbers = {"mean": mean, "rmsd": rmsd, "has_references": values is not None}
-    return task_record({**kept, **spec, **numbers}), values
+    numbers = {"mean": mean, "rmsd": rmsd, "has_references": references is not None}
+    return task_record({**kept, **spec, **numbers}), references
 
 
 def _check_class(config: Any, classes: tuple[str, ...], keys: set[str], where: str) -> None:
@@ -157,13 +150,3 @@ def _number(value: torch.Tensor) -> float:
     count = value.numel()
     require(count == 1, f"a normaliser must hold one number, and holds {count}")
     return float(value)
-
-
-def _instantiated(config: Any) -> Any:
-    """The object that a config names, its numbers in double."""
-    precision = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64)
-    try:
-        return hydra.utils.instantiate(config)
-    finally:
-        torch.set_default_dtype(precision)

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from eqv2_plugin.cli.info import print_lines
 from eqv2_plugin.cli.unsafe import add_unsafe
 from eqv2_plugin.models.energy_kind import ENERGY_REFERENCES, EnergyKind, energy_kind_of
 
@@ -92,10 +93,8 @@ def print_conversion(done: Conversion, target: Path) -> None:
         "SHA-256 of file": f"{metadata.source_sha256}  {metadata.source_file}",
         "of weights": metadata.weights_sha256,
     }
-    for name, value in lines.items():
-        print(f"{name:>16}: {value}")
-    for note in done.notes:
-        print(f"{'note':>16}: {note}")
+    notes = list(done.notes)
     if energy_kind_of(metadata) == EnergyKind.UNKNOWN:
-        print(f"{'note':>16}: if you know what the energies are, say so with --energy-reference")
-    print(f"{'written':>16}: {target} (FAIRChemCalculator's task_name: {done.task_name!r})")
+        notes.append("if you know what the energies are, say so with --energy-reference")
+    print_lines(lines, notes)
+    print_lines({"written": f"{target} (FAIRChemCalculator's task_name: {done.task_name!r})"})

@@ -65,11 +65,18 @@ def run(options: argparse.Namespace) -> int:
 _SHOWN_AS = {"basis": "provenance", "ema": "EMA", "raw": "non-EMA"}
 
 
+def print_lines(lines: Mapping[str, Any], notes: Sequence[str] = ()) -> None:
+    """Lines "what: value"."""
+    for name, value in (*lines.items(), *(("note", note) for note in notes)):
+        print(f"{name:>18}: {value}")
+
+
 def print_description(described: Mapping[str, Any]) -> None:
-    """Lines "what: value" of `describe_file`'s result."""
+    """What `describe_file` returned."""
     metadata = {**described["facts"], "energy_kind": described["energy_kind"]}
     for shown_elsewhere in ("units", "weights_sha256"):
         metadata.pop(shown_elsewhere, None)
+    architecture = described["architecture"]
     lines = {
         "file": described["file"],
         "form": described["form"],
@@ -77,20 +84,15 @@ def print_description(described: Mapping[str, Any]) -> None:
         **{_SHOWN_AS.get(k, k.replace("_", " ")): _SHOWN_AS.get(v, v) for k, v in metadata.items()},
         "SHA-256 of file": described["file_sha256"],
         "SHA-256 of weights": described["weights_sha256"],
-        "backbone": _options(described["architecture"]["backbone"]),
+        "backbone": _options(architecture["backbone"]),
+        **{f"head {name}": _options(head) for name, head in architecture["heads"].items()},
     }
-    for name, value in lines.items():
-        print(f"{name:>18}: {value}")
-    for name, head in described["architecture"]["heads"].items():
-        print(f"{'head ' + name:>18}: {_options(head)}")
     for task in described["tasks"]:
-        references = task["element_references"]
-        added = _elements(references)
+        added = _elements(task["element_references"])
         scale = f"mean {task['mean']}, rmsd {task['rmsd']}"
         where = f" (task_name {', '.join(task['datasets'])})" if task["datasets"] else ""
-        print(f"{'task ' + task['name']:>18}: {task['unit']}, {scale}{added}{where}")
-    for note in described["notes"]:
-        print(f"{'note':>18}: {note}")
+        lines[f"task {task['name']}"] = f"{task['unit']}, {scale}{added}{where}"
+    print_lines(lines, described["notes"])
 
 
 def _elements(references: Mapping[str, Any] | None) -> str:
@@ -123,20 +125,20 @@ def config_info(config_path: str, overrides: Sequence[str]) -> int:
     for name, parameter in model.named_parameters():
         parts[".".join(name.split(".")[:2])] += parameter.numel()
     unit, runner = config.runner.train_eval_unit, config.runner
-    for fact, value in runner.callbacks[-1].facts.items():
-        print(f"{fact:>18}: {value}")
-    print(f"{'parameters':>18}: {sum(parts.values()):,}")
+    print_lines({**runner.callbacks[-1].facts, "parameters": f"{sum(parts.values()):,}"})
     for name, count in sorted(parts.items()):
         print(f"{'':>20}{name}: {count:,}")
-    backbone = unit.model.backbone
-    shown = {key: value for key, value in backbone.items() if key != "model"}
-    print(f"{'backbone':>18}: {', '.join(f'{k}={v}' for k, v in sorted(shown.items()))}")
-    print(f"{'batch size':>18}: {runner.train_dataloader.batch_sampler_fn.batch_size}")
-    print(f"{'epochs':>18}: {runner.max_epochs}")
-    optimizer = unit.optimizer_fn
-    print(f"{'optimizer':>18}: AdamW, lr {optimizer.lr}, weight decay {optimizer.weight_decay}")
+    optimizer, tasks = unit.optimizer_fn, {}
     for task in unit.tasks:
         scale = f"mean {task.normalizer.mean}, rmsd {task.normalizer.rmsd}"
-        coefficient = task.loss_fn.coefficient
-        print(f"{'task ' + task.name:>18}: loss coefficient {coefficient}, {scale}")
+        tasks[f"task {task.name}"] = f"loss coefficient {task.loss_fn.coefficient}, {scale}"
+    print_lines(
+        {
+            "backbone": _options({k: v for k, v in unit.model.backbone.items() if k != "model"}),
+            "batch size": runner.train_dataloader.batch_sampler_fn.batch_size,
+            "epochs": runner.max_epochs,
+            "optimizer": f"AdamW, lr {optimizer.lr}, weight decay {optimizer.weight_decay}",
+            **tasks,
+        }
+    )
     return 0

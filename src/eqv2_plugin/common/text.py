@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
+from functools import cache
 
 from fairchem.core.common import distutils
 
@@ -24,6 +26,12 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
         )
         for line in lines
     )
+
+
+@cache
+def warn_once(message: str) -> None:
+    """Log a warning, once per process: fairchem's level for what nobody should overlook."""
+    logging.getLogger("eqv2_plugin").warning(message)
 
 
 def say(message: str) -> None:

@@ -11,12 +11,13 @@ from fairchem.core.common.registry import registry
 from fairchem.core.models.base import HydraModel
 from torch import nn
 
+from eqv2_plugin.common.text import warn_once
 from eqv2_plugin.heads.conservative import ConservativeHead
 from eqv2_plugin.kernels.choice import cpu_kernels_available
 from eqv2_plugin.layers.norms import EquivariantNorm
 from eqv2_plugin.layers.radial import LearnableGaussianBasis
 from eqv2_plugin.models.known_elements import ReferenceCheck, mark_unfitted
-from eqv2_plugin.models.metadata import ModelMetadata, announce_once
+from eqv2_plugin.models.metadata import ModelMetadata
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -49,7 +50,7 @@ class EquiformerV2(HydraModel):
         most = self.backbone.config.max_num_elements
         self._check_references = ReferenceCheck(self.dataset_to_tasks, most)
         if self.metadata is not None:
-            announce_once(self.metadata)
+            warn_once(self.metadata.sentence())
 
     def validate_atoms_data(self, atoms: Atoms, task_name: str) -> None:
         """Check a structure before anything is computed; calculators and predictors ask it.

@@ -6,13 +6,14 @@ for it, which gives energies that look like others and lack these atoms' share. 
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from ase.data import chemical_symbols
+
+from eqv2_plugin.common.text import warn_once
 
 if TYPE_CHECKING:
     from fairchem.core.units.mlip_unit.mlip_unit import Task
@@ -101,20 +102,11 @@ def mark_unfitted(tasks: Iterable[Task]) -> None:
             continue
         task.element_references.element_references = after
         known = torch.isfinite(after).cpu().numpy()
-        _say_once(
+        warn_once(
             f"the element references of task {task.name!r} hold 0.0 for "
             f"{int((~known[1:]).sum())} elements, which were not in the data of their fit: "
             f"energies are predicted for structures of {_listed(known)} alone"
         )
-
-
-_SAID: set[str] = set()
-
-
-def _say_once(message: str) -> None:
-    if message not in _SAID:
-        _SAID.add(message)
-        logging.getLogger(__name__).warning(message)
 
 
 def _listed(known: np.ndarray) -> str:

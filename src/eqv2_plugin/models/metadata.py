@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -101,17 +100,3 @@ ModelFacts = ModelMetadata
 def metadata_of(model: Any) -> ModelMetadata | None:
     """A model's metadata; None where its checkpoint says nothing, or the model is another's."""
     return getattr(model, "metadata", None)
-
-
-_ANNOUNCED: set[str] = set()
-
-
-def announce_once(metadata: ModelMetadata) -> None:
-    """Say what the energies are, once per process and checkpoint.
-
-    As a warning, as fairchem does for what a user of a calculator should not overlook.
-    """
-    key = repr(metadata)
-    if key not in _ANNOUNCED:
-        _ANNOUNCED.add(key)
-        logging.getLogger(__name__).warning(metadata.sentence())

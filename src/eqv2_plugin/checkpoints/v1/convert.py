@@ -67,13 +67,10 @@ def convert_file(
     """Convert a checkpoint; ``target`` appears only when all checks have passed.
 
     Args:
-        source: ``.pt`` file of fairchem-core 1 or OCP.
-        target: file to write.
-        weights: "ema", "raw" (the non-EMA weights), or None for what fairchem-core 1's
-            calculator used.
+        source, target: the file of fairchem-core 1 or OCP, and the file to write (``.pt``).
+        weights, wanted_reference: see `take_apart`.
         config: v1's YAML config, in place of the one in the file.
         unsafe: full unpickling, see `read_checkpoint`.
-        wanted_reference: the name of an `EnergyKind`.
 
     Raises:
         FileNotFoundError: no such source.

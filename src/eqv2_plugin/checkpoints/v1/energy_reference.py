@@ -9,6 +9,7 @@ from typing import Any
 
 from eqv2_plugin.checkpoints.v1.config import dataset_section
 from eqv2_plugin.models.energy_kind import ENERGY_REFERENCES, EnergyKind, as_energy_kind
+from eqv2_plugin.models.metadata import ModelMetadata
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,8 @@ PUBLISHED = {
 # Mean and scale of the energy in the published OC20 configs; scale in those of OC22.
 _OC20_ENERGY = (-0.7554450631141663, 2.887317180633545)
 _OC22_ENERGY = (0.0, 25.119809935106424)
+# What the user may call energies to which the checkpoint adds references.
+_BOTH_TOTAL = (EnergyKind.TOTAL, EnergyKind.TOTAL_LINEAR)
 _WORDS = [
     (r"oc22", OC22),
     (r"odac", ODAC),
@@ -62,15 +65,6 @@ _WORDS = [
     (r"mptrj", MPTRJ),
     (r"oc20|trajectory_lmdb", OC20),
 ]
-
-
-@dataclass(frozen=True)
-class Reference:
-    """Which energy, the data set if it is known, and how both were found."""
-
-    key: EnergyKind
-    data: DataSet | None
-    basis: str
 
 
 def find_data_set(
@@ -113,8 +107,8 @@ def find_data_set(
 
 def energy_reference(
     found: tuple[DataSet | None, str], structure: EnergyKind | None, wanted: str | None
-) -> Reference:
-    """Settle what the energies are.
+) -> ModelMetadata:
+    """Settle what the energies are, and say it.
 
     Args:
         found: from `find_data_set`.
@@ -125,25 +119,22 @@ def energy_reference(
     Raises:
         ValueError: these contradict each other, or the user names no kind.
     """
-    data, basis = found
+    data, told_by = found
+    held = "the checkpoint holds linear references per element"
     if wanted is not None:
         wanted = as_energy_kind(wanted, "--energy-reference")
     if structure is not None:
-        held = "the checkpoint holds linear references per element"
-        basis = held if data is None else f"{basis}; {held}"
-        if wanted == EnergyKind.TOTAL and structure == EnergyKind.TOTAL_LINEAR:
-            wanted = structure
-        if wanted not in (None, structure):
+        if wanted not in (None, structure) and (wanted, structure) != _BOTH_TOTAL:
             raise ValueError(
                 f"--energy-reference {wanted} is in conflict with the checkpoint, which holds "
                 f"linear references per element: {ENERGY_REFERENCES[structure]}"
             )
         if data is not None and data.energy_reference == EnergyKind.ADSORPTION:
             raise ValueError(
-                f"energy reference in conflict: the checkpoint holds linear references per "
-                f"element, but {data.words} ({basis}) has adsorption energies"
+                f"energy reference in conflict: {held}, but {data.words} ({told_by}) has "
+                "adsorption energies"
             )
-        return Reference(structure, data, basis)
+        return _metadata(structure, data, f"{told_by}; {held}" if data else held)
     if wanted == EnergyKind.TOTAL_LINEAR:
         raise ValueError(
             "--energy-reference total_linear is in conflict with the checkpoint, which holds no "
@@ -153,20 +144,30 @@ def energy_reference(
         of_detail = wanted == EnergyKind.LINEAR_RESIDUAL
         if data is not None and not of_detail and not _agrees(wanted, data):
             raise ValueError(
-                f"--energy-reference {wanted} is in conflict with {data.words} ({basis}): "
+                f"--energy-reference {wanted} is in conflict with {data.words} ({told_by}): "
                 f"{ENERGY_REFERENCES[data.energy_reference]}"
             )
-        return Reference(wanted, data, "stated by the user")
+        return _metadata(wanted, data, "stated by the user")
     if data is None:
-        return Reference(EnergyKind.UNKNOWN, None, basis)
+        return _metadata(EnergyKind.UNKNOWN, None, told_by)
     if data.energy_reference == EnergyKind.TOTAL_LINEAR:
         raise ValueError(
-            f"energy reference in conflict: {data.words} models ({basis}) learn energies relative "
-            "to linear references per element, but the checkpoint holds none. If they were trained "
-            "without, pass --energy-reference total; if the references are kept elsewhere, "
-            "--energy-reference linear_residual"
+            f"energy reference in conflict: {data.words} models ({told_by}) learn energies "
+            "relative to linear references per element, but the checkpoint holds none. If they "
+            "were trained without, pass --energy-reference total; if the references are kept "
+            "elsewhere, --energy-reference linear_residual"
         )
-    return Reference(data.energy_reference, data, basis)
+    return _metadata(data.energy_reference, data, told_by)
+
+
+def _metadata(kind: EnergyKind, data: DataSet | None, provenance: str) -> ModelMetadata:
+    return ModelMetadata(
+        energy_reference=ENERGY_REFERENCES[kind],
+        energy_kind=kind,
+        functional=data.functional if data else None,
+        training_data=data.words if data else None,
+        provenance=provenance,
+    )
 
 
 def _agrees(wanted: str, data: DataSet) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from eqv2_plugin.checkpoints.v1.config import (
     normalise_model,
     stated_normalizers,
 )
-from eqv2_plugin.checkpoints.v1.energy_reference import Reference, energy_reference, find_data_set
+from eqv2_plugin.checkpoints.v1.energy_reference import energy_reference, find_data_set
 from eqv2_plugin.checkpoints.v1.heads import (
     read_element_references,
     read_normalizers,
@@ -29,7 +30,7 @@ from eqv2_plugin.checkpoints.v1.weights import (
     take_linear_reference,
 )
 from eqv2_plugin.checkpoints.whitelist import MODELS
-from eqv2_plugin.models.energy_kind import ENERGY_REFERENCES, EnergyKind
+from eqv2_plugin.models.energy_kind import EnergyKind
 from eqv2_plugin.models.known_elements import references_or_nan
 from eqv2_plugin.models.metadata import ModelMetadata
 
@@ -67,7 +68,8 @@ def take_apart(
     Args:
         checkpoint: from `read_checkpoint`.
         source: its path, for names in errors.
-        weights: "ema", "raw", or None for the layout's default.
+        weights: "ema", "raw" (the non-EMA weights), or None for what fairchem-core 1's calculator
+            used.
         config: a v1 config that replaces the one in the file.
         wanted_reference: the name of an `EnergyKind`.
 
@@ -106,14 +108,12 @@ def take_apart(
         notes += [linear.note] if linear.note else []
     if not model.backbone.get("use_pbc", True):
         notes.append("use_pbc=false: v1 ignored periodicity; here it is the structure's own pbc")
-    reference = energy_reference(
-        find_data_set(used, normalizers.get("energy"), source.name, wanted_reference),
-        structure,
-        wanted_reference,
-    )
-    dataset = reference.data.task if reference.data else "eqv2"
+    energy = normalizers.get("energy")
+    found = find_data_set(used, energy, source.name, wanted_reference)
+    settled = energy_reference(found, structure, wanted_reference)
+    metadata = dataclasses.replace(settled, weights=chosen.kind)
+    dataset = found[0].task if found[0] else "eqv2"
     heads, tasks = translate_heads(model.heads, normalizers, references, dataset)
-    metadata = _metadata(reference, chosen)
     header = NativeHeader(
         {
             "_target_": MODELS[0],
@@ -143,15 +143,3 @@ def _compare_normalizers(
                 f"config and checkpoint are in conflict: the config normalises {target} with mean "
                 f"and scale {numbers}, the checkpoint with {kept}"
             )
-
-
-def _metadata(reference: Reference, chosen: Weights) -> ModelMetadata:
-    data = reference.data
-    return ModelMetadata(
-        energy_reference=ENERGY_REFERENCES[reference.key],
-        energy_kind=reference.key,
-        functional=data.functional if data else None,
-        training_data=data.words if data else None,
-        provenance=reference.basis,
-        weights=chosen.kind,
-    )
