@@ -7,9 +7,9 @@ import pytest
 from ase import Atoms
 from inspection_inputs import molecule_frames, oc20_frames, relabelled, write_dataset
 
-from eqv2_plugin.data.inspection.fitting import fit_normalizers, fit_references
 from eqv2_plugin.data.inspection.frames import open_dataset
 from eqv2_plugin.data.references.coefficients import load_coefficients
+from eqv2_plugin.data.references.fitting import fit_normalizers, fit_references
 from eqv2_plugin.data.sample import load_sample
 
 TRUE = {"H": -3.5, "C": -8.0, "O": -5.0, "Cu": -4.0}

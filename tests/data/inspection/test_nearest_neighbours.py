@@ -12,7 +12,7 @@ from helpers import crystal, molecule, slab
 from inspection_inputs import oc20_frames
 
 from eqv2_plugin.data.inspection.frames import frame_of
-from eqv2_plugin.data.inspection.neighbours import ISOLATED, nearest_neighbours
+from eqv2_plugin.data.inspection.neighbours import ISOLATED
 
 
 def outside() -> Atoms:
@@ -53,7 +53,7 @@ def test_distances_and_ratios_equal_those_of_ase(name):
     radii = covalent_radii[atoms.numbers]
     np.minimum.at(ratio, i, d / (radii[i] + radii[j]))
     ratio[atoms.numbers == 2] = np.nan
-    found = nearest_neighbours(frame_of(atoms))
+    found = frame_of(atoms).nearest
     assert found.problem is None
     np.testing.assert_allclose(found.distance, distance, rtol=1e-9)
     np.testing.assert_allclose(found.ratio, ratio, rtol=1e-9)
@@ -62,14 +62,14 @@ def test_distances_and_ratios_equal_those_of_ase(name):
 def test_a_crowded_cell_is_measured_without_millions_of_images():
     atoms = crystal()
     atoms.set_cell(atoms.cell * 0.1, scale_atoms=True)
-    found = nearest_neighbours(frame_of(atoms))
-    whole = nearest_neighbours(frame_of(crystal()))
+    found = frame_of(atoms).nearest
+    whole = frame_of(crystal()).nearest
     np.testing.assert_allclose(found.distance, whole.distance * 0.1, rtol=1e-9)
 
 
 def test_atoms_at_one_place_have_distance_zero():
     atoms = Atoms("H2", positions=np.zeros((2, 3)))
-    assert nearest_neighbours(frame_of(atoms)).distance.tolist() == [0.0, 0.0]
+    assert frame_of(atoms).nearest.distance.tolist() == [0.0, 0.0]
 
 
 NOT_MEASURABLE = {
@@ -83,4 +83,4 @@ NOT_MEASURABLE = {
 
 @pytest.mark.parametrize("problem", NOT_MEASURABLE)
 def test_what_has_no_distances_says_why(problem):
-    assert problem in nearest_neighbours(frame_of(NOT_MEASURABLE[problem])).problem
+    assert problem in frame_of(NOT_MEASURABLE[problem]).nearest.problem

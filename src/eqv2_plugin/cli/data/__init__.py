@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import argparse
 
-from eqv2_plugin.cli.data import check, convert, oc20, references
+from eqv2_plugin.cli.data import check, convert, references
 
 
 def add_parsers(commands: argparse._SubParsersAction) -> None:
     """Add ``data`` with its commands."""
     parser = commands.add_parser("data", help="data sets: convert, fit references, check")
     commands = parser.add_subparsers(dest="data_command", required=True)
-    for module in (oc20, convert, references, check):
+    for module in (convert, references, check):
         module.add_parsers(commands)

@@ -1,16 +1,37 @@
-"""``eqv2 data convert``: other data files into a folder that fairchem reads."""
+"""``eqv2 data oc20`` and ``eqv2 data convert``: data files into a folder that fairchem reads."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from eqv2_plugin.cli.data.output import add_output_arguments, print_summary
+if TYPE_CHECKING:
+    from eqv2_plugin.data.conversion.job import Summary
 
 
 def add_parsers(commands: argparse._SubParsersAction) -> None:
-    """Add the command."""
-    parser = commands.add_parser(
+    """Add both commands."""
+    oc20 = commands.add_parser(
+        "oc20",
+        help="convert the S2EF download of OC20",
+        description="Convert one split of the S2EF download of OC20, a folder with pairs of "
+        "<n>.extxyz[.xz] and <n>.txt[.xz], into a folder that fairchem reads as ase_db. Energies "
+        "become adsorption energies: the frame's total energy minus the reference in the .txt. "
+        "A run that was stopped is continued by the same command.",
+    )
+    oc20.add_argument("--raw", type=Path, required=True, metavar="DIR", help="the download")
+    _add_output_arguments(oc20)
+    labels = oc20.add_mutually_exclusive_group()
+    labels.add_argument(
+        "--total-energy", action="store_true", help="keep total energies (no reference taken off)"
+    )
+    labels.add_argument(
+        "--test-data", action="store_true", help="for prediction only: write no labels"
+    )
+    oc20.set_defaults(run=run_oc20)
+
+    convert = commands.add_parser(
         "convert",
         help="convert LMDB, extxyz, traj or ASE database files",
         description="Convert data files into a folder that fairchem reads as ase_db: LMDBs of "
@@ -18,18 +39,51 @@ def add_parsers(commands: argparse._SubParsersAction) -> None:
         "databases (.db, .aselmdb). Labels and ids are kept as they are; a frame without sid "
         "gets its file's name. A run that was stopped is continued by the same command.",
     )
-    parser.add_argument(
+    convert.add_argument(
         "sources", type=Path, nargs="+", metavar="SRC", help="files, or folders of files"
     )
-    add_output_arguments(parser)
-    parser.set_defaults(run=run)
+    _add_output_arguments(convert)
+    convert.set_defaults(run=run_convert)
 
 
-def run(options: argparse.Namespace) -> int:
-    """Convert, and print what was done."""
+def run_oc20(options: argparse.Namespace) -> int:
+    """Convert a download, and print what was done."""
+    from eqv2_plugin.data.conversion.job import convert
+    from eqv2_plugin.data.conversion.raw_oc20 import Energy, find_pairs
+
+    energy: Energy = "referenced"
+    if options.total_energy or options.test_data:
+        energy = "total" if options.total_energy else "none"
+    pairs = find_pairs(options.raw, energy)
+    _report(convert(pairs, options.out, {"energy": energy}, options.workers), options.out)
+    return 0
+
+
+def run_convert(options: argparse.Namespace) -> int:
+    """Convert files, and print what was done."""
     from eqv2_plugin.data.conversion.job import convert
     from eqv2_plugin.data.conversion.sources import find_sources
 
-    summary = convert(find_sources(options.sources), options.out, {}, options.workers)
-    print_summary(summary, options.out)
+    _report(convert(find_sources(options.sources), options.out, {}, options.workers), options.out)
     return 0
+
+
+def _add_output_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to make")
+    parser.add_argument(
+        "--workers", type=_positive, default=1, metavar="N", help="processes (default 1)"
+    )
+
+
+def _positive(text: str) -> int:
+    if not text.isdigit() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of processes")
+    return int(text)
+
+
+def _report(summary: Summary, out: Path) -> None:
+    before = f" ({summary.finished_before} were there)" if summary.finished_before else ""
+    print(f"{out}: {summary.frames:,} frames in {summary.shards} database(s){before}")
+    print(f"labels: {', '.join(summary.labels) or 'none; for prediction only'}")
+    for note, times in sorted(summary.notes.items()):
+        print(f"note: {times:,} {note}")

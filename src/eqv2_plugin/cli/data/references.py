@@ -11,7 +11,7 @@ import yaml
 if TYPE_CHECKING:
     import numpy as np
 
-    from eqv2_plugin.data.inspection.fitting import FittedNormalizers, FittedReferences
+    from eqv2_plugin.data.references.fitting import FittedNormalizers, FittedReferences
 
 SOURCE_HELP = (
     "folder or file of labelled frames: .aselmdb, .db, .json or fairchem 1's .lmdb; or "
@@ -53,9 +53,9 @@ def _add_workers(parser: argparse.ArgumentParser) -> None:
 def run_references(options: argparse.Namespace) -> int:
     """Fit, print the table, write the file; returns the exit status."""
     # These imports take seconds; `eqv2 --help` should not.
-    from eqv2_plugin.data.inspection.fitting import fit_references
     from eqv2_plugin.data.inspection.frames import open_dataset
     from eqv2_plugin.data.references.coefficients import save_coefficients
+    from eqv2_plugin.data.references.fitting import fit_references
 
     if options.out.suffix != ".npz":
         raise ValueError(f"element references are written as .npz, but --out is {options.out}")
@@ -74,9 +74,9 @@ def run_references(options: argparse.Namespace) -> int:
 def run_normalizer(options: argparse.Namespace) -> int:
     """Fit and print the lines of a config; returns the exit status."""
     from eqv2_plugin.common.files import save_text
-    from eqv2_plugin.data.inspection.fitting import fit_normalizers
     from eqv2_plugin.data.inspection.frames import open_dataset
     from eqv2_plugin.data.references.coefficients import PUBLISHED, load_coefficients
+    from eqv2_plugin.data.references.fitting import fit_normalizers
 
     if options.out is not None:
         check_writable(options.out)

@@ -2,50 +2,34 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from eqv2_plugin.data.inspection.constraints import ConstraintCheck
+from eqv2_plugin.data.inspection.counts import CountCheck
 from eqv2_plugin.data.inspection.distances import DistanceCheck
 from eqv2_plugin.data.inspection.duplicates import Fingerprints, leakage
 from eqv2_plugin.data.inspection.findings import Finding
 from eqv2_plugin.data.inspection.forces import ForceCheck
 from eqv2_plugin.data.inspection.frames import Frame, FrameDataset
-from eqv2_plugin.data.inspection.label_sources import LabelSourceCheck
-from eqv2_plugin.data.inspection.labels import CountCheck, LabelCheck
-from eqv2_plugin.data.inspection.neighbours import Nearest, nearest_neighbours
+from eqv2_plugin.data.inspection.labels import LabelCheck
 from eqv2_plugin.data.inspection.plots import plot_force_norms, plot_values
 from eqv2_plugin.data.inspection.scan import sampled_indices, scan
 from eqv2_plugin.data.inspection.stress import StressCheck
 from eqv2_plugin.data.inspection.units import UnitCheck
 
 
-@dataclass
 class DatasetChecks:
     """The checks of one data set, filled by `check_datasets`; some 130 bytes a frame."""
 
-    counts: CountCheck = field(default_factory=CountCheck)
-    sources: LabelSourceCheck = field(default_factory=LabelSourceCheck)
-    labels: LabelCheck = field(default_factory=LabelCheck)
-    forces: ForceCheck = field(default_factory=ForceCheck)
-    units: UnitCheck = field(default_factory=UnitCheck)
-    stress: StressCheck = field(default_factory=StressCheck)
-    constraints: ConstraintCheck = field(default_factory=ConstraintCheck)
-    distances: DistanceCheck = field(default_factory=DistanceCheck)
-    prints: Fingerprints = field(default_factory=Fingerprints)
-
-    def add(self, frame: Frame, nearest: Nearest) -> None:
-        self.counts.add(frame)
-        self.sources.add(frame)
-        self.labels.add(frame)
-        self.forces.add(frame)
-        self.units.add(frame)
-        self.stress.add(frame)
-        self.constraints.add(frame)
-        self.prints.add(frame)
-        self.distances.add(frame, nearest)
+    def __init__(self, dataset: FrameDataset, indices: np.ndarray) -> None:
+        self.counts = CountCheck(len(dataset), dataset.natoms, indices)
+        self.labels, self.forces = LabelCheck(), ForceCheck()
+        self.prints = Fingerprints(dataset, indices)
+        self.all = (self.counts, self.labels, self.forces, UnitCheck(), StressCheck(),
+                    ConstraintCheck(), DistanceCheck(), self.prints)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -73,26 +57,16 @@ def check_datasets(
     Raises:
         ValueError: a frame that cannot be read.
     """
-    findings, checks, rows = {}, {}, []
+    findings, checks = {}, {}
     for dataset in datasets:
         indices = sampled_indices(len(dataset), sample)
-        rows.append(indices)
-        seen = checks[dataset.name] = DatasetChecks()
-        for frame, nearest in scan(dataset, _measured, indices, workers):
-            seen.add(frame, nearest)
-        findings[dataset.name] = [
-            *seen.counts.findings(len(dataset), dataset.natoms, indices),
-            *seen.sources.findings(),
-            *seen.labels.findings(),
-            *seen.forces.findings(),
-            *seen.units.findings(),
-            *seen.stress.findings(),
-            *seen.constraints.findings(),
-            *seen.distances.findings(),
-            *seen.prints.findings(dataset, indices),
-        ]
-    prints = [check.prints for check in checks.values()]
-    return Report(findings, list(leakage(datasets, prints, rows)), checks)
+        seen = checks[dataset.name] = DatasetChecks(dataset, indices)
+        for frame in scan(dataset, _measured, indices, workers):
+            for check in seen.all:
+                check.add(frame)
+        findings[dataset.name] = [finding for check in seen.all for finding in check.findings()]
+    between = list(leakage([check.prints for check in checks.values()]))
+    return Report(findings, between, checks)
 
 
 def plot_report(report: Report, folder: Path) -> list[Path]:
@@ -120,5 +94,6 @@ def plot_report(report: Report, folder: Path) -> list[Path]:
     return written
 
 
-def _measured(frame: Frame) -> tuple[Frame, Nearest]:
-    return frame, nearest_neighbours(frame)
+def _measured(frame: Frame) -> Frame:
+    _ = frame.nearest  # measured where the frame is read, and sent with it
+    return frame

@@ -6,9 +6,9 @@ from array import array
 
 import numpy as np
 
-from eqv2_plugin.data.inspection.findings import Finding, Verdict
+from eqv2_plugin.data.inspection.findings import Finding, Tally, Verdict
 from eqv2_plugin.data.inspection.frames import Frame
-from eqv2_plugin.data.inspection.neighbours import ISOLATED, Nearest
+from eqv2_plugin.data.inspection.neighbours import ISOLATED
 
 # Nearest-neighbour distance in units of the two covalent radii. Smallest in 20,000 OC20, OC22,
 # CuM(111), rMD17 and inorganic frames: 0.32 (a crystal at the highest pressures of MPtrj); 0.46
@@ -24,72 +24,69 @@ class DistanceCheck:
 
     def __init__(self) -> None:
         self.medians = array("d")
-        self.problems: dict[str, str] = {}
-        self.problem_frames = 0
-        self.isolated_frames = self.isolated_atoms = 0
-        self.isolated_example = ""
-        self.frames = self.scattered = 0  # of more than one atom; without any neighbours
-        self.overlaps = self.close = 0
-        self.least = (np.inf, "")  # ratio, frame
+        self.problems, self.seen = Tally(), Tally()
+        self.frames = self.isolated_atoms = 0  # frames of more than one atom
+        self.closest = (np.inf, "")  # ratio, frame
 
-    def add(self, frame: Frame, nearest: Nearest) -> None:
+    def add(self, frame: Frame) -> None:
+        nearest, size = frame.nearest, len(frame.numbers)
         if nearest.problem:
-            self.problem_frames += 1
-            self.problems.setdefault(nearest.problem, frame.name)
+            self.problems.add(nearest.problem, frame.name)
             return
-        lonely = int(np.isinf(nearest.distance).sum())
-        self.frames += len(frame.numbers) > 1
-        self.scattered += lonely == len(frame.numbers) > 1
-        if lonely:
-            self.isolated_frames += 1
-            self.isolated_atoms += lonely
-            self.isolated_example = self.isolated_example or frame.name
+        isolated = int(np.isinf(nearest.distance).sum())
+        self.frames += size > 1
+        if isolated == size > 1:
+            self.seen.add("scattered", frame.name)
+        if isolated:
+            self.isolated_atoms += isolated
+            self.seen.add("isolated", frame.name)
         bonded = np.isfinite(nearest.ratio)
         if not bonded.any():
             return
         self.medians.append(float(np.median(nearest.ratio[bonded])))
-        atom = int(np.argmin(np.where(bonded, nearest.ratio, np.inf)))
-        self.overlaps += bool(nearest.ratio[atom] < OVERLAP)
-        self.close += bool(nearest.ratio[atom] < CLOSE)
-        if nearest.ratio[atom] < self.least[0]:
-            self.least = (float(nearest.ratio[atom]), frame.name)
+        ratio = float(nearest.ratio[bonded].min())
+        for kind, limit in (("overlap", OVERLAP), ("close", CLOSE)):
+            if ratio < limit:
+                self.seen.add(kind, frame.name)
+        if ratio < self.closest[0]:
+            self.closest = (ratio, frame.name)
 
     def findings(self) -> list[Finding]:
         found = []
-        if self.problems:
-            listed = "; ".join(f"{what} (first: {name})" for what, name in self.problems.items())
-            text = f"{self.problem_frames} frames with {listed}"
-            found.append(Finding("geometry", Verdict.BAD, text))
-        if self.scattered > self.frames / 2:
-            text = f"{self.scattered} of {self.frames} frames have no neighbours at all: pm?"
+        if total := self.problems.times.total():
+            kinds = "; ".join(f"{what} (first: {self.problems.first(what)})"
+                              for what in self.problems.times)  # fmt: skip
+            found.append(Finding("geometry", Verdict.BAD, f"{total} frames with {kinds}"))
+        scattered = self.seen["scattered"]
+        if scattered > self.frames / 2:
+            text = f"{scattered} of {self.frames} frames have no neighbours at all: pm?"
             found.append(Finding("length unit", Verdict.BAD, text))
         elif self.medians:
-            found += [self._lengths(), self._overlaps()]
-        if self.isolated_frames:
+            found.append(Finding("length unit", *self._lengths()))
+            found.append(Finding("overlapping atoms", *self._overlaps()))
+        if times := self.seen["isolated"]:
             text = (
-                f"{self.isolated_atoms} atoms in {self.isolated_frames} frames have no neighbour "
-                f"within {ISOLATED:g} Å (first: {self.isolated_example})"
+                f"{self.isolated_atoms} atoms in {times} frames have no neighbour "
+                f"within {ISOLATED:g} Å (first: {self.seen.first('isolated')})"
             )
-            found.append(Finding("isolated atoms", Verdict.LOOK, text))
-        else:
-            found.append(Finding("isolated atoms", Verdict.OK, f"none beyond {ISOLATED:g} Å"))
-        return found
+            return [*found, Finding("isolated atoms", Verdict.LOOK, text)]
+        return [*found, Finding("isolated atoms", Verdict.OK, f"none beyond {ISOLATED:g} Å")]
 
-    def _lengths(self) -> Finding:
+    def _lengths(self) -> tuple[Verdict, str]:
         median = float(np.median(self.medians))
         text = f"nearest neighbours at {median:.2f} of the covalent radii (median)"
         if median > LONGEST_MEDIAN:
-            return Finding("length unit", Verdict.BAD, f"{text}: Bohr in place of Å?")
+            return Verdict.BAD, f"{text}: Bohr in place of Å?"
         if median < SHORTEST_MEDIAN:
-            return Finding("length unit", Verdict.BAD, f"{text}: nm in place of Å?")
-        return Finding("length unit", Verdict.OK, text)
+            return Verdict.BAD, f"{text}: nm in place of Å?"
+        return Verdict.OK, text
 
-    def _overlaps(self) -> Finding:
-        ratio, name = self.least
+    def _overlaps(self) -> tuple[Verdict, str]:
+        ratio, name = self.closest
         text = f"closest pair {ratio:.2f} of the covalent radii"
-        if not self.close:
-            return Finding("overlapping atoms", Verdict.OK, text)
-        count, limit = (self.overlaps, OVERLAP) if self.overlaps else (self.close, CLOSE)
-        verdict = Verdict.BAD if self.overlaps else Verdict.LOOK
+        overlaps, close = self.seen["overlap"], self.seen["close"]
+        if not close:
+            return Verdict.OK, text
+        count, limit = (overlaps, OVERLAP) if overlaps else (close, CLOSE)
         text = f"{count} frames with atoms closer than {limit:.2f} of their radii; {text} in {name}"
-        return Finding("overlapping atoms", verdict, text)
+        return Verdict.BAD if overlaps else Verdict.LOOK, text

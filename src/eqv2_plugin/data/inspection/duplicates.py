@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import combinations
 
 import numpy as np
@@ -19,7 +19,8 @@ class Fingerprints:
     Two of 1e8 different frames share a hash with a probability of 3e-4.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, dataset: FrameDataset, indices: np.ndarray) -> None:
+        self.dataset, self.indices = dataset, indices
         self.ids, self.systems, self.geometries = array("Q"), array("Q"), array("Q")
         self.nameless = 0
 
@@ -42,69 +43,64 @@ class Fingerprints:
             _hash(frame.numbers.tobytes(), positions.tobytes(), cell.tobytes(), frame.pbc.tobytes())
         )
 
-    def findings(self, dataset: FrameDataset, indices: np.ndarray) -> list[Finding]:
-        """Duplicates within one data set; the frames are read again for their names."""
+    def findings(self) -> list[Finding]:
+        """Duplicates within the data set; their frames are read again for their names."""
         found = []
         if self.nameless:
             text = f"{self.nameless} frames have no sid: systems cannot be told apart"
             found.append(Finding("ids", Verdict.LOOK, text))
-        repeated = _repeats(self.ids)
-        if len(repeated):
-            names = _names(dataset, indices[repeated])
-            text = f"{len(repeated)} frames have an id that occurred before: {names}"
-            found.append(Finding("duplicate ids", Verdict.BAD, text))
-        else:
-            found.append(Finding("duplicate ids", Verdict.OK, "none"))
-        repeated = _repeats(self.geometries)
-        if len(repeated):
-            names = _names(dataset, indices[repeated])
-            text = f"{len(repeated)} frames have exactly the geometry of another: {names}"
-            found.append(Finding("duplicate frames", Verdict.LOOK, text))
-        else:
-            found.append(Finding("duplicate frames", Verdict.OK, "none"))
+        for check, hashes, verdict, what in (
+            ("duplicate ids", self.ids, Verdict.BAD, "an id that occurred before"),
+            ("duplicate frames", self.geometries, Verdict.LOOK, "exactly the geometry of another"),
+        ):
+            repeated = _repeats(hashes)
+            if len(repeated):
+                text = f"{len(repeated)} frames have {what}: {self.names(repeated)}"
+                found.append(Finding(check, verdict, text))
+            else:
+                found.append(Finding(check, Verdict.OK, "none"))
         return found
 
+    def names(self, rows: np.ndarray) -> str:
+        """The first few of the frames, read again for their names."""
+        return listed([self.read(row).name for row in rows[:SHOWN]], len(rows))
 
-def leakage(
-    datasets: list[FrameDataset], prints: list[Fingerprints], indices: list[np.ndarray]
-) -> Iterator[Finding]:
+    def read(self, row: int) -> Frame:
+        """A frame that was added."""
+        return self.dataset[int(self.indices[row])]
+
+
+def leakage(datasets: Sequence[Fingerprints]) -> Iterator[Finding]:
     """What every two data sets share; nothing for fewer than two.
 
     That all systems of one are in the other is a way to split (by frames), to be seen by a
     person; that some are is an accident.
     """
-    for a, b in combinations(range(len(datasets)), 2):
-        pair = f"{datasets[a].name} and {datasets[b].name}"
-        check = "shared frames"
-        rows = _shared(prints[b].geometries, prints[a].geometries)
+    for a, b in combinations(datasets, 2):
+        pair = f"{a.dataset.name} and {b.dataset.name}"
+        rows = _shared(b.geometries, a.geometries)
         if len(rows):
-            names = _names(datasets[b], indices[b][rows])
-            text = f"{pair} share {len(rows)} geometries exactly: {names}"
-            yield Finding(check, Verdict.BAD, text)
+            text = f"{pair} share {len(rows)} geometries exactly: {b.names(rows)}"
+            yield Finding("shared frames", Verdict.BAD, text)
         else:
-            yield Finding(check, Verdict.OK, f"none between {pair}")
-        if prints[a].nameless or prints[b].nameless:
+            yield Finding("shared frames", Verdict.OK, f"none between {pair}")
+        if a.nameless or b.nameless:
             text = f"cannot be told for {pair}: frames without sid"
             yield Finding("shared systems", Verdict.LOOK, text)
             continue
-        rows = _shared(prints[b].systems, prints[a].systems)
+        rows = _shared(b.systems, a.systems)
         if not len(rows):
             yield Finding("shared systems", Verdict.OK, f"none between {pair}")
             continue
-        _, some = np.unique(np.asarray(prints[b].systems)[rows], return_index=True)
-        sizes = [len(np.unique(np.asarray(prints[i].systems))) for i in (a, b)]
-        sids = [datasets[b][int(indices[b][rows[i]])].sid or "" for i in sorted(some)[:SHOWN]]
+        _, some = np.unique(np.asarray(b.systems)[rows], return_index=True)
+        sizes = [len(np.unique(np.asarray(one.systems))) for one in (a, b)]
+        sids = [b.read(rows[i]).sid or "" for i in sorted(some)[:SHOWN]]
         text = (
             f"{pair} share {len(some)} systems (of {sizes[0]} and {sizes[1]}): "
             f"{listed(sids, len(some))}; errors on the one say little of new systems"
         )
         by_design = len(some) == min(sizes)
         yield Finding("shared systems", Verdict.LOOK if by_design else Verdict.BAD, text)
-
-
-def _names(dataset: FrameDataset, indices: np.ndarray) -> str:
-    """The first few of the frames, read again for their names."""
-    return listed([dataset[int(i)].name for i in indices[:SHOWN]], len(indices))
 
 
 def _hash(*parts: bytes) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -22,6 +23,26 @@ class Finding:
     check: str
     verdict: Verdict
     text: str
+
+
+class Tally:
+    """How often something was seen, and where first."""
+
+    def __init__(self) -> None:
+        self.times: Counter[str] = Counter()
+        self.examples: dict[str, list[str]] = {}
+
+    def add(self, what: str, name: str) -> None:
+        self.times[what] += 1
+        examples = self.examples.setdefault(what, [])
+        if len(examples) < SHOWN:
+            examples.append(name)
+
+    def __getitem__(self, what: str) -> int:
+        return self.times[what]
+
+    def first(self, what: str) -> str:
+        return self.examples[what][0]
 
 
 def listed(names: Sequence[str], total: int) -> str:

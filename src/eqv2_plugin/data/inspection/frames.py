@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from numbers import Real
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from fairchem.core.datasets.atomic_data import AtomicData
 
 from eqv2_plugin.common.files import read_npz
 from eqv2_plugin.data.fixed_atoms import fixed_mask, partly_fixed
+from eqv2_plugin.data.inspection.neighbours import Nearest, nearest_neighbours
 from eqv2_plugin.data.labels import LABELS, look_at_labels
 from eqv2_plugin.data.structures import located, open_structures
 
@@ -72,6 +74,11 @@ class Frame:
             return f"number {self.index} of the data set"
         return self.sid if self.fid is None else f"{self.sid}, frame {self.fid}"
 
+    @cached_property
+    def nearest(self) -> Nearest:
+        """Nearest neighbours of the atoms."""
+        return nearest_neighbours(self.numbers, self.positions, self.cell, self.pbc)
+
     def follows(self, other: Frame | None) -> bool:
         """Whether two frames are of one system: same sid (both may lack it), same atoms."""
         return (
@@ -130,7 +137,7 @@ def open_dataset(source: str | Path) -> FrameDataset:
         ValueError: it holds no data, or data that cannot be read.
     """
     name = str(source)
-    path = Path(located(name, name))
+    path = Path(located(name, "the data set"))
     files = {file.suffix for file in ([path] if path.is_file() else path.iterdir())}
     if files.intersection(ASE_SUFFIXES):
         return FrameDataset(path, "ase_db", name)

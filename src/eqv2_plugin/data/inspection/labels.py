@@ -1,14 +1,15 @@
-"""How much there is, and whether the labels are there, finite and possible."""
+"""Are the labels there, in one place, finite and possible?"""
 
 from __future__ import annotations
 
 from array import array
+from collections import Counter
 
 import numpy as np
-from ase.data import chemical_symbols
 
-from eqv2_plugin.data.inspection.findings import SHOWN, Finding, Verdict, listed
+from eqv2_plugin.data.inspection.findings import Finding, Tally, Verdict, listed
 from eqv2_plugin.data.inspection.frames import Frame
+from eqv2_plugin.data.labels import READ_FROM
 
 # eV. Total energy of all electrons of a Thomas-Fermi atom is -_THOMAS_FERMI * Z^(7/3), more than
 # any method gives and far more than with pseudopotentials or references. Energies in meV,
@@ -21,124 +22,85 @@ _THOMAS_FERMI = 20.92
 _USUAL = (-50.0, 20.0)
 
 
-class CountCheck:
-    """Numbers of frames, systems, atoms and elements."""
-
-    def __init__(self) -> None:
-        self.natoms = array("l")
-        self.elements = np.zeros(len(chemical_symbols) + 1, np.int64)
-        self.unknown = ""
-
-    def add(self, frame: Frame) -> None:
-        self.natoms.append(len(frame.numbers))
-        inside = (frame.numbers > 0) & (frame.numbers < len(chemical_symbols))
-        if not inside.all() and not self.unknown:
-            self.unknown = f"atomic number {frame.numbers[~inside][0]} in {frame.name}"
-        numbers = np.where(inside, frame.numbers, len(chemical_symbols))
-        self.elements += np.bincount(numbers, minlength=len(self.elements))
-
-    def findings(self, total: int, natoms: np.ndarray | None, indices: np.ndarray) -> list[Finding]:
-        """Findings, with ``natoms`` of metadata.npz for the whole data set of ``total`` frames."""
-        seen = np.asarray(self.natoms)
-        looked = f"{len(seen):,} frames"
-        if len(seen) < total:
-            looked += f" looked at, of {total:,}"
-        text = f"{looked}; {seen.min()} to {seen.max()} atoms, mean {seen.mean():.1f}"
-        found = [Finding("frames", Verdict.OK, text), self._metadata(total, natoms, indices)]
-        present = np.flatnonzero(self.elements[:-1])
-        listed = f"{len(present)}: {' '.join(chemical_symbols[z] for z in present)}"
-        if self.unknown:
-            found.append(Finding("elements", Verdict.BAD, f"{listed}; {self.unknown}"))
-        else:
-            found.append(Finding("elements", Verdict.OK, listed))
-        return found
-
-    def _metadata(self, total: int, natoms: np.ndarray | None, indices: np.ndarray) -> Finding:
-        if natoms is None:
-            text = "none: fairchem's samplers that balance atoms will read every frame"
-            return Finding("metadata.npz", Verdict.LOOK, text)
-        if len(natoms) != total:
-            text = f"natoms of {len(natoms)} frames, but there are {total}: make it again"
-            return Finding("metadata.npz", Verdict.BAD, text)
-        wrong = np.flatnonzero(natoms[indices] != np.asarray(self.natoms))
-        if len(wrong):
-            text = f"natoms is wrong for {len(wrong)} frames (first: {indices[wrong[0]]})"
-            return Finding("metadata.npz", Verdict.BAD, text)
-        return Finding("metadata.npz", Verdict.OK, "natoms agrees with the frames")
-
-
 class LabelCheck:
-    """Energies and forces: there, finite, possible."""
+    """Energies and forces: there, finite, possible, and nowhere else."""
 
     def __init__(self) -> None:
         self.frames = 0
-        self.missing = {"energy": 0, "force": 0}
-        self.infinite = {"energy": 0, "force": 0}
-        self.examples: dict[str, list[str]] = {"energy": [], "force": []}
+        self.seen = Tally()
+        self.unread: Counter[str] = Counter()
         self.numbers: set[str] = set()
         self.energies = array("d")  # per atom, finite ones
-        self.impossible = 0
-        self.first_impossible = ""
-        self.range = [(np.inf, ""), (-np.inf, "")]
+        self.lowest, self.highest = (np.inf, ""), (-np.inf, "")
 
     def add(self, frame: Frame) -> None:
         self.frames += 1
         self.numbers.update(frame.scalars)
+        self.unread.update(frame.unread)
+        if frame.conflicts:
+            self.seen.add("contradiction", f"{frame.name}: {frame.conflicts[0]}")
         for label, value in (("energy", frame.energy), ("force", frame.forces)):
             if value is None:
-                self.missing[label] += 1
+                self.seen.add(f"{label} missing", frame.name)
             elif not np.isfinite(value).all():
-                self.infinite[label] += 1
-                if len(self.examples[label]) < SHOWN:
-                    self.examples[label].append(frame.name)
+                self.seen.add(f"{label} infinite", frame.name)
         energy = frame.energy
         if energy is None or not np.isfinite(energy) or len(frame.numbers) == 0:
             return
         per_atom = energy / len(frame.numbers)
         self.energies.append(per_atom)
-        if per_atom < self.range[0][0]:
-            self.range[0] = (per_atom, frame.name)
-        if per_atom > self.range[1][0]:
-            self.range[1] = (per_atom, frame.name)
+        self.lowest = min(self.lowest, (per_atom, frame.name), key=_size)
+        self.highest = max(self.highest, (per_atom, frame.name), key=_size)
         if abs(energy) > _THOMAS_FERMI * (np.maximum(frame.numbers, 0) ** (7 / 3)).sum():
-            self.impossible += 1
-            self.first_impossible = self.first_impossible or frame.name
+            self.seen.add("impossible", frame.name)
 
     def findings(self) -> list[Finding]:
-        found = [self._presence(label) for label in ("energy", "force")]
+        found = self._sources()
+        found += [Finding(f"{kind} labels", *self._presence(kind)) for kind in ("energy", "force")]
         if self.energies:
-            found.append(self._energies())
+            found.append(Finding("energy range", *self._energies()))
         return found
 
-    def _presence(self, label: str) -> Finding:
-        missing, infinite = self.missing[label], self.infinite[label]
-        check = f"{label} labels"
+    def _sources(self) -> list[Finding]:
+        found = []
+        if times := self.seen["contradiction"]:
+            first = self.seen.first("contradiction")
+            text = f"contradict in {times} of {self.frames} frames (first: {first})"
+            found.append(Finding("label sources", Verdict.BAD, text))
+        if self.unread:
+            names = ", ".join(f"{name} ({times} frames)" for name, times in self.unread.items())
+            text = f"stored but not read: {names}; {READ_FROM}"
+            found.append(Finding("label names", Verdict.LOOK, text))
+        return found
+
+    def _presence(self, label: str) -> tuple[Verdict, str]:
+        missing, infinite = self.seen[f"{label} missing"], self.seen[f"{label} infinite"]
         if infinite:
-            names = listed(self.examples[label], infinite)
-            text = f"{infinite} frames with values that are not finite: {names}"
-            return Finding(check, Verdict.BAD, text)
+            names = listed(self.seen.examples[f"{label} infinite"], infinite)
+            return Verdict.BAD, f"{infinite} frames with values that are not finite: {names}"
         if missing == self.frames:
             others = ", ".join(sorted(self.numbers - {"energy", "sid", "fid"}))
             also = f" (other numbers stored: {others})" if label == "energy" and others else ""
-            text = f"none{also}: fit for prediction, not for training on them"
-            return Finding(check, Verdict.LOOK, text)
+            return Verdict.LOOK, f"none{also}: fit for prediction, not for training on them"
         if missing:
-            return Finding(check, Verdict.BAD, f"missing in {missing} of {self.frames} frames")
-        return Finding(check, Verdict.OK, "in every frame, finite")
+            return Verdict.BAD, f"missing in {missing} of {self.frames} frames"
+        return Verdict.OK, "in every frame, finite"
 
-    def _energies(self) -> Finding:
-        (low, lowest), (high, highest) = self.range
+    def _energies(self) -> tuple[Verdict, str]:
+        (low, lowest), (high, highest) = self.lowest, self.highest
         text = f"{low:.3f} to {high:.3f} eV per atom"
-        if self.impossible:
-            text += (
-                f"; {self.impossible} are larger than the energy of all electrons (first: "
-                f"{self.first_impossible}): kcal/mol, kJ/mol or meV in place of eV?"
-            )
-            return Finding("energy range", Verdict.BAD, text)
+        if times := self.seen["impossible"]:
+            text += f"; {times} are larger than the energy of all electrons (first: "
+            text += f"{self.seen.first('impossible')}): kcal/mol, kJ/mol or meV in place of eV?"
+            return Verdict.BAD, text
         if high > _USUAL[1]:
             text += f"; {highest} lies above {_USUAL[1]:g}: outlier, or another unit?"
-            return Finding("energy range", Verdict.LOOK, text)
+            return Verdict.LOOK, text
         if low < _USUAL[0]:
             text += f"; below {_USUAL[0]:g} are only all-electron energies (lowest: {lowest})"
-            return Finding("energy range", Verdict.LOOK, text)
-        return Finding("energy range", Verdict.OK, text)
+            return Verdict.LOOK, text
+        return Verdict.OK, text
+
+
+def _size(entry: tuple[float, str]) -> float:
+    return entry[0]

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from eqv2_plugin.data.inspection.findings import Finding, Verdict
+from eqv2_plugin.data.inspection.findings import Finding, Tally, Verdict
 from eqv2_plugin.data.inspection.frames import Frame
 
 # Shear against forces: |deviatoric stress| V / (sqrt(atoms) d |F|), d^3 the volume of an atom, |F|
@@ -42,8 +42,8 @@ class StressCheck:
     """Presence, finite numbers, symmetry, magnitude and sign of the stress."""
 
     def __init__(self) -> None:
-        self.frames = self.missing = self.infinite = self.asymmetric = self.open = 0
-        self.first: dict[str, str] = {}
+        self.frames = 0
+        self.seen = Tally()
         self.virials, self.shears, self.works = array("d"), array("d"), array("d")
         self.largest = (0.0, "")
         self.before: Frame | None = None
@@ -52,22 +52,18 @@ class StressCheck:
         self.frames += 1
         volume = abs(float(np.linalg.det(frame.cell)))
         if frame.stress is None:
-            self.missing += 1
-            self._note("missing", frame)
+            self.seen.add("missing", frame.name)
         elif not np.isfinite(frame.stress).all():
-            self.infinite += 1
-            self._note("infinite", frame)
+            self.seen.add("infinite", frame.name)
         elif not frame.pbc.all() or not volume > 0:
-            self.open += 1
-            self._note("open", frame)
+            self.seen.add("open", frame.name)
         else:
             self._measure(frame, frame.stress, volume)
 
     def _measure(self, frame: Frame, stress: np.ndarray, volume: float) -> None:
         most = float(np.abs(stress).max())
         if np.abs(stress - stress.T).max() > _ASYMMETRY * most:
-            self.asymmetric += 1
-            self._note("asymmetric", frame)
+            self.seen.add("asymmetric", frame.name)
         virial = most * volume / max(len(frame.numbers), 1)
         self.virials.append(virial)
         self.largest = max(self.largest, (virial, frame.name))
@@ -78,36 +74,32 @@ class StressCheck:
         if together and before is not None and (work := _work_ratio(before, frame)) is not None:
             self.works.append(work)
 
-    def _note(self, what: str, frame: Frame) -> None:
-        self.first.setdefault(what, frame.name)
-
     def findings(self) -> list[Finding]:
         """Nothing where no frame has stress: most data sets have none."""
-        if self.missing == self.frames:
+        if self.seen["missing"] == self.frames:
             return []
-        found = [self._presence()]
+        found = [Finding("stress labels", *self._presence())]
         if self.virials:
             found.append(self._magnitude())
         return found
 
-    def _presence(self) -> Finding:
-        check, of = "stress labels", f"of {self.frames} frames"
-        if self.infinite:
-            text = f"{self.infinite} {of} have values that are not finite: {self.first['infinite']}"
-            return Finding(check, Verdict.BAD, text)
-        if self.missing:
-            text = f"missing in {self.missing} {of} (first: {self.first['missing']})"
-            return Finding(check, Verdict.BAD, text)
-        if self.open:
-            text = (
-                f"{self.open} {of} have stress, but are not periodic in all three directions: its "
-                f"volume is arbitrary (first: {self.first['open']})"
+    def _presence(self) -> tuple[Verdict, str]:
+        times, of = self.seen, f"of {self.frames} frames"
+        if times["infinite"]:
+            text = f"{times['infinite']} {of} have values that are not finite"
+            return Verdict.BAD, f"{text}: {times.first('infinite')}"
+        if times["missing"]:
+            text = f"missing in {times['missing']} {of} (first: {times.first('missing')})"
+            return Verdict.BAD, text
+        if times["open"]:
+            return Verdict.BAD, (
+                f"{times['open']} {of} have stress, but are not periodic in all three directions: "
+                f"its volume is arbitrary (first: {times.first('open')})"
             )
-            return Finding(check, Verdict.BAD, text)
-        if self.asymmetric:
-            text = f"not symmetric in {self.asymmetric} {of} (first: {self.first['asymmetric']})"
-            return Finding(check, Verdict.LOOK, text)
-        return Finding(check, Verdict.OK, "in every frame, finite")
+        if times["asymmetric"]:
+            text = f"not symmetric in {times['asymmetric']} {of}"
+            return Verdict.LOOK, f"{text} (first: {times.first('asymmetric')})"
+        return Verdict.OK, "in every frame, finite"
 
     def _magnitude(self) -> Finding:
         """The strongest evidence that there is: energies, then forces, then the size alone."""

@@ -8,7 +8,7 @@ import numpy as np
 
 from eqv2_plugin.data.inspection.findings import Finding, Verdict
 from eqv2_plugin.data.inspection.frames import Frame
-from eqv2_plugin.data.references.moments import RunningMoments
+from eqv2_plugin.data.references.linear_fit import RunningMoments
 
 # Å and eV: steps small enough for the trapezoid rule, work large enough to be no rounding.
 _SMALL_STEP, _LEAST_WORK = 0.05, 1e-3

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
+from typing import NamedTuple
 
 import numpy as np
 
@@ -16,15 +18,14 @@ from eqv2_plugin.data.references.linear_fit import (
     MAX_ELEMENTS,
     LinearFit,
     NormalEquations,
+    RunningMoments,
     compositions_of,
 )
-from eqv2_plugin.data.references.moments import RunningMoments
 
 _BATCH = 1024  # frames
 
 
-@dataclass(frozen=True)
-class Spread:
+class Spread(NamedTuple):
     """Mean absolute and root mean square deviation, eV."""
 
     mae: float
@@ -36,8 +37,7 @@ class FittedReferences:
     """Attributes:
     fit: the coefficients and what they rest on.
     frames: number of frames.
-    before: deviation of the energies from their mean.
-    after: deviation of the energies from the references' sum.
+    before, after: deviation of the energies from their mean, and from the references' sum.
     """
 
     fit: LinearFit
@@ -160,7 +160,7 @@ def _label(frame: Frame, label: str) -> float:
         raise ValueError(f"{frame.name} has no label {label!r} (numbers stored: {there})")
     value = frame.scalars[label]
     if not np.isfinite(value):
-        raise ValueError(f"{frame.name} has {label} {value}: remove the frame, or mend its label")
+        raise ValueError(f"{frame.name} has {label} {value}: remove the frame, or fix its label")
     return value
 
 
@@ -171,15 +171,8 @@ def _known_elements(frame: Frame) -> np.ndarray:
     return frame.numbers
 
 
-def _batches(values: Iterable, size: int) -> Iterator[list]:
-    batch = []
-    for value in values:
-        batch.append(value)
-        if len(batch) == size:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
+def _batches(values: Iterator, size: int) -> Iterator[list]:
+    return iter(lambda: list(islice(values, size)), [])
 
 
 class _Spool:
