@@ -5,15 +5,14 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-import ase.io
 import numpy as np
 import pytest
 from ase.optimize import LBFGS
 from fairchem.core import FAIRChemCalculator
 from fairchem.core.scripts import make_submission_file
+from launches import launch
 from native_checkpoints import write_checkpoint
 from relaxation_inputs import job_config, surfaces, write_data
-from relaxation_job import run, run_and_kill
 
 SPLITS = ("id", "ood_ads", "ood_cat", "ood_both")
 
@@ -31,14 +30,16 @@ def overrides(model, tmp_path_factory) -> list[str]:
     sources = [f"is2re_data.splits.{split}.src=val_{split}.db" for split in SPLITS]
     return [f"checkpoint={model}", "is2re_data=oc20_val", f"data_root={root}",
             "is2re_data.reader.format=ase_db", "settings.steps=6", "settings.fmax=0.001",
-            # One after the other: then a resumed job makes the same batches.
             "batch.structures=1", "trajectories=true", "pictures=0", *sources]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def finished(overrides, tmp_path_factory) -> tuple[Path, str]:
     folder = tmp_path_factory.mktemp("finished")
-    return folder / "job" / "results", run(folder, *overrides)
+    place = [f"run_dir={folder}", "run_name=job", "job.device_type=CPU"]
+    done = launch("relax_is2re_oc20", [*place, *overrides])
+    assert done.returncode == 0, done.stderr[-4000:]
+    return folder / "job" / "results", done.stdout
 
 
 def arrays(path: Path) -> dict[str, np.ndarray]:
@@ -80,25 +81,6 @@ def joined_by_fairchem(out: Path, *arguments: str) -> dict[str, np.ndarray]:
     finally:
         sys.argv = kept
     return arrays(out)
-
-
-def test_a_killed_job_goes_on_and_ends_with_the_same_bits(finished, overrides, tmp_path):
-    whole, _ = finished
-    run_and_kill(tmp_path, 3, *overrides)
-    results = tmp_path / "job" / "results"
-    before = (results / "relaxed.0-of-1.jsonl").read_bytes().count(b"\n")
-    assert 3 < before < 9
-    assert not (results / "is2re_submission.npz").exists()
-    assert f"{before - 1} of them finished before" in run(tmp_path, *overrides)
-    for kind in ("is2re", "is2rs"):
-        expected = arrays(whole / f"{kind}_submission.npz")
-        for key, value in arrays(results / f"{kind}_submission.npz").items():
-            np.testing.assert_array_equal(value, expected[key])
-    for split in SPLITS:
-        trajectories = sorted((results / "trajectories" / split).iterdir())
-        assert [p.name for p in trajectories] == [f"{i}.traj" for i in range(2)]
-        for path in trajectories:
-            assert len(ase.io.read(path, ":")) == 7
 
 
 def test_fairchems_own_runner_relaxes_with_our_checkpoint(model, tmp_path):

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import argparse
-import multiprocessing
-import os
 from pathlib import Path
 
 import pytest
 from fairchem.core._cli import get_hydra_config_from_yaml
-from fairchem.core._cli import main as fairchem
 from fairchem.core.scripts.make_submission_file import SPLITS
+from launches import launch
 from omegaconf import OmegaConf
-from prediction_inputs import options, predict, results, write_data, write_model
+from prediction_inputs import write_model
 
 from eqv2_plugin import cli
 from eqv2_plugin.common.files import read_npz
-from eqv2_plugin.data.sample import load_sample
 from eqv2_plugin.tasks.splits import split_configs
 
 CONFIGS = Path(__file__).parents[3] / "configs"
@@ -57,48 +53,15 @@ def test_data_in_other_folders_and_forms_are_named_by_overrides():
     assert found["ood_ads"] == {"format": "ase_db", "src": "/d/mine"}
 
 
-def run_fairchem(output: Path, config: Path, overrides: list[str]) -> None:
-    """``fairchem -c``, in a process that has its modules already."""
-    with output.open("w") as file:
-        os.dup2(file.fileno(), 1)
-        os.dup2(file.fileno(), 2)
-    fairchem(argparse.Namespace(config=str(config)), overrides)
-
-
-def run(folder: Path, *overrides: str, dataset: str) -> str:
-    """Run a config on the sample to its end; returns what was printed."""
-    few = [f"+test_data.splits.{split}.first_n=8" for split in SPLITS[dataset.upper()]]
-    sample = [f"test_data={dataset}_sample", f"run_dir={folder}", *few, *FEW, *overrides]
-    output = folder.with_suffix(".log")
-    process = multiprocessing.get_context("fork").Process(
-        target=run_fairchem, args=(output, CONFIGS / f"predict_s2ef_{dataset}.yml", sample)
-    )
-    process.start()
-    process.join(300)
-    assert process.exitcode == 0, output.read_text()[-3000:]
-    return output.read_text()
-
-
-def test_two_ranks_leave_what_one_process_leaves_and_the_submission_passes(
-    tmp_path, capsys, monkeypatch
-):
-    monkeypatch.setenv("EQV2_CACHE", str(tmp_path))
-    # fairchem's launcher starts new processes.
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+def test_the_documented_command_leaves_a_submission_that_passes(tmp_path, capsys):
     model = write_model(tmp_path / "model.pt")
-    two = (f"checkpoint={model}", "job.scheduler.ranks_per_node=2")
-    printed = run(tmp_path / "ranks", *two, dataset="oc22")
-    assert "submission of all splits" in printed
-    assert "energies of this model: the checkpoint does not say" in printed
-    found = tmp_path / "ranks" / "oc22_sample" / "results"
-    root = found.parents[2]
-    for split, folder in {"id": "val_id", "ood": "val_ood"}.items():
-        write_data(root / split, load_sample("oc20_sample", folder)[:8])
-    made = options(root, model, {"id": {"src": "id"}, "ood": {"src": "ood"}})
-    changes = {"dataset": "oc22", "atoms_per_batch": 100}
-    predict(tmp_path / "one", made | changes)
-    for name in ("id.npz", "ood.npz", "submission.npz"):
-        assert (found / name).read_bytes() == results(tmp_path / "one")[name]
-    assert len(read_npz(found / "submission.npz")["ood_ids"]) == 8
-    assert cli.main(["submission", "check", str(found / "submission.npz")]) == 0
+    few = [f"+test_data.splits.{split}.first_n=8" for split in SPLITS["OC22"]]
+    place = [f"run_dir={tmp_path}", "test_data=oc22_sample", f"checkpoint={model}"]
+    done = launch("predict_s2ef_oc22", [*place, *few, *FEW], EQV2_CACHE=tmp_path)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "submission of all splits" in done.stdout
+    assert "energies of this model: the checkpoint does not say" in done.stdout
+    submission = tmp_path / "oc22_sample" / "results" / "submission.npz"
+    assert len(read_npz(submission)["ood_ids"]) == 8
+    assert cli.main(["submission", "check", str(submission)]) == 0
     assert "verdict: ok" in capsys.readouterr().out
