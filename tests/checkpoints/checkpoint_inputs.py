@@ -8,10 +8,14 @@ import os
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from ase import Atoms
+
+from eqv2_plugin.checkpoints.reading import read_checkpoint
+from eqv2_plugin.checkpoints.v1.file import V1File, take_apart
 
 EMBEDDED = Path(__file__).parents[1] / "fixtures"
 OC22 = EMBEDDED / "ckpt_ocp1_oc22_linref" / "checkpoint.pt"
@@ -47,8 +51,12 @@ def edited(source: Path, target: Path, change: Callable[[dict], object]) -> Path
     return target
 
 
+def taken_apart(path: Path, weights: str | None = None, **options: Any) -> V1File:
+    return take_apart(read_checkpoint(path), path, weights, **options)
+
+
 def with_training_state(checkpoint: dict) -> list[torch.Tensor]:
-    """Make a stripped checkpoint one that a run can be resumed from; its averaged weights."""
+    """Make a stripped checkpoint one that a run can be resumed from; its EMA weights."""
     # Buffers of v1, and references that are not trained, are not averaged.
     buffers = ("SO3_", "mapping", "expand_index", "balance", "offset", "mat", "energy_lin_ref")
     state = checkpoint["state_dict"]

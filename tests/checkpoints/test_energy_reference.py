@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 import yaml
-from checkpoint_inputs import DENS, OC22, PLAIN, edited
+from checkpoint_inputs import DENS, OC22, PLAIN, edited, taken_apart
 
 from eqv2_plugin.checkpoints.reading import read_checkpoint
 from eqv2_plugin.checkpoints.v1.energy_reference import (
@@ -16,19 +16,16 @@ from eqv2_plugin.checkpoints.v1.energy_reference import (
     find_data_set,
 )
 from eqv2_plugin.checkpoints.v1.energy_reference import OC22 as OC22_DATA
-from eqv2_plugin.checkpoints.v1.file import take_apart
 
 OC20_NUMBERS = (-0.7554450631141663, 2.887317180633545)
 
 
-def parts_of(path, **options):
-    return take_apart(read_checkpoint(path), path, **options)
-
-
 def test_the_embedded_files_say_what_they_are():
-    found = {path.parent.name: parts_of(path).metadata.energy_kind for path in (OC22, DENS, PLAIN)}
+    found = {
+        path.parent.name: taken_apart(path).metadata.energy_kind for path in (OC22, DENS, PLAIN)
+    }
     assert set(found.values()) == {"total_linear", "adsorption"}
-    assert parts_of(PLAIN).metadata.energy_kind == "adsorption"
+    assert taken_apart(PLAIN).metadata.energy_kind == "adsorption"
 
 
 @pytest.mark.parametrize("word", ["oc22", "odac", "omat", "mptrj", "oc20"])
@@ -82,7 +79,7 @@ def test_references_are_added_in_units_of_the_normaliser():
     checkpoint = read_checkpoint(OC22)
     held = checkpoint["state_dict"]["module.module.energy_lin_ref"].double()
     scale = float(checkpoint["normalizers"]["target"]["std"])
-    values = parts_of(OC22).content.references["energy"].tolist()
+    values = taken_apart(OC22).content.references["energy"].tolist()
     assert values == pytest.approx((held * scale).tolist(), rel=1e-12)
     assert max(map(abs, values)) > 0.1
 
@@ -92,11 +89,11 @@ def test_references_that_v1_held_and_did_not_add_are_left_out_or_added_on_reques
         checkpoint["config"]["model_attributes"]["use_energy_lin_ref"] = False
 
     path = edited(OC22, tmp_path / "a.pt", unused)
-    parts = parts_of(path)
+    parts = taken_apart(path)
     assert parts.metadata.energy_kind == "linear_residual"
     assert parts.content.references == {}
     assert "left out" in parts.notes[0]
-    added = parts_of(path, wanted_reference="total_linear")
+    added = taken_apart(path, wanted_reference="total_linear")
     assert added.content.references.keys() == {"energy"}
     assert added.metadata.energy_kind == "total_linear"
 
@@ -112,9 +109,9 @@ def test_a_hydra_file_that_asks_for_references_which_v1_never_added_needs_a_deci
 
     path = edited(DENS, tmp_path / "a.pt", with_references)
     with pytest.raises(ValueError, match="never did"):
-        parts_of(path)
-    assert parts_of(path, wanted_reference="linear_residual").content.references == {}
-    added = parts_of(path, wanted_reference="total_linear").content.references["energy"]
+        taken_apart(path)
+    assert taken_apart(path, wanted_reference="linear_residual").content.references == {}
+    added = taken_apart(path, wanted_reference="total_linear").content.references["energy"]
     assert added.tolist() == [0.5] * 96
 
 
@@ -122,13 +119,13 @@ def test_element_references_and_linear_references_at_once_are_refused(tmp_path):
     references = {"energy": {"element_references": torch.zeros(119)}}
     path = edited(OC22, tmp_path / "a.pt", lambda c: c.update(elementrefs=references))
     with pytest.raises(ValueError, match="both"):
-        parts_of(path)
+        taken_apart(path)
 
 
 def test_a_config_file_replaces_the_one_in_the_checkpoint(tmp_path):
     path = edited(PLAIN, tmp_path / "a.pt", lambda c: c.update(config=None))
     config = yaml.safe_load(yaml.safe_dump(read_checkpoint(PLAIN)["config"]))
-    ours, theirs = parts_of(path, config=config).content, parts_of(PLAIN).content
+    ours, theirs = taken_apart(path, config=config).content, taken_apart(PLAIN).content
     for part in ("backbone", "heads"):
         assert ours.header.model[part] == theirs.header.model[part]
     assert ours.header.tasks == theirs.header.tasks
@@ -139,7 +136,9 @@ def test_what_a_config_does_not_name_is_what_v1_took(tmp_path):
         for key in ("max_radius", "max_neighbors", "norm_type", "enforce_max_neighbors_strictly"):
             del checkpoint["config"]["model"][key]
 
-    backbone = parts_of(edited(PLAIN, tmp_path / "a.pt", silent)).content.header.model["backbone"]
+    backbone = taken_apart(edited(PLAIN, tmp_path / "a.pt", silent)).content.header.model[
+        "backbone"
+    ]
     assert backbone["cutoff"] == 5.0
     assert backbone["max_neighbors"] == 500
     assert backbone["norm_type"] == "rms_norm_sh"

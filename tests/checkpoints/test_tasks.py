@@ -4,20 +4,15 @@ from __future__ import annotations
 
 import pytest
 import torch
-from checkpoint_inputs import DENS, PLAIN, edited
+from checkpoint_inputs import DENS, PLAIN, edited, taken_apart
 
 from eqv2_plugin.checkpoints.reading import read_checkpoint
-from eqv2_plugin.checkpoints.record import NativeModel, TaskRecord
+from eqv2_plugin.checkpoints.record import TaskRecord
 from eqv2_plugin.checkpoints.v1.convert import convert_file
-from eqv2_plugin.checkpoints.v1.file import take_apart
-
-
-def content_of(path) -> NativeModel:
-    return take_apart(read_checkpoint(path), path).content
 
 
 def tasks_of(path) -> dict[str, TaskRecord]:
-    return {task.name: task for task in content_of(path).header.tasks}
+    return {task.name: task for task in taken_apart(path).content.header.tasks}
 
 
 def scale(task) -> tuple[float, float]:
@@ -29,7 +24,7 @@ def test_numbers_are_those_of_the_checkpoint_to_the_last_bit():
     forces = stored["normalizers"]["forces"]
     assert scale(tasks["forces"]) == (float(forces["mean"]), float(forces["rmsd"]))
     references = stored["elementrefs"]["energy"]["element_references"]
-    content = content_of(DENS)
+    content = taken_apart(DENS).content
     values = content.references["energy"].float()
     assert torch.equal(values[references != 0], references[references != 0])
     head = content.header.model["heads"]["stress"]

@@ -4,14 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from checkpoint_inputs import DENS, OC22, PLAIN, edited, with_training_state
-
-from eqv2_plugin.checkpoints.reading import read_checkpoint
-from eqv2_plugin.checkpoints.v1.file import take_apart
-
-
-def taken(path, weights=None):
-    return take_apart(read_checkpoint(path), path, weights)
+from checkpoint_inputs import DENS, OC22, PLAIN, edited, taken_apart, with_training_state
 
 
 @pytest.fixture(scope="module", params=[OC22, DENS, PLAIN], ids=lambda path: path.parent.name)
@@ -23,7 +16,7 @@ def files(request, tmp_path_factory):
 
 def test_the_default_for_a_training_checkpoint_are_the_last_weights(files):
     released, training = files
-    ours, theirs = taken(training), taken(released)
+    ours, theirs = taken_apart(training), taken_apart(released)
     assert ours.weights.kind == "raw"
     assert "ignores 'ema'" in ours.weights.reason
     ours, theirs = ours.content.weights, theirs.content.weights
@@ -33,7 +26,7 @@ def test_the_default_for_a_training_checkpoint_are_the_last_weights(files):
 
 def test_ema_weights_are_matched_to_their_parameters_by_order(files):
     released, training = files
-    averaged, last = taken(training, "ema"), taken(released)
+    averaged, last = taken_apart(training, "ema"), taken_apart(released)
     assert averaged.weights.kind == "ema"
     for key, value in last.content.weights.items():
         assert torch.equal(averaged.content.weights[key], value * 1.5), key
@@ -42,9 +35,9 @@ def test_ema_weights_are_matched_to_their_parameters_by_order(files):
 def test_the_default_for_a_best_checkpoint_are_its_ema_weights(tmp_path):
     path = edited(PLAIN, tmp_path / "a.pt", lambda c: c["config"]["optim"].update(ema_decay=0.999))
     for weights in (None, "ema"):
-        assert taken(path, weights).weights.kind == "ema"
+        assert taken_apart(path, weights).weights.kind == "ema"
     with pytest.raises(ValueError, match="EMA weights only"):
-        taken(path, "raw")
+        taken_apart(path, "raw")
 
 
 def test_asking_for_ema_weights_where_there_are_none_is_refused(tmp_path):
@@ -54,11 +47,11 @@ def test_asking_for_ema_weights_where_there_are_none_is_refused(tmp_path):
 
     path = edited(PLAIN, tmp_path / "a.pt", stopped_without)
     with pytest.raises(ValueError, match="there are none"):
-        taken(path, "ema")
+        taken_apart(path, "ema")
     path = edited(PLAIN, tmp_path / "b.pt", lambda c: c["config"]["optim"].pop("ema_decay", None))
-    assert taken(path).weights.kind == "raw"
+    assert taken_apart(path).weights.kind == "raw"
     with pytest.raises(ValueError, match="there are none"):
-        taken(path, "ema")
+        taken_apart(path, "ema")
 
 
 def test_ema_weights_of_another_model_are_refused(tmp_path):
@@ -71,6 +64,6 @@ def test_ema_weights_of_another_model_are_refused(tmp_path):
         checkpoint["ema"]["shadow_params"][3] = torch.zeros(1, 2, 3)
 
     with pytest.raises(ValueError, match="trained parameters"):
-        taken(edited(PLAIN, tmp_path / "a.pt", shortened), "ema")
+        taken_apart(edited(PLAIN, tmp_path / "a.pt", shortened), "ema")
     with pytest.raises(ValueError, match="does not fit"):
-        taken(edited(PLAIN, tmp_path / "b.pt", reshaped), "ema")
+        taken_apart(edited(PLAIN, tmp_path / "b.pt", reshaped), "ema")
