@@ -21,13 +21,11 @@ from eqv2_plugin.checkpoints.whitelist import check_model_config, with_full_name
 def read_inference_checkpoint(path: Path, unsafe: bool = False) -> MLIPInferenceCheckpoint:
     """Unpickle a checkpoint with the classes that it needs, and check its whole configuration.
 
+    The result has plain data in place of OmegaConf's objects, and classes by their full names.
+
     Args:
         path: the ``.pt`` file.
         unsafe: unpickle and believe whatever is in it.
-
-    Returns:
-        The checkpoint with plain data in place of OmegaConf's objects, and classes by their full
-        names.
 
     Raises:
         FileNotFoundError: there is no such file.

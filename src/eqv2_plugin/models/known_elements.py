@@ -29,10 +29,7 @@ def references_or_nan(values: torch.Tensor) -> torch.Tensor:
     added, and 0.0 is true.
 
     Args:
-        values: [elements] eV, index = atomic number.
-
-    Returns:
-        [elements], a copy if anything differs.
+        values: [elements] eV, index = atomic number; returned itself where nothing differs.
     """
     unfitted = values.abs() < _NOTHING
     if not bool((values.abs() >= _NOTHING).any()):

@@ -38,8 +38,8 @@ def restricted_loads(
         what: names the kind of file in errors.
 
     Returns:
-        The object: tensors and numpy arrays as numpy arrays (or ``NumpyArray`` around
-        one), numpy scalars as Python numbers, other objects as ``PickledObject``.
+        Tensors and numpy arrays as numpy arrays (or ``NumpyArray`` around one), numpy scalars as
+        Python numbers, other objects as ``PickledObject``.
 
     Raises:
         ValueError: a damaged pickle, or one that names anything else.

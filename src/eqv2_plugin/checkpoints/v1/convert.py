@@ -128,14 +128,7 @@ def build(content: NativeModel) -> EquiformerV2:
 
 
 def check_forward(model: EquiformerV2, tasks: list[Task]) -> dict[str, torch.Tensor]:
-    """Predict for one small structure: is what comes out finite?
-
-    Args:
-        model: with its weights.
-        tasks: instantiated tasks, named as the heads.
-
-    Returns:
-        {task: values in its unit}, without the noise head, which is silent here.
+    """{task: prediction in its unit} for one small structure; the noise head is silent here.
 
     Raises:
         ValueError: something is not finite, or no element is known.

@@ -94,11 +94,7 @@ _DERIVED = re.compile(
 def rename_v1_key(key: str) -> str | None:
     """Our name of a v1 parameter in the layout ``backbone.*`` / ``output_heads.*``.
 
-    Returns:
-        The name, or None for a buffer that follows from the configuration.
-
-    Raises:
-        ValueError: the name is unknown.
+    None for a buffer that follows from the configuration; raises ValueError for an unknown name.
     """
     for pattern, target in _RULES:
         match = re.fullmatch(pattern, key)

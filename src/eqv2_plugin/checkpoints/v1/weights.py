@@ -185,19 +185,15 @@ def take_linear_reference(
     single_class: bool,
     wanted: str | None,
 ) -> tuple[dict[str, torch.Tensor], LinearReference | None]:
-    """Split the references from the weights, and decide whether they are added.
+    """The weights without references, and the references if there are some.
 
     The single class of v1 added them where ``use_energy_lin_ref`` was set; its hydra model
     held them and never added them.
 
     Args:
         state: v1's names without prefix.
-        backbone: v1's options.
-        single_class: see `V1Model`.
+        backbone, single_class: see `V1Model`.
         wanted: --energy-reference.
-
-    Returns:
-        The other weights, and the references if there are some.
 
     Raises:
         ValueError: config and checkpoint disagree, or only the user can tell.
