@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 import torch
 from ase.calculators.singlepoint import SinglePointCalculator
+from downloads import write_pair
 from fairchem.core._cli import get_hydra_config_from_yaml
 from fairchem.core.units.mlip_unit.mlip_unit import compute_loss
-from forms_writers import write_lmdb_of, write_raw
+from lmdb_inputs import pyg1, stored, write_lmdb
 
 from eqv2_plugin import cli
 from eqv2_plugin.data.sample import load_sample, write_ase_db
@@ -53,24 +54,33 @@ def run(*arguments: object) -> None:
 
 
 def raw(folder: Path) -> list[str]:
-    write_raw(folder / "download", frames(), packed=False)
+    write_pair(folder / "download", "0", frames())
     run("data", "oc20", "--raw", folder / "download", "--out", folder / "train")
     return ["data=oc20_aselmdb"]
 
 
 def raw_packed(folder: Path) -> list[str]:
-    write_raw(folder / "download", frames(), packed=True)
+    write_pair(folder / "download", "0", frames(), packed=True)
     run("data", "oc20", "--raw", folder / "download", "--out", folder / "train")
     return ["data=oc20_aselmdb"]
 
 
+def write_records(folder: Path) -> None:
+    """As LMDBs of OC20 have them: with numbers as sids."""
+    records = []
+    for atoms in frames():
+        sid = int(atoms.info["sid"].removeprefix("random"))
+        records.append(pyg1(stored(atoms) | {"sid": sid}))
+    write_lmdb(folder / "data.0000.lmdb", records)
+
+
 def lmdb_read(folder: Path) -> list[str]:
-    write_lmdb_of(folder / "train" / "data.0000.lmdb", frames())
+    write_records(folder / "train")
     return ["data=oc20_lmdb"]
 
 
 def lmdb_converted(folder: Path) -> list[str]:
-    write_lmdb_of(folder / "old" / "data.0000.lmdb", frames())
+    write_records(folder / "old")
     run("data", "convert", folder / "old", "--out", folder / "train")
     return ["data=oc20_aselmdb"]
 

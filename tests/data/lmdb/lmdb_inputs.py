@@ -9,6 +9,7 @@ from pathlib import Path
 import lmdb
 import numpy as np
 import torch
+from ase import Atoms
 from fairchem.core.datasets.mt_concat_dataset import ConcatDataset
 
 from eqv2_plugin.data.datasets import create_datasets
@@ -48,6 +49,25 @@ def attributes(seed: int = 0, n: int = 3, **changes) -> dict:
         "force": torch.from_numpy(rng.normal(size=(n, 3)).astype(np.float32)),
     }
     return {name: value for name, value in {**made, **changes}.items() if value is not None}
+
+
+def stored(atoms: Atoms) -> dict:
+    """Attributes of the record that fairchem-core 1's preprocessing made of labelled atoms."""
+    fixed = np.zeros(len(atoms), np.float32)
+    for constraint in atoms.constraints:
+        fixed[constraint.index] = 1
+    return {
+        "pos": torch.from_numpy(atoms.positions.astype(np.float32)),
+        "cell": torch.from_numpy(atoms.cell.array.astype(np.float32))[None],
+        "atomic_numbers": torch.from_numpy(atoms.numbers.astype(np.float32)),
+        "natoms": len(atoms),
+        "tags": torch.from_numpy(atoms.get_tags()),
+        "fixed": torch.from_numpy(fixed),
+        "sid": atoms.info["sid"],
+        "fid": atoms.info["fid"],
+        "y": atoms.calc.results["energy"],
+        "force": torch.from_numpy(atoms.calc.results["forces"].astype(np.float32)),
+    }
 
 
 def write_lmdb(

@@ -67,10 +67,10 @@ def test_the_reference_reaches_a_data_set_of_a_recipe(tmp_path):
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        (np.zeros(20), "no coefficient for atomic number 29"),
-        (np.where(np.arange(101) == 6, 1e10, 1.0), "no plausible coefficient for atomic number 6"),
-        (np.where(np.arange(101) == 8, np.nan, 1.0), "no plausible coefficient for .* number 8"),
-        (np.zeros((2, 50)), "no array 'coeff' of one number per element"),
+        (np.ones(20), "no value for Cu, which it holds"),
+        (np.where(np.arange(101) == 6, 1e10, 1.0), "no value for C"),
+        (np.where(np.arange(101) == 8, np.nan, 1.0), "no value for O"),
+        (np.zeros((2, 50)), "'coeff' must be a list of numbers"),
     ],
 )
 def test_an_unusable_linear_reference_is_refused(tmp_path, values, message):

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import hydra
-import numpy as np
 import pytest
 import torch
 from ase.geometry import wrap_positions
@@ -15,7 +14,7 @@ from fairchem.core.datasets.samplers.max_atom_distributed_sampler import (
     MaxAtomDistributedBatchSampler,
 )
 from fairchem.core.units.mlip_unit.mlip_unit import mt_collater_adapter
-from lmdb_inputs import EMBEDDED, READER, attributes, pyg2, splits, write_frames, write_lmdb
+from lmdb_inputs import EMBEDDED, READER, attributes, pyg2, splits, stored, write_frames, write_lmdb
 from torch.utils.data import DataLoader
 
 from eqv2_plugin.data.lmdb import LmdbDataset, OC22LmdbDataset
@@ -51,21 +50,8 @@ def same_frames(tmp_path_factory):
     records = []
     for atoms in load_sample("oc20_sample", "val_ood"):
         positions = wrap_positions(atoms.positions, atoms.cell, atoms.pbc, eps=0)
-        fixed = torch.zeros(len(atoms))
-        fixed[atoms.constraints[0].index] = 1
-        stored = {
-            "pos": torch.tensor(positions, dtype=torch.float32),
-            "cell": torch.tensor(np.array(atoms.cell), dtype=torch.float32)[None],
-            "atomic_numbers": torch.tensor(atoms.numbers).float(),
-            "natoms": len(atoms),
-            "tags": torch.tensor(atoms.get_tags()),
-            "fixed": fixed,
-            "sid": atoms.info["sid"],
-            "fid": atoms.info["fid"],
-            "y": atoms.calc.results["energy"],
-            "force": torch.tensor(atoms.calc.results["forces"], dtype=torch.float32),
-        }
-        records.append(pyg2(stored))
+        wrapped = torch.tensor(positions, dtype=torch.float32)
+        records.append(pyg2(stored(atoms) | {"pos": wrapped}))
     write_lmdb(folder / "val_ood" / "data.0000.lmdb", records[:50])
     write_lmdb(folder / "val_ood" / "data.0001.lmdb", records[50:])
     ase_root = sample_directory("oc20_sample", "val_ood", cache)
@@ -145,9 +131,9 @@ def test_workers_read_the_same_batches(tmp_path, context, tasks):
 )
 def test_recipes_read_lmdb_data(config, overrides, reader, tmp_path):
     oc22 = reader is OC22LmdbDataset
-    stored = EMBEDDED / ("oc22_s2ef" if oc22 else "s2ef_legacy_keys")
+    source = EMBEDDED / ("oc22_s2ef" if oc22 else "s2ef_legacy_keys")
     for folder in ("train", "val_id", "val_ood", "val_ood_ads", "val_ood_cat", "val_ood_both"):
-        (tmp_path / folder).symlink_to(stored)
+        (tmp_path / folder).symlink_to(source)
     path = str(CONFIGS / f"{config}.yml")
     runner = get_hydra_config_from_yaml(path, [*overrides, f"data_root={tmp_path}"]).runner
     tasks = [hydra.utils.instantiate(task) for task in runner.train_eval_unit.tasks]

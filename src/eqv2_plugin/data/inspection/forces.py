@@ -16,7 +16,7 @@ LARGE = 50.0
 IMPOSSIBLE = 1000.0
 # Robust standard deviations of log10(largest force of a frame). Furthest in those data: 7.5.
 _FAR = 8.0
-_LEAST_SPREAD = 0.05  # decades; narrower sets would make outliers of nothing
+_MIN_SPREAD = 0.05  # decades; narrower sets would make outliers of nothing
 # eV/Å: near-relaxed sets (Alexandria) have a spread of decades and forces that nobody misses.
 _UNIMPORTANT = 1.0
 # eV/Å, median over atoms. 2.5 at 1000s of K and GPa, 1.7 in rMD17; kcal/mol/Å makes 20-58 of it.
@@ -72,7 +72,7 @@ class ForceCheck:
     def _outliers(self, largest: np.ndarray) -> Finding:
         logs = np.log10(np.maximum(largest, BINS[0]))
         centre = np.median(logs)
-        spread = max(1.4826 * float(np.median(np.abs(logs - centre))), _LEAST_SPREAD)
+        spread = max(1.4826 * float(np.median(np.abs(logs - centre))), _MIN_SPREAD)
         far = 10 ** (centre + _FAR * spread)
         limit = min(LARGE, max(far, _UNIMPORTANT))
         count = int((largest > limit).sum())

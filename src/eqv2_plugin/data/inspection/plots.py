@@ -17,13 +17,7 @@ _COLOURS = ("#1b6ca8", "#d1495b", "#3c896d", "#8d6a9f", "#c98b2b", "#555555")
 
 
 def plot_values(values: dict[str, np.ndarray], label: str, path: Path) -> None:
-    """One outlined histogram per data set, normalised to its number of values.
-
-    Args:
-        values: numbers of each data set, by name; empty ones are left out.
-        label: of the axis, with its unit.
-        path: PNG file to write.
-    """
+    """One outlined histogram per data set, normalised to its number of values, as a PNG file."""
     shown = {name: v for name, v in values.items() if len(v)}
     together = np.concatenate(list(shown.values()))
     low, high = np.percentile(together, (0.1, 99.9))
@@ -44,13 +38,7 @@ def plot_values(values: dict[str, np.ndarray], label: str, path: Path) -> None:
 
 
 def plot_force_norms(histograms: dict[str, np.ndarray], path: Path) -> None:
-    """|F| of free atoms on a logarithmic axis.
-
-    Args:
-        histograms: counts of each data set between `forces.BINS` (with both overflows), by
-            name; empty ones are left out.
-        path: PNG file to write.
-    """
+    """|F| of free atoms on a logarithmic axis, from counts between `forces.BINS` (and beyond)."""
     figure, axis = plt.subplots(figsize=(6.0, 3.8), layout="constrained")
     filled = {name: counts for name, counts in histograms.items() if counts.sum()}
     inside = sum(counts[1:-1] for counts in filled.values())

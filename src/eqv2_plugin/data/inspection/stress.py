@@ -16,14 +16,14 @@ from eqv2_plugin.data.inspection.frames import Frame
 # cold and hot, up to 1000 GPa). GPa make 40 or more of it, Hartree/Bohr^3 0.0115 or less.
 _SHEAR_BAD, _SHEAR_USUAL = 30.0, (0.06, 8.0)
 _SHEAR = 0.6
-_LEAST_FORCE = 0.05  # eV/Å: relaxed atoms tell nothing
-_FEWEST_FRAMES = 5
+_MIN_FORCE = 0.05  # eV/Å: relaxed atoms tell nothing
+_MIN_FRAMES = 5
 # Largest component times volume per atom, eV. Medians are 0.03 (relaxed crystals) to 6.2 (the most
 # strained thousand of MPtrj); the largest of 3,933 frames is 223, of the relaxed ones 0.6.
 _VIRIAL_BAD, _VIRIAL_RELAXED, _VIRIAL_OUTLIER = 20.0, 1.0, 300.0
 # Frames of one system whose cell changes: dE is the work of stress and forces.
-_SMALL_STRAIN, _SMALL_STEP, _LEAST_WORK = 0.03, 0.1, 1e-3
-_FEWEST_PAIRS = 5
+_MAX_STRAIN, _MAX_STEP, _MIN_WORK = 0.03, 0.1, 1e-3
+_MIN_PAIRS = 5
 # A basis that changes with the cell (Pulay stress) takes some of the work, but no factor of it.
 _WORK_BAD, _WORK_USUAL = (0.3, 3.0), (0.5, 1.5)
 _ASYMMETRY = 1e-2  # of the largest component
@@ -105,10 +105,10 @@ class StressCheck:
         """The strongest evidence that there is: energies, then forces, then the size alone."""
         virial = float(np.median(self.virials))
         text = f"median |stress| x volume {virial:.3g} eV per atom"
-        if len(self.works) >= _FEWEST_PAIRS:
+        if len(self.works) >= _MIN_PAIRS:
             return _judged(self.works, 1.0, f"{text}; its work at strained cells is",
                            "times the change of the energy", _outside_work)  # fmt: skip
-        if len(self.shears) >= _FEWEST_FRAMES:
+        if len(self.shears) >= _MIN_FRAMES:
             found = _judged(self.shears, _SHEAR, f"{text}; shear against forces",
                             "(usual: 0.2 to 2)", _outside_shear)  # fmt: skip
             if found.verdict is not Verdict.OK:
@@ -116,10 +116,10 @@ class StressCheck:
             text = found.text
         if virial > _VIRIAL_BAD:
             # Forces that agree outweigh the size: cells can be compressed without limit.
-            agree = len(self.shears) >= _FEWEST_FRAMES
+            agree = len(self.shears) >= _MIN_FRAMES
             text += f": more than {_VIRIAL_BAD:g} is very much; GPa or kbar in place of eV/Å^3?"
             return _said(Verdict.LOOK if agree else Verdict.BAD, text)
-        if len(self.shears) < _FEWEST_FRAMES and virial > _VIRIAL_RELAXED:
+        if len(self.shears) < _MIN_FRAMES and virial > _VIRIAL_RELAXED:
             return _said(Verdict.LOOK, f"{text}: much for atoms without forces; GPa in place of "
                               "eV/Å^3?")  # fmt: skip
         if self.largest[0] > _VIRIAL_OUTLIER:
@@ -167,7 +167,7 @@ def _shear_ratio(frame: Frame, volume: float) -> float | None:
     force = float(np.sqrt((frame.forces**2).sum(1).mean()))
     shear = np.linalg.norm(frame.stress - np.trace(frame.stress) / 3 * np.eye(3))
     # Symmetry makes it zero, to rounding.
-    if force < _LEAST_FORCE or shear < 1e-4 * np.abs(frame.stress).max():
+    if force < _MIN_FORCE or shear < 1e-4 * np.abs(frame.stress).max():
         return None
     return float(shear * volume / (np.sqrt(count) * (volume / count) ** (1 / 3) * force))
 
@@ -182,7 +182,7 @@ def _work_ratio(before: Frame, frame: Frame) -> float | None:
     strain = np.linalg.solve(before.cell, frame.cell) - np.eye(3)
     step = scaled[1] - scaled[0]
     step = (step - np.round(step)) @ frame.cell
-    if not 1e-5 < np.abs(strain).max() < _SMALL_STRAIN or np.abs(step).max() > _SMALL_STEP:
+    if not 1e-5 < np.abs(strain).max() < _MAX_STRAIN or np.abs(step).max() > _MAX_STEP:
         return None
     volume = abs(np.linalg.det(before.cell) + np.linalg.det(frame.cell)) / 2
     # Hydrostatic and shear alike: sigma : strain.
@@ -191,6 +191,6 @@ def _work_ratio(before: Frame, frame: Frame) -> float | None:
     if before.forces is not None and frame.forces is not None:
         of_forces = float((0.5 * (before.forces + frame.forces) * step).sum())
     change = frame.energy - before.energy + of_forces
-    if not np.isfinite([of_stress, change]).all() or abs(change) < _LEAST_WORK:
+    if not np.isfinite([of_stress, change]).all() or abs(change) < _MIN_WORK:
         return None
     return of_stress / change

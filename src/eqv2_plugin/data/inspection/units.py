@@ -11,8 +11,8 @@ from eqv2_plugin.data.inspection.frames import Frame
 from eqv2_plugin.data.references.linear_fit import RunningMoments
 
 # Å and eV: steps small enough for the trapezoid rule, work large enough to be no rounding.
-_SMALL_STEP, _LEAST_WORK = 0.05, 1e-3
-_FEWEST_PAIRS = 5
+_MAX_STEP, _MIN_WORK = 0.05, 1e-3
+_MIN_PAIRS = 5
 # dE / work is 1.00 over 3,093 pairs of OC20 (median), and 0.83 over 269 of CuM(111), relaxed in
 # few and coarse steps. Wrong units make it 1.89 or more, or 0.53 or less.
 _TOLERANCE = 0.3
@@ -31,7 +31,7 @@ _UNITS = {
 # Frames in no order, as MD17's: mean square force * sqrt(half the free coordinates) / deviation
 # of the energy is the force constant of a harmonic oscillator in equilibrium. It is 29 to 37
 # eV/Å^2 for eight rMD17 molecules; Hartree and Hartree/Bohr make it 0.3, kcal/mol 700.
-_FEWEST_FRAMES = 100
+_MIN_FRAMES = 100
 _STIFFNESS = (1.0, 200.0)
 
 
@@ -68,15 +68,15 @@ class UnitCheck:
         if not np.allclose(before.cell, frame.cell, atol=1e-6):
             return  # the stress works, too
         step = frame.displacement(before)
-        if not np.isfinite(step).all() or np.abs(step).max() > _SMALL_STEP:
+        if not np.isfinite(step).all() or np.abs(step).max() > _MAX_STEP:
             return
         work = -0.5 * float(((before.forces + frame.forces) * step).sum())
-        if abs(work) > _LEAST_WORK:
+        if abs(work) > _MIN_WORK:
             self.slopes.append((frame.scalars["energy"] - before.scalars["energy"]) / work)
 
     def _close(self) -> None:
         """End of a system: the spread of its energies and the size of its forces."""
-        if self.energy.count >= _FEWEST_FRAMES and self.energy.deviation > 0:
+        if self.energy.count >= _MIN_FRAMES and self.energy.deviation > 0:
             coordinates = self.squares.count / self.energy.count
             ratio = self.squares.mean * np.sqrt(coordinates / 2) / self.energy.deviation
             self.stiffnesses.append(float(ratio))
@@ -84,7 +84,7 @@ class UnitCheck:
 
     def findings(self) -> list[Finding]:
         self._close()
-        if len(self.slopes) >= _FEWEST_PAIRS:
+        if len(self.slopes) >= _MIN_PAIRS:
             return [self._work()]
         if self.stiffnesses:
             return [self._stiffness()]

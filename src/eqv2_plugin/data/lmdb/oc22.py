@@ -9,14 +9,11 @@ from typing import Any
 import numpy as np
 from fairchem.core.common.registry import registry
 
-from eqv2_plugin.common.files import read_npz
 from eqv2_plugin.data.lmdb.dataset import LmdbDataset
 from eqv2_plugin.data.lmdb.records import Record
+from eqv2_plugin.data.references.coefficients import load_coefficients, reference_energy
 from eqv2_plugin.unpickling.restricted import restricted_loads
 
-# eV per atom. A fit says nothing of elements that its data lacks: some coefficients of the
-# published file are 1e10.
-_IMPLAUSIBLE = 1e3
 _KINDS = ("all", "adslabs", "slabs")
 
 
@@ -29,7 +26,7 @@ class OC22LmdbDataset(LmdbDataset):
 
     Args:
         config: as for ``LmdbDataset``, and
-            ``lin_ref``: npz file whose ``coeff`` [elements] (eV, by atomic number) are summed
+            ``lin_ref``: element references (see `load_coefficients`) that are summed
             over the atoms and subtracted from the energies. Not together with
             ``element_references`` of a task, which subtract it as well. fairchem wants it
             in a split's options, not in those of the whole data set;
@@ -57,7 +54,7 @@ class OC22LmdbDataset(LmdbDataset):
             raise ValueError(
                 "train_on_oc20_total_energies=true and oc20_ref=FILE are set together or not at all"
             )
-        self.lin_ref = _coefficients(config["lin_ref"]) if config.get("lin_ref") else None
+        self.lin_ref = load_coefficients(config["lin_ref"]) if config.get("lin_ref") else None
         # Read now, so that a bad file shows before the workers start.
         _ = self._oc20_references
 
@@ -98,7 +95,7 @@ class OC22LmdbDataset(LmdbDataset):
         if "oc22" not in record.counts:
             self._make_total(record)
         if self.lin_ref is not None:
-            reference = _linear_energy(self.lin_ref, record.numbers)
+            reference = reference_energy(self.lin_ref, record.numbers, "it")
             for name in record.energies:
                 record.energies[name] -= reference
         return record
@@ -129,20 +126,3 @@ class OC22LmdbDataset(LmdbDataset):
         state = super().__getstate__()
         state.pop("_oc20_references", None)
         return state
-
-
-def _coefficients(path: str) -> np.ndarray:
-    coefficients = read_npz(Path(path)).get("coeff")
-    if coefficients is None or coefficients.ndim != 1 or coefficients.dtype.kind not in "iuf":
-        raise ValueError(f"lin_ref {path} has no array 'coeff' of one number per element")
-    return coefficients.astype(np.float64)
-
-
-def _linear_energy(coefficients: np.ndarray, numbers: np.ndarray) -> float:
-    if numbers.max() >= len(coefficients):
-        raise ValueError(f"lin_ref has no coefficient for atomic number {numbers.max()}")
-    energies = coefficients[numbers]
-    if not (np.abs(energies) < _IMPLAUSIBLE).all():
-        bad = int(numbers[~(np.abs(energies) < _IMPLAUSIBLE)][0])
-        raise ValueError(f"lin_ref has no plausible coefficient for atomic number {bad}")
-    return float(energies.sum())

@@ -198,11 +198,11 @@ def _whole(array: np.ndarray, name: str) -> np.ndarray:
     return whole
 
 
-def _within(values: np.ndarray, name: str, least: int, most: int) -> None:
+def _within(values: np.ndarray, name: str, low: int, high: int) -> None:
     lowest, highest = values.min(), values.max()
-    if lowest < least or highest > most:
-        bad = lowest if lowest < least else highest
-        raise ValueError(f"{name!r} must lie in {least} to {most}, and holds {bad}")
+    if lowest < low or highest > high:
+        bad = lowest if lowest < low else highest
+        raise ValueError(f"{name!r} must lie in {low} to {high}, and holds {bad}")
 
 
 def _number(stored: dict[str, Any], name: str) -> Any:

@@ -20,7 +20,7 @@ PUBLISHED = {
 }
 # eV per atom. Fitted references of real elements lie between 0.03 and 21 eV in size; what a
 # solver leaves for elements without data lies outside of these bounds (see README.md).
-_LEAST, _MOST = 1e-2, 1e2
+_MIN, _MAX = 1e-2, 1e2
 
 
 def element_references(name: str | Path) -> ElementReferences:
@@ -101,7 +101,7 @@ def load_coefficients(name: str | Path) -> np.ndarray:
     # Our own files say what their data held; in others only the numbers can tell.
     if "atoms" not in arrays:
         size = np.abs(coefficients)
-        coefficients[~((size >= _LEAST) & (size <= _MOST))] = np.nan
+        coefficients[~((size >= _MIN) & (size <= _MAX))] = np.nan
     coefficients[0] = np.nan  # there is no element 0
     if np.isnan(coefficients).all():
         raise ValueError(f"{path}: 'coeff' holds no plausible energy of any element")
@@ -111,16 +111,14 @@ def load_coefficients(name: str | Path) -> np.ndarray:
 def save_coefficients(
     path: Path, coefficients: np.ndarray, frames: np.ndarray, atoms: np.ndarray, label: str
 ) -> None:
-    """Write a fit in the form that `element_references` and fairchem read.
+    """Write a fit of the property ``label`` in the form that `element_references` reads.
 
     Args:
-        path: ends with ".npz".
         coefficients: [elements] eV, NaN where there was no data.
         frames, atoms: [elements] how many frames and atoms held the element.
-        label: name of the property that was fitted.
 
     Raises:
-        ValueError: another suffix.
+        ValueError: ``path`` does not end with ".npz".
         OSError: the file cannot be written.
     """
     if path.suffix != ".npz":
@@ -130,15 +128,10 @@ def save_coefficients(
 
 
 def reference_energy(coefficients: np.ndarray, numbers: np.ndarray, where: str) -> float:
-    """Sum of the references of a structure's atoms, eV.
-
-    Args:
-        coefficients: from `load_coefficients`.
-        numbers: [atoms] atomic numbers.
-        where: names the structure in the error.
+    """Sum of the references (from `load_coefficients`) of a structure's atoms, eV.
 
     Raises:
-        ValueError: an element without reference.
+        ValueError: an element without reference, which the structure ``where`` holds.
     """
     known = numbers < len(coefficients)
     values = coefficients[np.where(known, numbers, 0)]  # entry 0 is NaN

@@ -48,11 +48,7 @@ class FittedReferences:
 
 @dataclass(frozen=True)
 class FittedNormalizers:
-    """Attributes:
-    energy_mean, energy_rmsd: of the energies (minus references, if any), eV.
-    force_rms: root mean square of the force components of free atoms, eV/Å.
-    frames, free_atoms: how many there were.
-    """
+    """Of energies (minus references, if any; eV), and of forces on free atoms (eV/Å)."""
 
     energy_mean: float
     energy_rmsd: float

@@ -50,12 +50,7 @@ class NormalEquations:
         self.atoms = np.zeros(MAX_ELEMENTS, np.int64)
 
     def add(self, compositions: np.ndarray, energies: np.ndarray) -> None:
-        """Add a batch.
-
-        Args:
-            compositions: [frames, MAX_ELEMENTS] atoms of each element.
-            energies: [frames] eV.
-        """
+        """Add a batch: [frames, MAX_ELEMENTS] atoms of each element, and [frames] eV."""
         x = compositions.astype(np.float64)
         self.matrix += x.T @ x
         self.vector += x.T @ energies
@@ -126,11 +121,7 @@ class RunningMoments:
 
 
 def compositions_of(numbers: list[np.ndarray]) -> np.ndarray:
-    """Count the elements of some structures: [structures, MAX_ELEMENTS] int64.
-
-    Args:
-        numbers: atomic numbers of each structure.
-    """
+    """Atoms of each element of some structures: [structures, MAX_ELEMENTS] int64."""
     return np.stack([np.bincount(z, minlength=MAX_ELEMENTS) for z in numbers])
 
 
