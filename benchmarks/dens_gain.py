@@ -25,7 +25,6 @@ from pathlib import Path
 from gain.plan import PLAIN, plan
 from gain.report import Results, markdown, plot_curves
 from gain.runs import Run
-from gain.text import PLAN_TEXT
 
 HERE = Path(__file__).parent
 
@@ -81,7 +80,7 @@ def main() -> None:
     report.parent.mkdir(parents=True, exist_ok=True)
     picture = report.with_suffix(".png")
     plot_curves(experiments, results, picture)
-    text = markdown(PLAN_TEXT[options.size], experiments, results, picture.name)
+    text = markdown(experiments, results, picture.name)
     report.write_text(text)
     print(text)
     print(f"report: {report}, results: {stored}")

@@ -7,6 +7,7 @@ from importlib import import_module
 import pytest
 from fairchem.core.common.registry import registry
 from helpers import BACKBONE, ENERGY, TINY
+from hydra.utils import get_object
 from omegaconf import OmegaConf
 
 from eqv2_plugin.checkpoints.native import header_from_json, header_to_json
@@ -25,6 +26,18 @@ def test_an_earlier_path_gives_the_module_itself(earlier):
 def test_fairchem_finds_a_class_by_its_earlier_path():
     found = registry.get_model_class("eqv2_plugin.model.EquiformerV2")
     assert found is registry.get_model_class(current_name("eqv2_plugin.model.EquiformerV2"))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "element_checks.CheckedCollater", "finetuning.starting_model",
+        "finetuning_runner.FinetuningRunner", "progress.ProgressBar", "report.RunReport",
+        "runner.EquiformerV2TrainRunner", "seeding.SeedEveryStep",
+    ],
+)  # fmt: skip
+def test_hydra_finds_what_configs_of_earlier_versions_name(name):
+    assert get_object(f"eqv2_plugin.training.{name}").__name__ == name.partition(".")[2]
 
 
 def test_current_names_stay():

@@ -17,7 +17,6 @@ from gain.plan import PLAIN, Arm, Experiment
 
 _COLOURS = {
     "plain": "#555555",
-    "half": "#aaaaaa",
     "dens": "#1b6ca8",
     "unencoded": "#d1495b",
     "all_atoms": "#3c896d",
@@ -29,12 +28,12 @@ FORCES, ENERGY = "forces_mae_meV_per_A", "energy_mae_meV"
 Results = dict[tuple[str, str, int], dict]
 
 
-def markdown(plan_text: str, experiments: list[Experiment], results: Results, plot: str) -> str:
-    """The report of a plan's runs, with its plan on top."""
+def markdown(experiments: list[Experiment], results: Results, plot: str) -> str:
+    """The results of a plan's runs; docs/dens_gain.md and dens_gain_why.md have the plans, too."""
     planned = sum(len(e.seeds) * len(e.arms) for e in experiments)
     names = {experiment.name for experiment in experiments}
     own = [result for (name, _, _), result in results.items() if name in names]
-    lines = [plan_text.strip(), "", "## Results", "", _machine(own, planned), ""]
+    lines = ["## Results", "", _machine(own, planned), ""]
     for experiment in experiments:
         lines += [f"### {experiment.title}", "", *_table(experiment, results), ""]
     lines += [f"![Validation error against the step]({plot})", ""]

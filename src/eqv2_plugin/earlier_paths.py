@@ -167,6 +167,14 @@ MOVED = {
     "tasks.s2ef.joining": "tasks.s2ef.results",
     "tasks.submission.expected": "tasks.submission.check",
     "tasks.submission.files": "common.files",
+    "training.averages": "training.checkpoints",
+    "training.element_checks": "training.checks",
+    "training.finetuning_runner": "training.runner",
+    "training.history": "training.results",
+    "training.progress": "training.callbacks",
+    "training.seeding": "training.callbacks",
+    "training.start_checkpoint": "training.start",
+    "training.start_values": "training.start",
     "unpickling.stand_ins": "unpickling.whitelists",
 }
 

@@ -18,7 +18,7 @@ from eqv2_plugin.data.ase_dataset import own_format
 from eqv2_plugin.data.datasets import create_datasets
 from eqv2_plugin.data.sample import write_ase_db
 from eqv2_plugin.data.structures import open_structures
-from eqv2_plugin.training.checks import check_labels
+from eqv2_plugin.training.checks import check_frames
 
 
 def frames(count: int = 3, **info: object) -> list[Atoms]:
@@ -72,10 +72,11 @@ def test_a_contradiction_in_the_last_frame_is_named_before_the_first_step(tmp_pa
     with pytest.raises(ValueError, match=r"val: structure 2 .*sid 7.*'energy' \(-9\).*\(-3\)"):
         structures[2]
     with pytest.raises(ValueError, match=r"structure 2 \(sid 7\): .*'energy' \(-9\)"):
-        check_labels(
+        check_frames(
             create_datasets("mine", str(tmp_path), {"train": {"src": "."}},
                             {"format": "ase_db"}, ""),
-            [SimpleNamespace(name="energy", datasets=["mine"])],
+            [SimpleNamespace(name="energy", datasets=["mine"], element_references=None)],
+            100,
         )  # fmt: skip
 
 

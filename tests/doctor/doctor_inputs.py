@@ -11,8 +11,9 @@ from ase.build import bulk
 from ase.calculators.calculator import Calculator
 from ase.calculators.emt import EMT
 
+from eqv2_plugin.data.inspection.findings import Finding
 from eqv2_plugin.doctor import examine as doctor
-from eqv2_plugin.doctor.examination import Examination, Finding, Subject
+from eqv2_plugin.doctor.examination import Examination, Subject
 from eqv2_plugin.inference.predictor import Predict, Prediction
 
 Change = Callable[[Prediction, Atoms], Prediction]
@@ -108,4 +109,4 @@ def examine(
     )
     found = Examination(model, structures() if atoms is None else atoms, seconds, clock)
     doctor.examine(found)
-    return found.findings
+    return {finding.check: finding for finding in found.findings}

@@ -35,7 +35,7 @@ def task(name: str, level: str, dim: list[int], references: Any = None) -> dict[
 def write_start(
     path: Path, heads: dict | None = None, references: Any = None, **options: Any
 ) -> dict[str, torch.Tensor]:
-    """Write the checkpoint; returns its averaged weights, from which its others differ."""
+    """Write the checkpoint; returns its EMA weights, from which its others differ."""
     heads = DIRECT_HEADS if heads is None else heads
     backbone = {"model": BACKBONE, **TINY, "num_layers": 1, **options}
     config = {
@@ -46,15 +46,15 @@ def write_start(
     }
     torch.manual_seed(0)
     model = hydra.utils.instantiate(config)
-    averaged = {k: v.clone() for k, v in randomise(model, 1).state_dict().items()}
-    raw = {k: v.clone() for k, v in randomise(model, 2).state_dict().items()}
+    ema = {k: v.clone() for k, v in randomise(model, 1).state_dict().items()}
+    other = {k: v.clone() for k, v in randomise(model, 2).state_dict().items()}
     labels = ["energy", "forces"]
     checkpoint = MLIPInferenceCheckpoint(
         model_config=config,
-        model_state_dict=raw,
+        model_state_dict=other,
         ema_state_dict={
             "n_averaged": torch.tensor(5),
-            **{f"module.{k}": v for k, v in averaged.items()},
+            **{f"module.{k}": v for k, v in ema.items()},
         },
         tasks_config=[
             task(name, "system" if name == "energy" else "atom", [1] if name == "energy" else [3])
@@ -63,4 +63,4 @@ def write_start(
         ],
     )
     torch.save(checkpoint, path)
-    return averaged
+    return ema

@@ -9,8 +9,8 @@ import torch
 
 from eqv2_plugin.common.ranks import own_part
 from eqv2_plugin.dens.monitor import DenoisingMonitor
-from eqv2_plugin.training.averages import load_averages, save_averages
-from eqv2_plugin.training.progress import TaskLosses
+from eqv2_plugin.training.callbacks import TaskLosses
+from eqv2_plugin.training.checkpoints import load_averages, save_averages
 
 
 def task_losses() -> tuple[TaskLosses, SimpleNamespace]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 import torch
 
@@ -47,8 +46,6 @@ def test_a_system_without_training_frames_has_no_nearest_one():
 
 
 def test_displacement_does_not_wrap_along_a_direction_that_is_not_periodic():
-    rng = np.random.default_rng(0)
-    first = {"pos": rng.normal(size=(3, 3)), "cell": 4 * np.eye(3), "pbc": np.array([1, 1, 0])}
-    first["pbc"] = first["pbc"].astype(bool)
-    second = {**first, "pos": first["pos"] + [4.0, -8.0, 4.0]}
+    first = Frame([1, 8], [[0.1, 0, 0], [1.0, 2, 3]], [[0.0] * 3] * 2, 0.0)
+    second = Frame([1, 8], [[4.1, -8, 4], [5.0, -6, 7]], [[0.0] * 3] * 2, 0.0)
     assert displacement(first, second) == pytest.approx(4.0)

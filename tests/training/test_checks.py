@@ -1,4 +1,4 @@
-"""Bad data, tasks and normalisers get one clear error before the first step."""
+"""Data sets, tasks and normalisers that cannot be get one clear error before the first step."""
 
 from __future__ import annotations
 
@@ -15,9 +15,12 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from eqv2_plugin.common.ranks import step_seed
 from eqv2_plugin.data.datasets import EMBEDDED, create_datasets
 from eqv2_plugin.data.references import element_references, normalizer
-from eqv2_plugin.training.checks import check_labels, check_tasks_match_heads
+from eqv2_plugin.training.checks import check_frames, check_tasks_match_heads
 
-TASKS = [SimpleNamespace(name=name, datasets=["oc20"]) for name in ("energy", "forces")]
+TASKS = [
+    SimpleNamespace(name=name, datasets=["oc20"], element_references=None)
+    for name in ("energy", "forces")
+]
 READER = {"format": "ase_db", "key_mapping": {"energy": "energy", "forces": "forces"}}
 
 
@@ -67,15 +70,14 @@ def test_a_database_that_was_cut_off_is_refused(tmp_path):
 
 def test_frames_without_labels_are_refused(tmp_path):
     write_frames(tmp_path / "train", labelled=False)
-    tasks = TASKS
     with pytest.raises(ValueError, match=r"oc20\.train has no label 'energy'"):
-        check_labels(datasets(str(tmp_path), train="train"), tasks)
+        check_frames(datasets(str(tmp_path), train="train"), TASKS, 100)
 
 
 def test_labelled_frames_pass(tmp_path):
     write_frames(tmp_path / "train", labelled=True)
     found = datasets(str(tmp_path), train="train")
-    check_labels(found, TASKS)
+    check_frames(found, TASKS, 100)
     assert len(found) == 3
 
 

@@ -15,8 +15,8 @@ from helpers import CONSERVATIVE, DIRECT_HEADS, ENERGY
 
 from eqv2_plugin.models.hydra import EquiformerV2
 from eqv2_plugin.training.finetuning import starting_model
-from eqv2_plugin.training.report import improvements
-from eqv2_plugin.training.start_values import start_normalizer, start_references
+from eqv2_plugin.training.start import start_normalizer, start_references
+from eqv2_plugin.training.summary import improvements
 
 CONFIG = Path(__file__).parents[2] / "configs" / "eqv2_finetune.yml"
 NOISE = {"module": "eqv2_plugin.heads.forces.NoiseHead"}
@@ -34,25 +34,25 @@ def begin(path: Path, heads=DIRECT_HEADS, seed: int = 0, backbone=None, **option
     return starting_model(str(path), backbone or {}, heads, **options)
 
 
-def changed(model: EquiformerV2, averaged: dict[str, torch.Tensor]) -> set[str]:
-    """First two parts of the names whose values are not the checkpoint's averaged ones."""
+def changed(model: EquiformerV2, ema: dict[str, torch.Tensor]) -> set[str]:
+    """First two parts of the names whose values are not the checkpoint's ema ones."""
     return {
         ".".join(name.split(".")[:2])
         for name, value in model.state_dict().items()
-        if not torch.equal(value, averaged[name])
+        if not torch.equal(value, ema[name])
     }
 
 
-def test_everything_starts_from_the_averaged_weights(start):
-    path, averaged = start
+def test_everything_starts_from_the_ema_weights(start):
+    path, ema = start
     model = begin(path)
-    assert changed(model, averaged) == set()
+    assert changed(model, ema) == set()
     assert all(parameter.requires_grad for parameter in model.backbone.parameters())
 
 
 def test_a_new_head_differs_and_the_kept_one_does_not(start):
-    path, averaged = start
-    assert changed(begin(path, new_heads=["energy"]), averaged) == {"output_heads.energy"}
+    path, ema = start
+    assert changed(begin(path, new_heads=["energy"]), ema) == {"output_heads.energy"}
 
 
 def test_new_heads_follow_the_seed(start):
@@ -64,11 +64,11 @@ def test_new_heads_follow_the_seed(start):
 
 
 def test_a_head_that_is_not_wanted_is_dropped(start):
-    path, averaged = start
+    path, ema = start
     model = begin(path, heads={"energy": ENERGY})
     assert set(model.output_heads) == {"energy"}
     assert set(model.finetune_model_full_config["heads"]) == {"energy"}
-    assert changed(model, averaged) == set()
+    assert changed(model, ema) == set()
 
 
 def test_a_kept_head_keeps_its_options(tmp_path):
@@ -85,16 +85,16 @@ def test_a_frozen_backbone_leaves_the_heads_to_train(start):
 
 
 def test_dens_adds_what_the_checkpoint_lacks_and_its_predictions_stay(start):
-    path, averaged = start
+    path, ema = start
     heads = {**DIRECT_HEADS, "noise_forces": NOISE}
     encoding = {"force_encoding": True}
     model = begin(path, heads=heads, backbone=encoding, freeze_backbone=True)
-    added = {k for k in model.state_dict() if k not in averaged}
+    added = {k for k in model.state_dict() if k not in ema}
     assert {".".join(k.split(".")[:2]) for k in added} == {
         "backbone.force_embedding",
         "output_heads.noise_forces",
     }
-    assert all(torch.equal(model.state_dict()[k], averaged[k]) for k in averaged)
+    assert all(torch.equal(model.state_dict()[k], ema[k]) for k in ema)
     # What is added to plain structures is the embedding's bias.
     assert not model.backbone.force_embedding.linear.bias.any()
     assert all(p.requires_grad for p in model.backbone.force_embedding.parameters())
@@ -102,20 +102,20 @@ def test_dens_adds_what_the_checkpoint_lacks_and_its_predictions_stay(start):
 
 def test_dens_weights_of_the_checkpoint_are_kept(tmp_path):
     heads = {**DIRECT_HEADS, "noise_forces": NOISE}
-    averaged = write_start(tmp_path / "dens.pt", heads, force_encoding=True)
+    ema = write_start(tmp_path / "dens.pt", heads, force_encoding=True)
     encoding = {"force_encoding": True}
-    assert changed(begin(tmp_path / "dens.pt", heads=heads, backbone=encoding), averaged) == set()
+    assert changed(begin(tmp_path / "dens.pt", heads=heads, backbone=encoding), ema) == set()
     # Without DeNS the embedding stays: its bias is part of every prediction.
-    assert changed(begin(tmp_path / "dens.pt"), averaged) == set()
+    assert changed(begin(tmp_path / "dens.pt"), ema) == set()
 
 
 def test_from_scratch_shares_the_architecture_alone(start):
-    path, averaged = start
+    path, ema = start
     model = begin(path, from_scratch=True)
     state = model.state_dict()
-    assert {k: v.shape for k, v in state.items()} == {k: v.shape for k, v in averaged.items()}
+    assert {k: v.shape for k, v in state.items()} == {k: v.shape for k, v in ema.items()}
     name = "backbone.atom_embedding.weight"
-    assert not torch.equal(state[name], averaged[name])
+    assert not torch.equal(state[name], ema[name])
     assert model.finetune_model_full_config["facts"]["basis"] == "trained from scratch"
 
 
@@ -140,10 +140,10 @@ def test_data_with_another_kind_of_energy_are_said(tmp_path, caplog, kind, said)
 
 
 def test_dropout_may_change_and_the_architecture_may_not(start):
-    path, averaged = start
+    path, ema = start
     model = begin(path, backbone={"alpha_drop": 0.3, "lmax": 2})
     assert model.backbone.config.alpha_drop == 0.3
-    assert changed(model, averaged) == set()
+    assert changed(model, ema) == set()
     with pytest.raises(ValueError, match=r"lmax=3 is not what the weights.*\(2\)"):
         begin(path, backbone={"lmax": 3})
     with pytest.raises(ValueError, match="did you mean 'lmax'"):
@@ -160,11 +160,11 @@ def test_forces_of_the_other_kind_are_refused(start, tmp_path):
 
 
 def test_conservative_forces_start_from_their_head(tmp_path):
-    averaged = write_start(tmp_path / "c.pt", {"energy": CONSERVATIVE}, direct_forces=False)
+    ema = write_start(tmp_path / "c.pt", {"energy": CONSERVATIVE}, direct_forces=False)
     model = begin(tmp_path / "c.pt", heads={"gradient": CONSERVATIVE}, freeze_backbone=True)
     old, new = "output_heads.energy.", "output_heads.gradient."
     found = {k.replace(new, old): v for k, v in model.state_dict().items()}
-    assert all(torch.equal(found[k], averaged[k]) for k in averaged)
+    assert all(torch.equal(found[k], ema[k]) for k in ema)
 
 
 @pytest.mark.parametrize(
@@ -211,7 +211,7 @@ def test_weights_that_do_not_fit_the_config_are_refused(start, tmp_path):
         begin(tmp_path / "hole.pt")
     checkpoint.ema_state_dict = {}
     torch.save(checkpoint, tmp_path / "raw.pt")
-    with pytest.raises(ValueError, match="no averaged"):
+    with pytest.raises(ValueError, match="no EMA weights"):
         begin(tmp_path / "raw.pt")
 
 

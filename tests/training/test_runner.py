@@ -121,7 +121,7 @@ def test_a_checkpoint_that_is_written_again_does_not_count_meanwhile(tmp_path):
 def test_a_given_checkpoint_that_is_not_there_is_told(tmp_path):
     made = runner(tmp_path / "run", Unit())
     (tmp_path / "dangling").symlink_to(tmp_path / "gone")
-    with pytest.raises(FileNotFoundError, match=r"no whole checkpoint .*dangling"):
+    with pytest.raises(FileNotFoundError, match=r"no complete checkpoint .*dangling"):
         made.load_state(str(tmp_path / "dangling"))
     folder_lock(tmp_path / "run", wait=0.0).release()
 

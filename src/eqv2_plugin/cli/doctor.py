@@ -51,8 +51,9 @@ def run_doctor(options: argparse.Namespace) -> int:
     import torch
 
     from eqv2_plugin.common.files import save_text
-    from eqv2_plugin.doctor.examination import Examination, Verdict
-    from eqv2_plugin.doctor.examine import as_json, examine, plot, table
+    from eqv2_plugin.data.inspection.findings import Verdict, table, worst
+    from eqv2_plugin.doctor.examination import Examination
+    from eqv2_plugin.doctor.examine import as_json, examine, plot
     from eqv2_plugin.doctor.subject import open_subject
 
     for path in (options.json, options.plot):
@@ -70,7 +71,7 @@ def run_doctor(options: argparse.Namespace) -> int:
     print(f"structures: {opened.origin}, rattled; {sizes} atoms\n", flush=True)
     found = Examination(opened.subject, opened.structures, options.seconds)
     examine(found, lambda name: print(f"eqv2 doctor: {name}", file=sys.stderr, flush=True))
-    print(table(found))
+    print(table(found.findings))
     if options.json is not None:
         content = {
             "file": str(options.file),
@@ -78,7 +79,7 @@ def run_doctor(options: argparse.Namespace) -> int:
             "direct_forces": opened.subject.direct,
             "device": device,
             "structures": opened.origin,
-            "checks": as_json(found),
+            "checks": as_json(found.findings),
         }
         save_text(options.json, json.dumps(content, indent=1, allow_nan=False) + "\n")
         print(f"written: {options.json}")
@@ -92,5 +93,6 @@ def run_doctor(options: argparse.Namespace) -> int:
         Verdict.NOT_RUN: "nothing is wrong in the checks that were run, but some were not",
         Verdict.INFO: "nothing was judged",
     }
-    print(f"verdict: {found.verdict} ({meaning[found.verdict]})")
-    return 1 if found.verdict is Verdict.BAD else 0
+    verdict = worst(found.findings)
+    print(f"verdict: {verdict} ({meaning[verdict]})")
+    return 1 if verdict is Verdict.BAD else 0

@@ -3,42 +3,36 @@
 Importing this package, as Hydra does before it composes a config, registers resolvers:
 ``${eqv2_device:}``, ``${eqv2_default:value,default}``, and for fine-tuning
 ``${eqv2_start_normalizer:source,checkpoint,label,key,unsafe}`` and
-``${eqv2_start_references:source,checkpoint,unsafe}`` (see `eqv2_plugin.training.start_values`).
+``${eqv2_start_references:source,checkpoint,unsafe}`` (see `eqv2_plugin.training.start`).
 """
+
+from __future__ import annotations
+
+from typing import Any
 
 import torch
 from omegaconf import DictConfig, OmegaConf
 
 
-def available_device() -> str:
-    """fairchem's name of the device that is there: CUDA, else CPU."""
-    return "CUDA" if torch.cuda.is_available() else "CPU"
-
-
-def value_or_default(value: str | None, default: str) -> str:
-    """``default`` where nothing was given."""
-    return default if value is None else value
-
-
-def start_normalizer(
-    source: str, checkpoint: str, label: str, key: str, unsafe: bool = False
-) -> float:
-    """See `eqv2_plugin.training.start_values.start_normalizer`."""
+def _start_normalizer(*arguments: Any) -> float:
     # Other configs do without these imports.
-    from eqv2_plugin.training import start_values
+    from eqv2_plugin.training.start import start_normalizer
 
-    return start_values.start_normalizer(source, checkpoint, label, key, unsafe)
+    return start_normalizer(*arguments)
 
 
-def start_references(source: str, checkpoint: str, unsafe: bool = False) -> DictConfig | None:
-    """See `eqv2_plugin.training.start_values.start_references`."""
-    from eqv2_plugin.training import start_values
+def _start_references(*arguments: Any) -> DictConfig | None:
+    from eqv2_plugin.training.start import start_references
 
-    config = start_values.start_references(source, checkpoint, unsafe)
+    config = start_references(*arguments)
     return None if config is None else OmegaConf.create(config)
 
 
-OmegaConf.register_new_resolver("eqv2_default", value_or_default, replace=True)
-OmegaConf.register_new_resolver("eqv2_device", available_device, replace=True)
-OmegaConf.register_new_resolver("eqv2_start_normalizer", start_normalizer, replace=True)
-OmegaConf.register_new_resolver("eqv2_start_references", start_references, replace=True)
+_RESOLVERS = {
+    "eqv2_default": lambda value, default: default if value is None else value,
+    "eqv2_device": lambda: "CUDA" if torch.cuda.is_available() else "CPU",
+    "eqv2_start_normalizer": _start_normalizer,
+    "eqv2_start_references": _start_references,
+}
+for _name, _resolver in _RESOLVERS.items():
+    OmegaConf.register_new_resolver(_name, _resolver, replace=True)

@@ -3,26 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from enum import StrEnum
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from ase import Atoms
 from ase.calculators.calculator import Calculator
 
+from eqv2_plugin.data.inspection.findings import Finding, Verdict
 from eqv2_plugin.inference.predictor import Predict
-
-
-class Verdict(StrEnum):
-    GOOD = "good"
-    LOOK = "look"  # may matter for what the model is used for
-    BAD = "bad"
-    INFO = "info"  # a measurement that has no right or wrong
-    NOT_RUN = "not run"
-
-
-_GRAVITY = (Verdict.INFO, Verdict.GOOD, Verdict.NOT_RUN, Verdict.LOOK, Verdict.BAD)
 
 
 class CannotRunError(Exception):
@@ -43,18 +32,8 @@ class Limits:
         return Verdict.LOOK if value <= self.bad else Verdict.BAD
 
 
-def worst(verdicts: Sequence[Verdict]) -> Verdict:
-    """The gravest one; a check that was not run outweighs a good one."""
-    return max(verdicts, key=_GRAVITY.index)
-
-
-@dataclass(frozen=True)
-class Finding:
-    """Of one check: text for people, numbers for machines; the unit ends each number's name."""
-
-    verdict: Verdict
-    text: str
-    numbers: Mapping[str, float] = field(default_factory=dict)
+# What a check returns; the unit is the end of each number's name.
+Outcome = tuple[Verdict, str, dict[str, float]]
 
 
 @dataclass(frozen=True)
@@ -88,7 +67,7 @@ class Examination:
         clock: seconds.
 
     Attributes:
-        findings: of each check so far, by its name.
+        findings: of each check so far.
         measured: what is behind them, for pictures and for later checks.
     """
 
@@ -104,12 +83,8 @@ class Examination:
         self.smallest = min(structures, key=len)
         self.seconds = seconds
         self.clock = clock
-        self.findings: dict[str, Finding] = {}
+        self.findings: list[Finding] = []
         self.measured: dict[str, Any] = {}
-
-    @property
-    def verdict(self) -> Verdict:
-        return worst([finding.verdict for finding in self.findings.values()])
 
     def affordable(self, share: float, cost: float, wanted: int = 1, least: int = 1) -> int:
         """How often something that takes ``cost`` seconds can be done in a share of the time.

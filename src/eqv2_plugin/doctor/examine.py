@@ -1,18 +1,21 @@
-"""The list of all checks, and their findings as a table, as JSON and as a picture."""
+"""The list of all checks, and what they find as JSON and as a picture."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from eqv2_plugin.common.files import atomic_write
-from eqv2_plugin.doctor import gradient, nve, speed, symmetry
-from eqv2_plugin.doctor.examination import CannotRunError, Examination, Finding, Verdict
+from matplotlib import pyplot as plt
 
-CHECKS: dict[str, Callable[[Examination], Finding]] = {
+from eqv2_plugin.common.figures import save_png
+from eqv2_plugin.data.inspection.findings import Finding, Verdict
+from eqv2_plugin.doctor import gradient, nve, speed, symmetry
+from eqv2_plugin.doctor.examination import CannotRunError, Examination, Outcome
+
+CHECKS: dict[str, Callable[[Examination], Outcome]] = {
     "rotation, float32": partial(symmetry.rotation, precision="float32"),
     "rotation, float64": partial(symmetry.rotation, precision="float64"),
     "stress under rotation": symmetry.stress,
@@ -43,41 +46,30 @@ def examine(exam: Examination, progress: Callable[[str], None] = lambda name: No
             continue
         progress(name)
         try:
-            exam.findings[name] = check(exam)
+            outcome = check(exam)
         except CannotRunError as error:
-            exam.findings[name] = Finding(Verdict.NOT_RUN, str(error))
+            outcome = Verdict.NOT_RUN, str(error), {}
         except Exception as error:
             # A model that fails on a sound structure is a finding, not an end.
-            text = f"failed with {type(error).__name__}: {error}"
-            exam.findings[name] = Finding(Verdict.BAD, text)
+            outcome = Verdict.BAD, f"failed with {type(error).__name__}: {error}", {}
+        exam.findings.append(Finding(name, *outcome))
 
 
-def table(exam: Examination) -> str:
-    """One line per check, in columns."""
-    width = max(map(len, exam.findings))
-    return "\n".join(f"{n:<{width}}  {f.verdict:<7}  {f.text}" for n, f in exam.findings.items())
-
-
-def as_json(exam: Examination) -> list[dict[str, Any]]:
+def as_json(findings: Sequence[Finding]) -> list[dict[str, Any]]:
     """The findings as JSON values; a number that is not finite becomes text."""
     return [
         {
-            "check": name,
+            "check": found.check,
             "verdict": str(found.verdict),
             "text": found.text,
             "numbers": {k: v if math.isfinite(v) else str(v) for k, v in found.numbers.items()},
         }
-        for name, found in exam.findings.items()
+        for found in findings
     ]
 
 
 def plot(exam: Examination, title: str, path: Path) -> None:
     """Write the measurements behind the table into a PNG file; one without says so."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
     figure, axes = plt.subplots(2, 2, figsize=(9.6, 7.4), layout="constrained")
     for axis, (name, (draw, heading, x, y)) in zip(axes.flat, _PANELS.items(), strict=True):
         axis.set(title=heading, xlabel=x, ylabel=y)
@@ -87,6 +79,4 @@ def plot(exam: Examination, title: str, path: Path) -> None:
             axis.text(0.5, 0.5, "not run", ha="center", transform=axis.transAxes, color="grey")
         axis.grid(alpha=0.3)
     figure.suptitle(title, fontsize=10)
-    with atomic_write(path) as building:
-        figure.savefig(building, dpi=130)
-    plt.close(figure)
+    save_png(figure, path)

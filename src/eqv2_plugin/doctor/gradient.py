@@ -10,7 +10,7 @@ from ase import Atoms
 from ase.geometry import get_distances
 
 from eqv2_plugin.data.fixed_atoms import fixed_mask
-from eqv2_plugin.doctor.examination import CannotRunError, Examination, Finding, Limits
+from eqv2_plugin.doctor.examination import CannotRunError, Examination, Limits, Outcome
 from eqv2_plugin.inference.predictor import Predict
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class Differences:
     forces: np.ndarray
 
 
-def jacobian(exam: Examination) -> Finding:
+def jacobian(exam: Examination) -> Outcome:
     """Whether the forces are the gradient of some energy."""
     found = _measured(exam)
     symmetric = np.linalg.norm(found.jacobian + found.jacobian.T)
@@ -52,10 +52,10 @@ def jacobian(exam: Examination) -> Finding:
     asymmetry = float(np.linalg.norm(found.jacobian - found.jacobian.T) / symmetric)
     limits = _JACOBIAN_DIRECT if exam.subject.direct else _JACOBIAN
     text = f"|J - J^T| / |J + J^T| = {asymmetry:.1e}; {len(found.forces) // 3} atoms moved"
-    return Finding(limits.judge(asymmetry), text, {"asymmetry": asymmetry})
+    return limits.judge(asymmetry), text, {"asymmetry": asymmetry}
 
 
-def gradient(exam: Examination) -> Finding:
+def gradient(exam: Examination) -> Outcome:
     """Whether the forces are the gradient of the model's energy."""
     found = _measured(exam)
     size = np.linalg.norm(found.forces)
@@ -63,7 +63,7 @@ def gradient(exam: Examination) -> Finding:
         raise CannotRunError("all forces are zero")
     error = float(np.linalg.norm(found.forces + found.gradient) / size)
     limits = _GRADIENT_DIRECT if exam.subject.direct else _GRADIENT
-    return Finding(limits.judge(error), f"|F + dE/dx| / |F| = {error:.1e}", {"relative": error})
+    return limits.judge(error), f"|F + dE/dx| / |F| = {error:.1e}", {"relative": error}
 
 
 def plot(axis: Axes, differences: Differences) -> None:

@@ -12,7 +12,8 @@ from ase.md.velocitydistribution import MaxwellBoltzmannDistribution, Stationary
 from ase.md.verlet import VelocityVerlet
 
 from eqv2_plugin.data.fixed_atoms import fixed_mask
-from eqv2_plugin.doctor.examination import CannotRunError, Examination, Finding, Limits, Verdict
+from eqv2_plugin.data.inspection.findings import Verdict
+from eqv2_plugin.doctor.examination import CannotRunError, Examination, Limits, Outcome
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -64,7 +65,7 @@ class Run:
         return np.polyfit(self.times, self.energies, 1) if finite else np.full(2, np.nan)
 
 
-def nve(exam: Examination) -> Finding:
+def nve(exam: Examination) -> Outcome:
     """Drift of the total energy of the smallest structure."""
     cost = exam.cost(exam.subject.predict, [exam.smallest])
     steps = exam.affordable(0.15, cost, _STEPS, _MIN_STEPS)
@@ -74,7 +75,7 @@ def nve(exam: Examination) -> Finding:
         f"{steps} steps of {_TIMESTEP:g} fs from {_TEMPERATURE:.0f} K"
     )
     numbers = {"drift_meV_per_atom_ps": run.drift, "fluctuation_meV_per_atom": run.fluctuation}
-    return Finding(run.verdict(), text, numbers)
+    return run.verdict(), text, numbers
 
 
 def plot(axis: Axes, run: Run) -> None:

@@ -13,7 +13,8 @@ import psutil
 import torch
 from ase import Atoms
 
-from eqv2_plugin.doctor.examination import Examination, Finding, Verdict
+from eqv2_plugin.data.inspection.findings import Verdict
+from eqv2_plugin.doctor.examination import Examination, Outcome
 from eqv2_plugin.inference.predictor import Predict
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ class Timings:
     peak_bytes: int
 
 
-def speed(exam: Examination) -> Finding:
+def speed(exam: Examination) -> Outcome:
     """Of the smallest structure, alone and in batches."""
     subject, atoms, share = exam.subject, exam.smallest, _SHARE * exam.seconds
     exam.measured["timings"] = found = time_batches(
@@ -64,7 +65,7 @@ def speed(exam: Examination) -> Finding:
         "atoms": float(len(atoms)),
         "peak_bytes": float(found.peak_bytes),
     }
-    return Finding(Verdict.INFO, text, numbers)
+    return Verdict.INFO, text, numbers
 
 
 def plot(axis: Axes, timings: Timings) -> None:

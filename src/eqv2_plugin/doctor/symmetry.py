@@ -13,14 +13,8 @@ from ase import Atoms
 from scipy.spatial.transform import Rotation
 
 from eqv2_plugin.data.fixed_atoms import fixed_mask
-from eqv2_plugin.doctor.examination import (
-    CannotRunError,
-    Examination,
-    Finding,
-    Limits,
-    Verdict,
-    worst,
-)
+from eqv2_plugin.data.inspection.findings import Verdict, gravest
+from eqv2_plugin.doctor.examination import CannotRunError, Examination, Limits, Outcome
 from eqv2_plugin.inference.predictor import Predict, Prediction
 
 if TYPE_CHECKING:
@@ -57,7 +51,7 @@ _IMAGES = 2  # cells that an atom is moved by, at most
 _Variants = Callable[[Predict, Atoms, int, np.random.Generator], Iterator[Prediction]]
 
 
-def rotation(exam: Examination, precision: str) -> Finding:
+def rotation(exam: Examination, precision: str) -> Outcome:
     """Forces of rotated structures, rotated back; ``precision`` is float32 or float64."""
     predict = exam.subject.predict if precision == "float32" else exam.subject.predict_double
     if isinstance(predict, str):
@@ -68,7 +62,7 @@ def rotation(exam: Examination, precision: str) -> Finding:
     return _judged(changes, _ROTATION, f"; {len(changes)} rotations")
 
 
-def stress(exam: Examination) -> Finding:
+def stress(exam: Examination) -> Outcome:
     """The same of the stress, where there is a volume."""
     predict, found = exam.subject.predict, []
     structures = [atoms for atoms in exam.structures if atoms.pbc.all()]
@@ -89,20 +83,20 @@ def stress(exam: Examination) -> Finding:
         f"{len(found)} rotations"
     )
     numbers = {"stress_max_relative": largest, "stress_median_relative": median}
-    return Finding(_STRESS.judge(largest), text, numbers)
+    return _STRESS.judge(largest), text, numbers
 
 
-def permutation(exam: Examination) -> Finding:
+def permutation(exam: Examination) -> Outcome:
     """The atoms in another order."""
     return _judged(_repeated(exam, 0.05, _permuted), _ROUNDING)
 
 
-def translation(exam: Examination) -> Finding:
+def translation(exam: Examination) -> Outcome:
     """The structure shifted, and each atom moved to some periodic image of its own."""
     return _judged(_repeated(exam, 0.05, _shifted), _TRANSLATION)
 
 
-def batch(exam: Examination) -> Finding:
+def batch(exam: Examination) -> Outcome:
     """Every structure alone, and all of them in one batch with the first one twice."""
     predict, structures = exam.subject.predict, [*exam.structures, exam.structures[0]]
     exam.affordable(0.05, 2 * exam.cost(predict, exam.structures))
@@ -112,17 +106,17 @@ def batch(exam: Examination) -> Finding:
     return _judged(changes, _ROUNDING, f"; batch of {len(changes)}")
 
 
-def repeat(exam: Examination) -> Finding:
+def repeat(exam: Examination) -> Outcome:
     """The same input again."""
     changes = _repeated(exam, 0.03, _same)
-    found = _judged(changes, _REPEAT)
+    _, text, numbers = _judged(changes, _REPEAT)
     if not changes.any():
-        return Finding(Verdict.GOOD, "bit for bit the same", found.numbers)
-    verdict = worst([_REPEAT.judge(changes[:, column].max()) for column in (0, 1)])
-    return Finding(verdict, f"not bit for bit: {found.text}", found.numbers)
+        return Verdict.GOOD, "bit for bit the same", numbers
+    verdict = gravest(_REPEAT.judge(changes[:, column].max()) for column in (0, 1))
+    return verdict, f"not bit for bit: {text}", numbers
 
 
-def net_force(exam: Examination) -> Finding:
+def net_force(exam: Examination) -> Outcome:
     """|sum of forces| / atoms, relative to the mean |force|."""
     free = [atoms for atoms in exam.structures if not fixed_mask(atoms).any()]
     if not free:
@@ -139,7 +133,7 @@ def net_force(exam: Examination) -> Finding:
         found.append(np.linalg.norm(prediction.forces.sum(0)) / len(atoms) / mean)
     largest = float(np.max(found))
     text = f"{largest:.1e} of the mean force, per atom"
-    return Finding(_NET_FORCE.judge(largest), text, {"relative_per_atom": largest})
+    return _NET_FORCE.judge(largest), text, {"relative_per_atom": largest}
 
 
 def plot(axis: Axes, rotations: dict[str, np.ndarray]) -> None:
@@ -227,7 +221,7 @@ def _change(before: Prediction, after: Prediction) -> tuple[float, float, float]
     )
 
 
-def _judged(changes: np.ndarray, limits: Limits, more: str = "") -> Finding:
+def _judged(changes: np.ndarray, limits: Limits, more: str = "") -> Outcome:
     forces, energy, relative = (float(value) for value in changes.max(0))
     median = float(np.median(changes[:, 0]))
     text = (
@@ -240,4 +234,4 @@ def _judged(changes: np.ndarray, limits: Limits, more: str = "") -> Finding:
         "energy_max_meV_per_atom": energy,
         "energy_max_relative": relative,
     }
-    return Finding(worst([limits.judge(forces), _ENERGY.judge(energy)]), text, numbers)
+    return gravest([limits.judge(forces), _ENERGY.judge(energy)]), text, numbers

@@ -1,21 +1,25 @@
-"""Checks before the first step, each with an error that names cause and mend."""
+"""Checks before the first step, each with an error that names cause and fix."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
+import torch
+from ase.data import chemical_symbols
 from fairchem.core.datasets.atomic_data import AtomicData
 from fairchem.core.datasets.mt_concat_dataset import ConcatDataset
-from fairchem.core.units.mlip_unit.mlip_unit import Task
+from fairchem.core.units.mlip_unit.mlip_unit import Task, mt_collater_adapter
 from torch import nn
 
 from eqv2_plugin.data.inspection.findings import Finding, Verdict
 from eqv2_plugin.data.inspection.frames import frame_of_data
 from eqv2_plugin.data.inspection.stress import StressCheck
+from eqv2_plugin.models.known_elements import elements_with_references, without_reference
 
-# Frames per split that are read before the first step.
+# Frames per split that are read before the first step; every batch is checked as it comes.
 FRAMES_READ = 1000
 
 
@@ -39,13 +43,128 @@ def check_tasks_match_heads(model: nn.Module, tasks: Sequence[Task]) -> None:
         )
 
 
-def refuse_stress_without_volume(frame: AtomicData, tasks: Sequence[Task], where: str) -> None:
-    """A stress is learned of structures that are periodic in three directions, and no others.
+def check_gradient_scales(model: nn.Module, tasks: Sequence[Task]) -> None:
+    """Forces and stress that are gradients share the energy's scale, and have no mean.
 
     Raises:
-        ValueError: the frame has another periodicity, and stress is trained; begins with ``where``.
+        ValueError: another normaliser.
     """
-    learned = [task.name for task in tasks if "stress" in task.name and task.datasets]
+    if model.backbone.config.direct_forces:
+        return
+    by_property = {task.property: task.normalizer for task in tasks}
+    scale = float(by_property["energy"].rmsd)
+    for label in ("forces", "stress"):
+        normalizer = by_property.get(label)
+        if normalizer is None:
+            continue
+        if float(normalizer.mean) != 0.0 or abs(float(normalizer.rmsd) - scale) > 1e-6 * scale:
+            raise ValueError(
+                f"the {label} of a conservative model are a gradient of the energy: their "
+                f"normaliser must have mean 0 and the energy's rmsd ({scale:g}), but has mean "
+                f"{float(normalizer.mean):g} and rmsd {float(normalizer.rmsd):g}"
+            )
+
+
+def check_frames(
+    datasets: ConcatDataset, tasks: Sequence[Task], max_num_elements: int, every: bool = False
+) -> None:
+    """What can be known of the data before the first step.
+
+    Of each split up to 1000 frames, evenly spaced, are read: the first must hold the label of
+    every task, none may have labels that contradict each other or elements that the model does
+    not know, and stress that is trained must be possible (`StressCheck`).
+
+    Args:
+        datasets: of training or validation.
+        tasks: of the run.
+        max_num_elements: of the model's embedding.
+        every: read all frames, each of which must hold finite labels (fine-tuning: small sets).
+
+    Raises:
+        ValueError: a label is missing, contradicted by another one, not finite, or impossible,
+            such as the stress of a structure without volume; an element is not embedded, or has no
+            reference; names the first such frame.
+    """
+    # A task of no data set has labels that the training unit makes (DeNS).
+    labels = [task.name for task in tasks if task.datasets]
+    references = _known_elements(tasks, max_num_elements)
+    for name, dataset in zip(datasets.dataset_names, datasets.datasets, strict=True):
+        stress = StressCheck()
+        count = len(dataset) if every else min(len(dataset), FRAMES_READ)
+        for index in np.linspace(0, len(dataset) - 1, count).astype(int):
+            frame = dataset[int(index)]  # its reader refuses contradictions
+            if index == 0 and (lacking := [label for label in labels if label not in frame]):
+                raise ValueError(
+                    f"the data set {name} has no label {lacking[0]!r}: training needs the labels "
+                    f"{', '.join(labels)}. For ase_db data write them with a "
+                    "SinglePointCalculator, and check key_mapping"
+                )
+            where = f"{name}, frame {index} ({_sid(frame)})"
+            _refuse_elements(frame.atomic_numbers.numpy(), references, max_num_elements, where)
+            _refuse_stress_without_volume(frame, labels, where)
+            if every:
+                _refuse_missing_labels(frame, labels, where)
+            if "stress" in labels:
+                stress.add(frame_of_data(frame, int(dataset.indices[index])))
+        if stress.frames:
+            _judge(name, stress.findings())
+
+
+class CheckedCollater:
+    """fairchem's collater, which refuses frames with an element that has no reference.
+
+    It works where frames are read, so that no step is taken with such a frame and the device waits
+    for nothing.
+
+    Args:
+        tasks: of the run.
+
+    Raises on a call:
+        ValueError: names the frame, the elements and the task.
+    """
+
+    def __init__(self, tasks: Sequence[Task]) -> None:
+        self._collate = mt_collater_adapter(list(tasks))
+        self._references = _known_elements(tasks, len(chemical_symbols))
+
+    def __call__(self, frames: list[AtomicData]) -> Any:
+        """One batch of frames."""
+        for frame in frames:
+            numbers, where = frame.atomic_numbers.numpy(), f"frame {_sid(frame)}"
+            _refuse_elements(numbers, self._references, len(chemical_symbols), where)
+        return self._collate(frames)
+
+
+def _known_elements(tasks: Sequence[Task], max_num_elements: int) -> dict[str, np.ndarray]:
+    """[max_num_elements] whether there is a reference, of tasks that have any."""
+    return {
+        task.name: elements_with_references([task], max_num_elements)
+        for task in tasks
+        if task.element_references is not None
+    }
+
+
+def _refuse_elements(
+    numbers: np.ndarray, references: Mapping[str, np.ndarray], max_num_elements: int, where: str
+) -> None:
+    if beyond := sorted({int(z) for z in numbers if z >= max_num_elements}):
+        raise ValueError(
+            f"{where} holds {', '.join(chemical_symbols[z] for z in beyond)}, but the model knows "
+            f"elements up to {chemical_symbols[max_num_elements - 1]} "
+            f"(max_num_elements={max_num_elements}) only: leave these frames out, or take a model "
+            "that knows more"
+        )
+    for task, known in references.items():
+        if lacking := without_reference(numbers, known):
+            raise ValueError(
+                f"the element references of task {task!r} have no value for {lacking}, which "
+                f"{where} holds: fit them on data with these elements (eqv2 data fit-references) "
+                "and give references=FILE.npz"
+            )
+
+
+def _refuse_stress_without_volume(frame: AtomicData, labels: Sequence[str], where: str) -> None:
+    learned = [label for label in labels if "stress" in label]
     if learned and not bool(frame.pbc.all()):
         raise ValueError(
             f"{where} is periodic along {frame.pbc[0].tolist()}: without three periodic directions "
@@ -53,41 +172,23 @@ def refuse_stress_without_volume(frame: AtomicData, tasks: Sequence[Task], where
         )
 
 
-def check_labels(datasets: ConcatDataset, tasks: Sequence[Task]) -> None:
-    """What can be known of the labels before the first step.
-
-    Of each split up to 1000 frames, evenly spaced, are read: the first must hold the label of
-    every task, none may have labels that contradict each other, and stress that is trained
-    must be possible (`StressCheck`).
-
-    Raises:
-        ValueError: a label is missing, contradicted by another one, or impossible, such as the
-            stress of a structure without volume.
-    """
-    for name, dataset in zip(datasets.dataset_names, datasets.datasets, strict=True):
-        frame = dataset[0]
-        for task in tasks:
-            # A task of no data set has labels that the training unit makes (DeNS).
-            if task.datasets and task.name not in frame:
-                raise ValueError(
-                    f"the data set {name} has no label {task.name!r}: training needs the labels "
-                    f"{', '.join(t.name for t in tasks if t.datasets)}. For ase_db data write them "
-                    "with a SinglePointCalculator, and check key_mapping"
-                )
-        stress = StressCheck()
-        for index in np.linspace(0, len(dataset) - 1, min(len(dataset), FRAMES_READ)).astype(int):
-            frame = dataset[int(index)]  # its reader refuses contradictions
-            refuse_stress_without_volume(frame, tasks, f"{name}, frame {index}")
-            if any(task.name == "stress" for task in tasks):
-                stress.add(frame_of_data(frame, int(dataset.indices[index])))
-        if stress.frames:
-            _judge(name, stress.findings())
+def _refuse_missing_labels(frame: AtomicData, labels: Sequence[str], where: str) -> None:
+    for label in labels:
+        if label not in frame:
+            raise ValueError(f"{where} has no label {label!r}: remove or fix it")
+        if not bool(torch.isfinite(frame[label]).all()):
+            raise ValueError(f"{where} has a label {label!r} that is not finite: remove or fix it")
 
 
 def _judge(name: str, findings: Sequence[Finding]) -> None:
     for finding in findings:
         text = f"the data set {name}: {finding.check}: {finding.text}"
         if finding.verdict is Verdict.BAD:
-            raise ValueError(f"{text}. Mend the labels; `eqv2 data check` looks at every frame")
+            raise ValueError(f"{text}. Fix the labels; `eqv2 data check` looks at every frame")
         if finding.verdict is Verdict.LOOK:
             logging.warning("%s", text)
+
+
+def _sid(frame: AtomicData) -> str:
+    sid = frame.sid
+    return str(sid[0] if isinstance(sid, list) else sid)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import hydra
 import torch
@@ -21,7 +20,7 @@ from eqv2_plugin.inference.energy_agreement import kinds_note
 from eqv2_plugin.models.energy_kind import energy_kind_of
 from eqv2_plugin.models.hydra import EquiformerV2
 from eqv2_plugin.models.metadata import ModelMetadata
-from eqv2_plugin.training.start_checkpoint import averaged_weights, read_start
+from eqv2_plugin.training.start import ema_weights, read_start
 
 # Options of the backbone that fine-tuning may change; the others belong to the weights.
 CHANGEABLE = frozenset(
@@ -34,14 +33,8 @@ CHANGEABLE = frozenset(
 _ADDED = "backbone.force_embedding."
 
 
-@dataclass(frozen=True)
-class HeadStart:
-    """How a head begins.
-
-    Attributes:
-        config: {"module": ..., options}.
-        source: name of the checkpoint's head whose weights it takes; None for a new head.
-    """
+class _Head(NamedTuple):
+    """A head's {"module": ..., options}, and the checkpoint's head whose weights it takes."""
 
     config: dict[str, Any]
     source: str | None
@@ -58,7 +51,7 @@ def starting_model(
     facts: Mapping[str, Any] | None = None,
     unsafe: bool = False,
 ) -> EquiformerV2:
-    """The model to fine-tune, from the averaged (EMA) weights of a checkpoint.
+    """The model to fine-tune, from the EMA weights of a checkpoint.
 
     Args:
         checkpoint: fairchem 2 inference checkpoint of one of our models.
@@ -78,40 +71,46 @@ def starting_model(
         ValueError: the checkpoint cannot be read, lacks a head, or does not fit the options.
     """
     start = read_start(checkpoint, unsafe)
-    wanted = {name: _plain(config) for name, config in heads.items()}
-    plan = plan_heads(start.model["heads"], wanted, list(new_heads), str(checkpoint))
-    changes = backbone_changes(start.model["backbone"], _plain(backbone), str(checkpoint))
+    heads = {name: _plain(config) for name, config in heads.items()}
+    plan = _planned(start.model["heads"], heads, new_heads, checkpoint)
+    changes = _changes(start.model["backbone"], _plain(backbone), checkpoint)
     if from_scratch and freeze_backbone:
         raise ValueError("from_scratch=true with freeze_backbone=true would freeze random weights")
-    averaged = averaged_weights(start.path, unsafe)
+    weights = ema_weights(start.path, unsafe)
     overrides = {
         "_target_": "eqv2_plugin.models.hydra.EquiformerV2",
         "backbone": changes,
         "supports_single_atoms": supports_single_atoms,
     }
-    model, config = model_with_heads(
-        start.model, averaged, overrides, {name: head.config for name, head in plan.items()}
+    model, config = _with_heads(
+        start.model, weights, overrides, {name: head.config for name, head in plan.items()}
     )
     origin = "trained from scratch" if from_scratch else f"fine-tuned from {start.path.name}"
     config["facts"] = {**(_plain(facts) or {}), "basis": origin}
     if from_scratch:
         model = hydra.utils.instantiate(config)
     else:
-        fresh = load_averaged(model, averaged, plan, str(checkpoint))
+        fresh = _load(model, weights, plan, checkpoint)
         if freeze_backbone:
             for name, parameter in model.backbone.named_parameters():
                 parameter.requires_grad_(f"backbone.{name}" in fresh)
     model.metadata = ModelMetadata.from_mapping(config["facts"])
     before = start.model.get("facts")
-    note = other_energies(ModelMetadata.from_mapping(before) if before else None, model.metadata)
-    if note:
-        logging.getLogger(__name__).warning("%s: %s", start.path, note)
+    before_kind = energy_kind_of(ModelMetadata.from_mapping(before) if before else None)
+    if note := kinds_note(before_kind, energy_kind_of(model.metadata), "the data"):
+        # Labels of another kind can be learned, but the energy head has to begin again in effect.
+        logging.getLogger(__name__).warning(
+            "%s: %s Fit references and a normaliser to the data (references=FILE.npz "
+            "normalizer=FILE.yaml), or the first epochs are spent on the difference.",
+            start.path,
+            note,
+        )
     # fairchem writes it into the checkpoints of the run.
     model.finetune_model_full_config = config
     return model
 
 
-def model_with_heads(
+def _with_heads(
     saved: Mapping[str, Any],
     weights: Mapping[str, torch.Tensor],
     overrides: Mapping[str, Any],
@@ -121,12 +120,6 @@ def model_with_heads(
 
     That function unpickles the file by itself. As there, the saved model is made first and its
     heads are exchanged, so that equal seeds give new heads equal weights.
-
-    Args:
-        saved: configuration of the checkpoint's model.
-        weights: of the checkpoint, by the model's names.
-        overrides: options in which the model differs.
-        heads: {name: {"module": ...}} of the new model.
 
     Returns:
         The model, its weights not yet checked, and its configuration.
@@ -144,39 +137,22 @@ def model_with_heads(
     return model, {**content.model_config, "heads": kept}
 
 
-def other_energies(start: ModelMetadata | None, data: ModelMetadata) -> str:
-    """A sentence where the checkpoint's energies are not those of the new data; else "".
-
-    Labels of another kind can be learned, but the energy head has to begin anew in effect.
-    """
-    note = kinds_note(energy_kind_of(start), energy_kind_of(data), "the data")
-    return (
-        f"{note} Fit references and a normaliser to the data (references=FILE.npz "
-        "normalizer=FILE.yaml), or the first epochs are spent on the difference."
-        if note
-        else ""
-    )
-
-
-def plan_heads(
+def _planned(
     saved: Mapping[str, Mapping[str, Any]],
     wanted: Mapping[str, Mapping[str, Any]],
     new_heads: Sequence[str],
     where: str,
-) -> dict[str, HeadStart]:
+) -> dict[str, _Head]:
     """Which head takes which weights.
 
     A head is kept, with the checkpoint's options, if the checkpoint has one of the same class:
     under its name, or as the only one of that class. The noise head of DeNS is added if there
     is none.
-
-    Raises:
-        ValueError: a head that the checkpoint lacks, or a new head that nobody asked for.
     """
     unknown = sorted(set(new_heads) - set(wanted))
     if unknown:
         raise ValueError(f"new_heads names {unknown}, but the model's heads are {sorted(wanted)}")
-    plan: dict[str, HeadStart] = {}
+    plan: dict[str, _Head] = {}
     for name, config in wanted.items():
         kind = registry.get_model_class(config["module"])
         alike = [
@@ -185,26 +161,20 @@ def plan_heads(
         if name in alike:
             alike = [name]
         if name in new_heads or (not alike and kind is NoiseHead):
-            plan[name] = HeadStart(dict(config), None)
+            plan[name] = _Head(dict(config), None)
         elif len(alike) == 1:
-            plan[name] = HeadStart(_plain(saved[alike[0]]), alike[0])
+            plan[name] = _Head(_plain(saved[alike[0]]), alike[0])
         else:
             kinds = ", ".join(f"{n} ({c['module'].rsplit('.', 1)[-1]})" for n, c in saved.items())
             raise ValueError(
                 f"{where} has no head to start {name!r} ({kind.__name__}) from; it has {kinds}. "
-                f"Choose other heads=... or labels, or start it anew: new_heads=[{name}]"
+                f"Choose other heads=... or labels, or start a new one: new_heads=[{name}]"
             )
     return plan
 
 
-def backbone_changes(
-    saved: Mapping[str, Any], wanted: Mapping[str, Any], where: str
-) -> dict[str, Any]:
-    """Options in which the backbone differs from the checkpoint's.
-
-    Raises:
-        ValueError: an option that the weights depend on, or that does not exist.
-    """
+def _changes(saved: Mapping[str, Any], wanted: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Options in which the backbone differs from the checkpoint's, if its weights allow them."""
     before = BackboneConfig.from_options({k: v for k, v in saved.items() if k != "model"})
     changes = {}
     for key, value in wanted.items():
@@ -232,43 +202,32 @@ def backbone_changes(
     return changes
 
 
-def load_averaged(
-    model: EquiformerV2,
-    averaged: Mapping[str, torch.Tensor],
-    plan: Mapping[str, HeadStart],
-    where: str,
+def _load(
+    model: EquiformerV2, weights: Mapping[str, torch.Tensor], plan: Mapping[str, _Head], where: str
 ) -> set[str]:
-    """Load backbone and kept heads; returns the names of the parameters that are new.
-
-    Raises:
-        ValueError: weights are missing, left over or of another shape.
-    """
-    state = {name: value for name, value in averaged.items() if name.startswith("backbone.")}
+    """Load backbone and kept heads; returns the names of the parameters that are new."""
+    state = {name: value for name, value in weights.items() if name.startswith("backbone.")}
     for name, head in plan.items():
         if head.source is not None:
             old = f"output_heads.{head.source}."
             state |= {
                 f"output_heads.{name}.{key.removeprefix(old)}": value
-                for key, value in averaged.items()
+                for key, value in weights.items()
                 if key.startswith(old)
             }
     try:
         found = model.load_state_dict(state, strict=False)
     except RuntimeError as error:
         raise ValueError(f"the weights of {where} do not fit its own config: {error}") from error
-    new = tuple(f"output_heads.{name}." for name, head in plan.items() if head.source is None)
-    missing = {name for name in found.missing_keys if not name.startswith((*new, _ADDED))}
+    fresh = [f"output_heads.{name}." for name, head in plan.items() if head.source is None]
     # An embedding that the checkpoint has must be there as a whole.
-    if missing or found.unexpected_keys or _partly(found.missing_keys, state):
-        lost = sorted(missing or found.unexpected_keys or found.missing_keys)[:3]
+    if not any(name.startswith(_ADDED) for name in state):
+        fresh.append(_ADDED)
+    missing = [name for name in found.missing_keys if not name.startswith(tuple(fresh))]
+    if missing or found.unexpected_keys:
+        lost = sorted(missing or found.unexpected_keys)[:3]
         raise ValueError(f"the weights of {where} do not fit its own config: {lost}")
     return set(found.missing_keys)
-
-
-def _partly(missing: Sequence[str], state: Mapping[str, torch.Tensor]) -> bool:
-    return any(name.startswith(_ADDED) for name in missing) and any(
-        name.startswith(_ADDED) for name in state
-    )
 
 
 def _plain(config: Any) -> Any:

@@ -5,42 +5,29 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
+from matplotlib import pyplot as plt
 
-from eqv2_plugin.common.files import atomic_write
+from eqv2_plugin.common.figures import COLOURS, save_png
 from eqv2_plugin.training.evaluation import SplitPredictions
 
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
-
-_COLOURS = ("#1b6ca8", "#d1495b", "#3c896d", "#8d6a9f")
-# Panels of a DeNS run: title, and the monitor's figures with their labels.
-_DENOISING_PANELS = (
-    (
-        "denoising: noise",
-        {
-            "noise_mae_sigma": "MAE / sigma",
-            "noise_rmse_sigma": "RMSE / sigma",
-            "noise_cosine": "cosine",
-        },
-    ),
-    (
-        "training batches: errors, meV, meV/Å",
-        {
-            "energy_mae_corrupted_meV": "energy, corrupted structures",
-            "energy_mae_clean_meV": "energy, clean structures",
-            "forces_mae_uncorrupted_meV_per_A": "forces, uncorrupted atoms",
-        },
-    ),
-    (
-        "fraction corrupted",
-        {
-            "corrupted_fraction_structures": "of structures",
-            "corrupted_fraction_atoms": "of free atoms",
-        },
-    ),
-)
+# Panels of a DeNS run: title, and the monitor's figures by their labels.
+_DENOISING_PANELS = {
+    "denoising: noise": {
+        "MAE / sigma": "noise_mae_sigma",
+        "RMSE / sigma": "noise_rmse_sigma",
+        "cosine": "noise_cosine",
+    },
+    "training batches: errors, meV, meV/Å": {
+        "energy, corrupted structures": "energy_mae_corrupted_meV",
+        "energy, clean structures": "energy_mae_clean_meV",
+        "forces, uncorrupted atoms": "forces_mae_uncorrupted_meV_per_A",
+    },
+    "fraction corrupted": {
+        "of structures": "corrupted_fraction_structures",
+        "of free atoms": "corrupted_fraction_atoms",
+    },
+}
 
 
 def plot_learning_curve(
@@ -53,59 +40,59 @@ def plot_learning_curve(
         zero_forces: force MAE of predicting zero per split, meV/Å; drawn as dashed lines.
         path: PNG file to write.
     """
-    denoising = [record for record in history if "denoising" in record]
-    panels_across = 3
+    denoising = any("denoising" in record for record in history)
     figure, grid = plt.subplots(
         2 if denoising else 1,
-        panels_across,
-        figsize=(4.3 * panels_across, 7.4 if denoising else 3.8),
+        3,
+        figsize=(12.9, 7.4 if denoising else 3.8),
         layout="constrained",
         squeeze=False,
     )
-    axes = grid[0]
-    if denoising:
-        for axis, (title, names) in zip(grid[1], _DENOISING_PANELS, strict=True):
-            _plot_denoising(axis, denoising, title, names)
+    losses, forces, energy = grid[0]
     tasks = sorted({name for record in history for name in record.get("losses", {})})
-    for colour, task in zip(_COLOURS, tasks, strict=False):
-        points = [(r["step"], r["losses"][task]) for r in history if task in r.get("losses", {})]
-        axes[0].plot(*zip(*points, strict=True), color=colour, label=task)
-    axes[0].set(title="training loss", xlabel="step", yscale="log")
+    _draw(losses, "training loss", history, {task: ("losses", task) for task in tasks})
     splits = sorted({name for record in history for name in record.get("splits", {})})
-    panels = (
-        (axes[1], "forces_mae_meV_per_A", "force MAE, meV/Å"),
-        (axes[2], "energy_mae_meV", "energy MAE, meV"),
-    )
-    for axis, key, title in panels:
-        for colour, split in zip(_COLOURS, splits, strict=False):
-            points = [
-                (r["step"], r["splits"][split][key])
-                for r in history
-                if key in r.get("splits", {}).get(split, {})
-            ]
-            if points:
-                axis.plot(*zip(*points, strict=True), marker="o", ms=3, color=colour, label=split)
-            if key.startswith("forces") and split in zero_forces:
-                axis.axhline(zero_forces[split], color=colour, ls="--", lw=0.9)
-        axis.set(title=title, xlabel="step", yscale="log")
+    for axis, key, title in (
+        (forces, "forces_mae_meV_per_A", "force MAE, meV/Å"),
+        (energy, "energy_mae_meV", "energy MAE, meV"),
+    ):
+        lines = {split: ("splits", split, key) for split in splits}
+        _draw(axis, title, history, lines, marker="o")
+    for colour, split in zip(COLOURS, splits, strict=False):
+        if split in zero_forces:
+            forces.axhline(zero_forces[split], color=colour, ls="--", lw=0.9)
     if zero_forces:
-        axes[1].plot([], [], color="grey", ls="--", lw=0.9, label="zero forces")
+        forces.plot([], [], color="grey", ls="--", lw=0.9, label="zero forces")
+    for axis in grid[0]:
+        axis.set_yscale("log")
+    for axis, (title, names) in zip(grid[1:].flat, _DENOISING_PANELS.items(), strict=False):
+        lines = {label: ("denoising", name) for label, name in names.items()}
+        _draw(axis, title, history, lines, marker="o")
     for axis in grid.flat:
         if axis.get_legend_handles_labels()[0]:
             axis.legend(fontsize=8)
         axis.grid(alpha=0.3)
-    with atomic_write(path) as building:
-        figure.savefig(building, dpi=130)
-    plt.close(figure)
+    save_png(figure, path)
 
 
-def _plot_denoising(
-    axis: plt.Axes, history: list[dict[str, Any]], title: str, names: dict[str, str]
+def _draw(
+    axis: plt.Axes,
+    title: str,
+    history: list[dict[str, Any]],
+    lines: dict[str, tuple[str, ...]],
+    marker: str = "",
 ) -> None:
-    for colour, (name, label) in zip(_COLOURS, names.items(), strict=False):
-        points = [(r["step"], r["denoising"][name]) for r in history if name in r["denoising"]]
+    """A line for each label: the values at its keys, of the records that have them."""
+    for colour, (label, keys) in zip(COLOURS, lines.items(), strict=False):
+        points = []
+        for record in history:
+            value: Any = record
+            for key in keys:
+                value = value.get(key, {})
+            if value != {}:
+                points.append((record["step"], value))
         if points:
-            axis.plot(*zip(*points, strict=True), marker="o", ms=3, color=colour, label=label)
+            axis.plot(*zip(*points, strict=True), color=colour, label=label, marker=marker, ms=3)
     axis.set(title=title, xlabel="step")
 
 
@@ -116,7 +103,7 @@ def plot_parity(
 
     Args:
         splits: from `predict_splits`.
-        kind: "energy" (eV per structure) or "forces" (components on free atoms, eV/Å).
+        kind: "energy" (per structure) or "forces" (components on free atoms).
         metrics: MAEs for the titles.
         path: PNG file to write.
     """
@@ -134,7 +121,7 @@ def plot_parity(
         low, high = low - margin, high + margin
         inside = (np.minimum(target, predicted) >= low) & (np.maximum(target, predicted) <= high)
         axis.plot([low, high], [low, high], color="black", lw=0.8)
-        axis.scatter(target, predicted, s=5, alpha=0.35, color=_COLOURS[0], edgecolors="none")
+        axis.scatter(target, predicted, s=5, alpha=0.35, color=COLOURS[0], edgecolors="none")
         left_out = f"({(~inside).sum()} points outside)"
         axis.set(
             title=f"{name}: MAE {metrics[name][key]:.0f} m{unit} {left_out}",
@@ -145,6 +132,4 @@ def plot_parity(
             aspect="equal",
         )
         axis.grid(alpha=0.3)
-    with atomic_write(path) as building:
-        figure.savefig(building, dpi=130)
-    plt.close(figure)
+    save_png(figure, path)

@@ -17,23 +17,20 @@ from torchtnt.framework.unit import TEvalUnit, TTrainUnit
 from tqdm import tqdm
 
 from eqv2_plugin.common.files import atomic_write, save_text
-from eqv2_plugin.training.averages import Sums, load_averages, save_averages
 from eqv2_plugin.training.baselines import baselines
-from eqv2_plugin.training.checkpoints import FINAL
+from eqv2_plugin.training.callbacks import TaskLosses
+from eqv2_plugin.training.checkpoints import FINAL, Sums, load_averages, save_averages
 from eqv2_plugin.training.evaluation import evaluated_metrics, predict_splits
-from eqv2_plugin.training.history import History
 from eqv2_plugin.training.plots import plot_learning_curve, plot_parity
-from eqv2_plugin.training.progress import TaskLosses
 from eqv2_plugin.training.results import (
     INFERENCE_CHECKPOINT,
     LEARNING_CURVE,
     METRICS,
+    History,
     mark_finished,
     unmark,
 )
-from eqv2_plugin.training.summary import errors_line, improvements, summary
-
-__all__ = ["RunReport", "improvements"]
+from eqv2_plugin.training.summary import errors_line, summary
 
 
 class RunReport(Callback):
@@ -71,7 +68,7 @@ class RunReport(Callback):
         self.closing_note = closing_note
         self.final_dataloader = final_dataloader
         self.losses: TaskLosses | None = None
-        self.checkpoint_dir: Path | None = None
+        self.checkpoint_dir = Path()  # fairchem tells it
         # Set by the runner: the checkpoint that the run goes on from.
         self.resumed_from: Path | None = None
         self.started_at: int | None = None
@@ -83,6 +80,10 @@ class RunReport(Callback):
     @property
     def results(self) -> Path:
         return self.checkpoint_dir.parent / "results"
+
+    @property
+    def _history(self) -> History:
+        return History(self.results)
 
     def on_train_start(self, state: State, unit: TTrainUnit) -> None:
         self.losses = TaskLosses(unit)
@@ -172,17 +173,13 @@ class RunReport(Callback):
             figures = ", ".join(f"{k} {v:.3g}" for k, v in sorted(record["denoising"].items()))
             tqdm.write(f"{'':>12}  denoising: {figures}")
 
-    @property
-    def _history(self) -> History:
-        return History(self.results)
-
     def _copy_checkpoint(self, step: int) -> None:
         final = self.checkpoint_dir / FINAL
         source = final / INFERENCE_CHECKPOINT
         resumed = self.resumed_from
         if resumed and resumed.resolve() == final.resolve() and self.started_at == step:
             # The run ended while, or before, fairchem made it.
-            write_inference_checkpoint(final, source)
+            _write_inference_checkpoint(final, source)
         if not source.exists():
             raise FileNotFoundError(
                 f"{source} was not written: the checkpoint callback must come before RunReport, "
@@ -192,16 +189,8 @@ class RunReport(Callback):
             shutil.copyfile(source, building)
 
 
-def write_inference_checkpoint(checkpoint: Path, target: Path) -> None:
-    """fairchem's inference checkpoint from one of training.
-
-    Args:
-        checkpoint: folder of the training checkpoint.
-        target: file to write.
-
-    Raises:
-        OSError: it cannot be written.
-    """
+def _write_inference_checkpoint(checkpoint: Path, target: Path) -> None:
+    """fairchem's inference checkpoint from the folder of one of training."""
     with atomic_write(target) as building:
         try:
             convert_train_checkpoint_to_inference_checkpoint(str(checkpoint), str(building))

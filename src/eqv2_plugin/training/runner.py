@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,41 +11,40 @@ from fairchem.core.components.train.train_runner import TrainEvalRunner
 from omegaconf import OmegaConf
 from torch.distributed.checkpoint import CheckpointException
 
+from eqv2_plugin.common import manifest
 from eqv2_plugin.common.files import save_text
 from eqv2_plugin.common.locks import FileLock, folder_lock
 from eqv2_plugin.common.orphans import end_with_parent
+from eqv2_plugin.common.text import say
 from eqv2_plugin.dens.checks import check_denoising_data
 from eqv2_plugin.dens.unit import EquiformerV2DeNSUnit
 from eqv2_plugin.earlier_paths import current_name
-from eqv2_plugin.training.checkpoints import FINAL, METADATA, last_whole, remove_unfinished
-from eqv2_plugin.training.checks import check_labels, check_tasks_match_heads
-from eqv2_plugin.training.element_checks import check_frames_elements
+from eqv2_plugin.training.checkpoints import FINAL, METADATA, last_complete, remove_unfinished
+from eqv2_plugin.training.checks import (
+    check_frames,
+    check_gradient_scales,
+    check_tasks_match_heads,
+)
 from eqv2_plugin.training.report import RunReport
 from eqv2_plugin.training.results import are_complete, mark_if_missing
 
 RESUME_CONFIG = "resume.yaml"
 
 
-@dataclass(frozen=True)
-class _Begin:
-    """How a run begins, the same on every rank.
-
-    Attributes:
-        finished: there is nothing to do.
-        checkpoint: to go on from; None to start.
-    """
-
-    finished: bool
-    checkpoint: Path | None
+# How a run begins, the same on every rank: whether it is finished already, and the checkpoint to go
+# on from, if any.
+_Begin = tuple[bool, Path | None]
 
 
 class EquiformerV2TrainRunner(TrainEvalRunner):
-    """Adds to `TrainEvalRunner` checks before the first step, a lock, and runs that end whole.
+    """Adds to `TrainEvalRunner` checks before the first step, a lock, and complete results.
 
     A run lives in ``run_dir/timestamp_id``, one at a time. The same command again resumes it
-    from its last whole checkpoint, writes the results if only they are missing, or says that it
+    from its last complete checkpoint, writes the results if only they are missing, or says that it
     is finished.
     """
+
+    finetunes = False
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         end_with_parent()
@@ -60,35 +58,34 @@ class EquiformerV2TrainRunner(TrainEvalRunner):
         unit = self.train_eval_unit
         model = getattr(unit.model, "module", unit.model)
         check_tasks_match_heads(model, unit.tasks)
-        check_labels(self.train_dataloader.dataset, unit.tasks)
-        check_labels(self.eval_dataloader.dataset, unit.tasks)
-        most = model.backbone.config.max_num_elements
-        check_frames_elements(self.train_dataloader.dataset, unit.tasks, most)
-        check_frames_elements(self.eval_dataloader.dataset, unit.tasks, most)
+        if self.finetunes:
+            check_gradient_scales(model, unit.tasks)
+        elements = model.backbone.config.max_num_elements
+        for loader in (self.train_dataloader, self.eval_dataloader):
+            check_frames(loader.dataset, unit.tasks, elements, every=self.finetunes)
         if isinstance(unit, EquiformerV2DeNSUnit):
             check_denoising_data(self.train_dataloader.dataset, unit.denoising)
 
     def load_state(self, checkpoint_location: str | None) -> None:
-        """Resume from ``checkpoint_location``, or from the run folder's last whole checkpoint.
+        """Resume from ``checkpoint_location``, or from the run folder's last complete checkpoint.
 
         Raises:
             InUseError: another process is training in this folder.
             FileNotFoundError: there is no checkpoint at ``checkpoint_location``.
             ValueError: the checkpoint belongs to another model.
         """
-        begin = _decided_by_master(lambda: self._begin(checkpoint_location))
-        self.finished = begin.finished
-        if begin.finished or begin.checkpoint is None:
+        self.finished, checkpoint = _decided_by_master(lambda: self._begin(checkpoint_location))
+        if checkpoint is None:
             return
-        check_same_model(begin.checkpoint, self._model_options())
-        if begin.checkpoint.name == FINAL:
-            _say(f"The run {self._folder} is trained: its results are written now.")
+        check_same_model(checkpoint, self._model_options())
+        if checkpoint.name == FINAL:
+            say(f"The run {self._folder} is trained: its results are written now.")
         else:
-            _say(f"Resuming the run {self._folder} from {begin.checkpoint.name}.")
-        self._resumed_from = begin.checkpoint
+            say(f"Resuming the run {self._folder} from {checkpoint.name}.")
+        self._resumed_from = checkpoint
         if self._report is not None:
-            self._report.resumed_from = begin.checkpoint
-        super().load_state(str(begin.checkpoint))
+            self._report.resumed_from = checkpoint
+        super().load_state(str(checkpoint))
 
     @property
     def _folder(self) -> Path:
@@ -101,7 +98,7 @@ class EquiformerV2TrainRunner(TrainEvalRunner):
         except BaseException:
             self._lock.release()
             raise
-        if begin.finished:
+        if begin[0]:
             self._lock.release()
         return begin
 
@@ -112,18 +109,18 @@ class EquiformerV2TrainRunner(TrainEvalRunner):
             checkpoint = Path(given).resolve()
             if not (checkpoint / METADATA).exists():
                 raise FileNotFoundError(
-                    f"there is no whole checkpoint {given}: leave out job.runner_state_path to go "
-                    "on from the last one of the run"
+                    f"there is no complete checkpoint {given}: leave out job.runner_state_path to "
+                    "go on from the last one of the run"
                 )
-            return _Begin(False, checkpoint)
-        last = last_whole(checkpoints)
+            return False, checkpoint
+        last = last_complete(checkpoints)
         results = self._folder / "results"
         if are_complete(results) and (last is None or last.name == FINAL):
             mark_if_missing(results)
-            return _Begin(True, None)
+            return True, None
         if removed := remove_unfinished(checkpoints):
-            _say(f"Not complete, and removed: {', '.join(removed)} in {checkpoints}.")
-        return _Begin(False, last)
+            say(f"Not complete, and removed: {', '.join(removed)} in {checkpoints}.")
+        return False, last
 
     def _model_options(self) -> Any:
         """Of the model that is configured now; a fine-tuned one knows its own."""
@@ -149,7 +146,7 @@ class EquiformerV2TrainRunner(TrainEvalRunner):
         except (OSError, RuntimeError, CheckpointException) as error:
             raise OSError(
                 f"the checkpoint {location} was not written: {_reason(error)}. If the disk is full "
-                "make room; the same command goes on from the last whole checkpoint"
+                "make room; the same command goes on from the last complete checkpoint"
             ) from error
 
     def _save_for_preemption(self, location: Path) -> bool:
@@ -175,7 +172,7 @@ class EquiformerV2TrainRunner(TrainEvalRunner):
     def _prepare(self, location: Path) -> None:
         if distutils.is_master():
             location.mkdir(parents=True, exist_ok=True)
-            # Of an old one: it must not count as whole while its files are overwritten.
+            # Of an old one: it must not count as complete while its files are overwritten.
             (location / METADATA).unlink(missing_ok=True)
             config = Path(self.job_config.metadata.config_path)
             # A command that was refused has left its own, which would go into the checkpoint.
@@ -188,7 +185,7 @@ class EquiformerV2TrainRunner(TrainEvalRunner):
     def run(self) -> None:
         """Train, or write the results, or say that there is nothing to do."""
         if self.finished:
-            _say(
+            say(
                 f"This run is finished: {self._folder}. Its results are in "
                 f"{self._folder / 'results'}. For a new run give it another name "
                 "(run_name=NAME), or delete that folder."
@@ -199,6 +196,12 @@ class EquiformerV2TrainRunner(TrainEvalRunner):
         finally:
             if self._lock is not None:
                 self._lock.release()
+
+
+class FinetuningRunner(EquiformerV2TrainRunner):
+    """`EquiformerV2TrainRunner` that reads every frame once before the first step."""
+
+    finetunes = True
 
 
 def _reason(error: BaseException) -> str:
@@ -236,42 +239,22 @@ def check_same_model(checkpoint: Path, options: Any) -> None:
         ValueError: the model's options differ.
     """
     saved = checkpoint / RESUME_CONFIG
-    if not saved.exists():
-        return
-    before, now = _flattened(_saved_options(saved)), _flattened(options)
-    changed = sorted(
-        key
-        for key in before.keys() | now.keys()
-        if before.get(key) != now.get(key) and not key.startswith("facts.")
-    )
-    if changed:
-        listed = ", ".join(f"{k}: {before.get(k)} -> {now.get(k)}" for k in changed[:5])
-        raise ValueError(
-            f"the run folder {checkpoint.parent.parent} holds a model with other options "
-            f"({listed}): give the new run another name (run_name=NAME), or delete that folder"
-        )
+    if saved.exists():
+        before, now = _comparable(_saved_options(saved)), _comparable(options)
+        manifest.refuse_other(before, now, checkpoint.parent.parent, "a model")
 
 
 def _saved_options(config_path: Path) -> Any:
     return OmegaConf.load(config_path).runner.train_eval_unit.model
 
 
-def _flattened(config: Any) -> dict[str, Any]:
-    """Options with dotted keys."""
-    flat: dict[str, Any] = {}
+def _comparable(options: Any) -> Any:
+    """Without facts; runs of earlier versions name the same classes by other paths."""
+    plain = OmegaConf.to_container(OmegaConf.create(options), resolve=True)
 
-    def walk(prefix: str, value: Any) -> None:
+    def renamed(value: Any) -> Any:
         if isinstance(value, dict):
-            for key, inner in value.items():
-                walk(f"{prefix}.{key}" if prefix else str(key), inner)
-        else:
-            # Runs of earlier versions name the same classes by other paths.
-            flat[prefix] = current_name(value) if isinstance(value, str) else value
+            return {key: renamed(inner) for key, inner in value.items()}
+        return current_name(value) if isinstance(value, str) else value
 
-    walk("", OmegaConf.to_container(OmegaConf.create(config), resolve=True))
-    return flat
-
-
-def _say(message: str) -> None:
-    if distutils.is_master():
-        print(message, flush=True)
+    return renamed({key: value for key, value in plain.items() if key != "facts"})

@@ -17,7 +17,7 @@ from eqv2_plugin.data.datasets import create_datasets
 from eqv2_plugin.data.inspection.findings import Verdict
 from eqv2_plugin.data.inspection.frames import frame_of
 from eqv2_plugin.data.inspection.stress import StressCheck
-from eqv2_plugin.training.checks import check_labels
+from eqv2_plugin.training.checks import check_frames
 
 GPA, KBAR, HARTREE = 160.2177, 1602.177, 1 / 183.6316
 
@@ -145,12 +145,12 @@ def test_the_command_and_training_ask_the_same(tmp_path, capsys, times):
     assert ("units of stress    bad" in capsys.readouterr().out) == (times == GPA)
     reader = {"format": "ase_db", "key_mapping": {"energy": "energy", "stress": "stress"}}
     data = create_datasets("mine", str(tmp_path), {"train": {"src": "train"}}, reader, "")
-    tasks = [SimpleNamespace(name="energy", datasets=["mine"])]
-    check_labels(data, tasks)
-    tasks.append(SimpleNamespace(name="stress", datasets=["mine"]))
+    tasks = [SimpleNamespace(name="energy", datasets=["mine"], element_references=None)]
+    check_frames(data, tasks, 100)
+    tasks.append(SimpleNamespace(name="stress", datasets=["mine"], element_references=None))
     if times == GPA:
         assert status == 1
         with pytest.raises(ValueError, match=r"mine\.train: units of stress: .* GPa"):
-            check_labels(data, tasks)
+            check_frames(data, tasks, 100)
     else:
-        check_labels(data, tasks)
+        check_frames(data, tasks, 100)

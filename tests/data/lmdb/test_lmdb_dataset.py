@@ -15,9 +15,9 @@ from lmdb_inputs import EMBEDDED, LABELS, attributes, pyg1, splits, write_frames
 
 from eqv2_plugin.data.lmdb import LmdbDataset, OC22LmdbDataset
 from eqv2_plugin.data.lmdb.shards import Shards
-from eqv2_plugin.training.checks import check_labels
+from eqv2_plugin.training.checks import check_frames
 
-TASKS = [SimpleNamespace(name=name, datasets=["oc20"]) for name in LABELS]
+TASKS = [SimpleNamespace(name=name, datasets=["oc20"], element_references=None) for name in LABELS]
 NAMES = ["lmdb", "single_point_lmdb", "trajectory_lmdb"]
 
 
@@ -82,7 +82,7 @@ def test_structures_without_labels_are_refused_for_training():
         splits(EMBEDDED, train="s2ef_lmdb_test")
     unmapped = splits(EMBEDDED, {"format": "lmdb"}, train="s2ef_lmdb_test")
     with pytest.raises(ValueError, match=r"oc20\.train has no label 'energy'"):
-        check_labels(unmapped, TASKS)
+        check_frames(unmapped, TASKS, 100)
 
 
 def test_one_record_without_labels_among_others_is_named(tmp_path):

@@ -22,7 +22,7 @@ from eqv2_plugin.data.sample import load_sample, sample_directory
 from eqv2_plugin.data.sampler import StructureBatchSampler
 from eqv2_plugin.dens.checks import check_denoising_data
 from eqv2_plugin.dens.config import DenoisingConfig
-from eqv2_plugin.training.checks import check_labels
+from eqv2_plugin.training.checks import check_frames
 
 CONFIGS = Path(__file__).parents[3] / "configs"
 
@@ -79,7 +79,7 @@ def test_a_batch_equals_that_of_ase_db(same_frames, tasks):
 @pytest.mark.parametrize("vintage", ["s2ef_lmdb_folder_ref", "s2ef_legacy_keys"])
 def test_files_of_fairchem_1_collate(vintage, tasks):
     data = splits(EMBEDDED, train=vintage)
-    check_labels(data, tasks)
+    check_frames(data, tasks, 100)
     batch = mt_collater_adapter(tasks)([data[i] for i in range(5)])
     assert batch.num_graphs == len(batch.energy) == 5
     assert sorted(sid.split("-")[1] for sid in batch.sid) == ["frame"] * 5
@@ -140,7 +140,7 @@ def test_recipes_read_lmdb_data(config, overrides, reader, tmp_path):
     for loader, count in ((runner.train_dataloader, 1), (runner.eval_dataloader, 2 if oc22 else 4)):
         data = hydra.utils.instantiate(loader.dataset)
         assert [type(subset.dataset) for subset in data.datasets] == [reader] * count
-        check_labels(data, tasks)
+        check_frames(data, tasks, 100)
 
 
 def test_denoising_refuses_records_that_do_not_say_what_is_fixed(tmp_path):

@@ -3,26 +3,35 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 SHOWN = 3  # examples that a line names
 
 
 class Verdict(StrEnum):
+    """In the order of gravity; `eqv2 doctor` calls models good, the others call data ok."""
+
+    INFO = "info"  # a measurement that has no right or wrong
     OK = "ok"
-    LOOK = "look"  # unusual: a person must say whether it is meant
-    BAD = "bad"  # wrong for training, whatever was meant
+    GOOD = "good"
+    NOT_RUN = "not run"
+    LOOK = "look"  # unusual: a person must say whether it is meant, or matters
+    BAD = "bad"  # wrong, whatever was meant
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the table: which check, its verdict, and what was seen."""
+    """One line of the table: which check, its verdict, and what was seen.
+
+    ``numbers`` are for machines; the unit is the end of each name.
+    """
 
     check: str
     verdict: Verdict
     text: str
+    numbers: Mapping[str, float] = field(default_factory=dict)
 
 
 class Tally:
@@ -53,11 +62,16 @@ def listed(names: Sequence[str], total: int) -> str:
 
 def worst(findings: Sequence[Finding]) -> Verdict:
     """The gravest verdict."""
-    verdicts = {finding.verdict for finding in findings}
-    return next((v for v in (Verdict.BAD, Verdict.LOOK) if v in verdicts), Verdict.OK)
+    return gravest(finding.verdict for finding in findings)
+
+
+def gravest(verdicts: Iterable[Verdict]) -> Verdict:
+    """OK if there are none."""
+    return max(verdicts, key=list(Verdict).index, default=Verdict.OK)
 
 
 def table(findings: Sequence[Finding]) -> str:
     """One line per finding, in columns."""
     width = max(len(finding.check) for finding in findings)
-    return "\n".join(f"{f.check:<{width}}  {f.verdict:<4}  {f.text}" for f in findings)
+    verdicts = max(4, *(len(finding.verdict) for finding in findings))
+    return "\n".join(f"{f.check:<{width}}  {f.verdict:<{verdicts}}  {f.text}" for f in findings)

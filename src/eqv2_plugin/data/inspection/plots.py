@@ -4,16 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import matplotlib
 import numpy as np
+from matplotlib import pyplot as plt
 
-from eqv2_plugin.common.files import atomic_write
+from eqv2_plugin.common.figures import COLOURS, save_png
 from eqv2_plugin.data.inspection.forces import BINS
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
-
-_COLOURS = ("#1b6ca8", "#d1495b", "#3c896d", "#8d6a9f", "#c98b2b", "#555555")
 
 
 def plot_values(values: dict[str, np.ndarray], label: str, path: Path) -> None:
@@ -54,8 +49,8 @@ def plot_force_norms(histograms: dict[str, np.ndarray], path: Path) -> None:
 
 
 def _outline(axis, heights: np.ndarray, bins: np.ndarray, index: int, label: str) -> None:
-    colour = _COLOURS[index % len(_COLOURS)]
-    style = "-" if index < len(_COLOURS) else "--"
+    colour = COLOURS[index % len(COLOURS)]
+    style = "-" if index < len(COLOURS) else "--"
     axis.stairs(heights, bins, color=colour, ls=style, label=label)
     axis.stairs(heights, bins, color=colour, fill=True, alpha=0.15)
 
@@ -65,6 +60,4 @@ def _finish(figure, axis, label: str, counted: str, path: Path) -> None:
     axis.grid(alpha=0.3)
     # Above the axes, where a long name hides nothing.
     figure.legend(fontsize=8, loc="outside upper left", ncols=1, frameon=False)
-    with atomic_write(path) as building:
-        figure.savefig(building, dpi=130)
-    plt.close(figure)
+    save_png(figure, path)

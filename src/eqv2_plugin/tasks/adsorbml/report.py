@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib
+from matplotlib import pyplot as plt
+from matplotlib.ticker import MaxNLocator
 
+from eqv2_plugin.common.figures import COLOURS, as_png
 from eqv2_plugin.common.html import Section, write_report
 from eqv2_plugin.common.text import listed
 from eqv2_plugin.tasks.adsorbml.metrics import Score, is_much_better, is_success
 from eqv2_plugin.tasks.adsorbml.results import ANOMALIES, SystemResult
 from eqv2_plugin.tasks.relaxation.pictures import drawn, views
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
-from matplotlib.ticker import MaxNLocator
 
 MAX_RANKED = 10  # lines of a system's table
 MAX_PICTURES = 50  # systems with a picture; a report of a thousand would not open
@@ -83,8 +80,8 @@ def success_plot(score: Score) -> bytes:
     better = [100 * row.much_better_rate for row in score.rows]
     # The larger markers show even where both rates are the same.
     line = {"marker": "o", "clip_on": False}
-    axis.plot(ks, success, color="#1b6ca8", ms=9, label="within 0.1 eV or below", **line)
-    axis.plot(ks, better, color="#d1495b", ms=5, label="more than 0.1 eV below", **line)
+    axis.plot(ks, success, color=COLOURS[0], ms=9, label="within 0.1 eV or below", **line)
+    axis.plot(ks, better, color=COLOURS[1], ms=5, label="more than 0.1 eV below", **line)
     for k, value in zip(ks, success, strict=True):
         axis.annotate(
             f"{value:.1f}", (k, value), (0, 6), textcoords="offset points", ha="center", fontsize=8
@@ -99,10 +96,7 @@ def success_plot(score: Score) -> bytes:
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.grid(alpha=0.3)
     axis.legend(loc="best", fontsize=8)
-    content = io.BytesIO()
-    figure.savefig(content, format="png", dpi=130)
-    plt.close(figure)
-    return content.getvalue()
+    return as_png(figure)
 
 
 def warning(results: Sequence[SystemResult]) -> str:

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable
 from typing import Any
 
-import matplotlib
 import numpy as np
 from ase import Atoms
 from ase.visualize.plot import plot_atoms
+from matplotlib import pyplot as plt
 
+from eqv2_plugin.common.figures import COLOURS, as_png
 from eqv2_plugin.inference.relaxation import Relaxed
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 
 # ASE's rotation of the view: from above, and from the side.
 _VIEWS = {"top": "0x,0y,0z", "side": "-90x,0y,0z"}
-_COLOURS = ("#1b6ca8", "#d1495b")
 
 
 def drawn(picture: Callable[..., bytes], *arguments: Any) -> list[bytes]:
@@ -54,7 +50,7 @@ def views(initial: Atoms, relaxed: Atoms) -> bytes:
         y = sorted(end for axis in pair for end in axis.get_ylim())
         for axis in pair:
             axis.set(xlim=(x[0], x[-1]), ylim=(y[0], y[-1]))
-    return _png(figure)
+    return as_png(figure, dpi=90)
 
 
 def curves(relaxed: Relaxed, fmax: float | None = None) -> bytes:
@@ -62,10 +58,10 @@ def curves(relaxed: Relaxed, fmax: float | None = None) -> bytes:
     figure, axes = plt.subplots(1, 2, figsize=(8.4, 2.9), layout="constrained")
     steps = np.arange(len(relaxed.energies))
     marker = "o" if len(steps) < 3 else None
-    axes[0].plot(steps, relaxed.energies, color=_COLOURS[0], lw=1.4, marker=marker)
+    axes[0].plot(steps, relaxed.energies, color=COLOURS[0], lw=1.4, marker=marker)
     axes[0].set(title="energy", xlabel="step", ylabel="eV")
     axes[0].ticklabel_format(axis="y", useOffset=False)
-    axes[1].plot(steps, relaxed.fmax, color=_COLOURS[1], lw=1.4, marker=marker)
+    axes[1].plot(steps, relaxed.fmax, color=COLOURS[1], lw=1.4, marker=marker)
     axes[1].set(title="largest force on an atom", xlabel="step", ylabel="eV/Å")
     if len(steps) and (relaxed.fmax > 0).all():
         axes[1].set_yscale("log")
@@ -75,7 +71,7 @@ def curves(relaxed: Relaxed, fmax: float | None = None) -> bytes:
     for axis in axes:
         axis.grid(alpha=0.3)
         axis.xaxis.get_major_locator().set_params(integer=True)
-    return _png(figure)
+    return as_png(figure, dpi=90)
 
 
 def overview(relaxed: list[tuple[int, float]], errors: list[tuple[float, float]]) -> bytes:
@@ -88,15 +84,15 @@ def overview(relaxed: list[tuple[int, float]], errors: list[tuple[float, float]]
     panels = 3 if errors else 2
     figure, axes = plt.subplots(1, panels, figsize=(3.7 * panels, 3.3), layout="constrained")
     steps, forces = zip(*relaxed, strict=True)
-    axes[0].hist(steps, bins=np.linspace(0, max(steps) + 1, 31).tolist(), color=_COLOURS[0])
+    axes[0].hist(steps, bins=np.linspace(0, max(steps) + 1, 31).tolist(), color=COLOURS[0])
     axes[0].set(title="steps", xlabel="steps", ylabel="structures")
     positive = np.clip(forces, 1e-4, None)
     low, high = np.floor(np.log10(positive.min())), np.ceil(np.log10(positive.max() * 1.01))
-    axes[1].hist(positive, bins=np.logspace(low, high, 31).tolist(), color=_COLOURS[1])
+    axes[1].hist(positive, bins=np.logspace(low, high, 31).tolist(), color=COLOURS[1])
     axes[1].set(title="largest force at the end", xlabel="eV/Å", xscale="log")
     if errors:
         dft, predicted = zip(*errors, strict=True)
-        axes[2].scatter(dft, predicted, s=10, alpha=0.6, color=_COLOURS[0], edgecolors="none")
+        axes[2].scatter(dft, predicted, s=10, alpha=0.6, color=COLOURS[0], edgecolors="none")
         ends = [min(*dft, *predicted), max(*dft, *predicted)]
         axes[2].plot(ends, ends, color="black", lw=0.8)
         axes[2].set(title="relaxed energy", xlabel="DFT, eV", ylabel="model, eV")
@@ -104,11 +100,4 @@ def overview(relaxed: list[tuple[int, float]], errors: list[tuple[float, float]]
         axis.yaxis.get_major_locator().set_params(integer=True)
     for axis in axes:
         axis.grid(alpha=0.3)
-    return _png(figure)
-
-
-def _png(figure: plt.Figure) -> bytes:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=90)
-    plt.close(figure)
-    return buffer.getvalue()
+    return as_png(figure, dpi=90)

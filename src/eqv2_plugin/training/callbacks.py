@@ -1,4 +1,4 @@
-"""Progress bar of a training run: loss per task, learning rate, samples per second."""
+"""What happens around each step: seeds, sums of losses, and the progress bar."""
 
 from __future__ import annotations
 
@@ -13,12 +13,31 @@ from torchtnt.framework.state import State
 from torchtnt.framework.unit import TEvalUnit, TTrainUnit
 from tqdm import tqdm
 
-from eqv2_plugin.common.ranks import own_part
+from eqv2_plugin.common.ranks import own_part, step_seed
 
 # Beside the names of tasks.
 _STEPS = "number of steps"
 # Where lines are kept (a log), no bar.
 _LINE = "{percentage:3.0f}% {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_fmt}{postfix}]"
+
+
+class SeedEveryStep(Callback):
+    """Seeds torch before each step from (seed, rank, step).
+
+    Checkpoints do not hold the state of random number generators. With this, a resumed
+    run draws the same dropout masks as an uninterrupted one, and ranks draw different
+    ones.
+
+    Args:
+        seed: the job's seed.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+
+    def on_train_step_start(self, state: State, unit: TTrainUnit) -> None:
+        step = unit.train_progress.num_steps_completed
+        torch.manual_seed(step_seed(self.seed, distutils.get_rank(), step))
 
 
 class TaskLosses:
@@ -132,15 +151,16 @@ class ProgressBar(Callback):
             sampler = state.train_state.dataloader.batch_sampler
             per_step = sampler.per_rank * distutils.get_world_size()
             rate = self.samples * per_step / max(now - self.since, 1e-9)
-            losses = {name: f"{float(loss):.3g}" for name, loss in self.losses.last.items()}
-            learning_rate = unit.optimizer.param_groups[0]["lr"]
-            figures = {**losses, "lr": f"{learning_rate:.1e}", "samples/s": f"{rate:.1f}"}
-            shown = ", ".join(f"{name}={value}" for name, value in figures.items())
+            figures = {name: f"{float(loss):.3g}" for name, loss in self.losses.last.items()}
+            figures["lr"] = f"{unit.optimizer.param_groups[0]['lr']:.1e}"
+            figures["samples/s"] = f"{rate:.1f}"
+            shown = [", ".join(f"{name}={value}" for name, value in figures.items())]
             denoising = unit.monitor.recent_line() if hasattr(unit, "monitor") else ""
             if self.second_line is not None:
                 self.second_line.set_description_str(denoising)
-                denoising = ""
-            self.bar.set_postfix_str("; ".join(filter(None, (shown, denoising))), refresh=False)
+            elif denoising:
+                shown.append(denoising)
+            self.bar.set_postfix_str("; ".join(shown), refresh=False)
             self.shown = self.since = now
             self.samples = 0
         self.bar.update(1)

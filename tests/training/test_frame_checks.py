@@ -1,4 +1,4 @@
-"""No step is taken with a frame that has an element without reference."""
+"""Frames that do not fit are named before the first step, or before they enter a batch."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from fairchem.core.units.mlip_unit.mlip_unit import OutputSpec, Task, mt_collate
 from torch.utils.data import DataLoader
 
 from eqv2_plugin.data.references import element_references, normalizer, written_out_references
-from eqv2_plugin.training.element_checks import CheckedCollater, check_frames_elements
+from eqv2_plugin.training.checks import CheckedCollater, check_frames, check_gradient_scales
 
 # As fairchem-core 1 kept them: 0.0 where the fit had no data.
 ZEROS = torch.zeros(100)
@@ -27,9 +27,10 @@ LACKING_COPPER = {
 }
 
 
-def frame(symbols: str) -> AtomicData:
+def frame(symbols: str, energy: float = -1.0, forces: bool = True) -> AtomicData:
     atoms = Atoms(symbols, np.arange(6.0).reshape(2, 3), cell=[9, 9, 9], pbc=True)
-    atoms.calc = SinglePointCalculator(atoms, energy=-1.0, forces=np.ones((2, 3)))
+    labels = {"energy": energy} | ({"forces": np.ones((2, 3))} if forces else {})
+    atoms.calc = SinglePointCalculator(atoms, **labels)
     data = AtomicData.from_ase(atoms, task_name="x", sid=f"run-{symbols}")
     data.dataset = "x"  # as the data sets of training set it
     return data
@@ -48,16 +49,20 @@ def energy_task(references: ElementReferences | None) -> Task:
     )
 
 
-def check(frames: list[AtomicData], references: ElementReferences | None) -> None:
+def plain_task(name: str) -> SimpleNamespace:
+    return SimpleNamespace(name=name, datasets=["x"], element_references=None)
+
+
+def check(frames: list[AtomicData], *tasks, every: bool = False) -> None:
     datasets = SimpleNamespace(dataset_names=["x.train"], datasets=[frames])
-    check_frames_elements(datasets, [energy_task(references)], 90)
+    check_frames(datasets, tasks, 84, every)
 
 
 @pytest.mark.parametrize("references", LACKING_COPPER.values(), ids=LACKING_COPPER)
 def test_a_frame_with_such_an_element_is_named_before_the_first_step(references):
-    check([frame("CO")] * 5, references)
+    check([frame("CO")] * 5, energy_task(references))
     with pytest.raises(ValueError, match=r"no value for Cu, which x\.train, frame 4 \(run-CuO\)"):
-        check([frame("CO")] * 4 + [frame("CuO")], references)
+        check([frame("CO")] * 4 + [frame("CuO")], energy_task(references))
 
 
 def test_large_splits_are_read_in_part_and_to_their_end():
@@ -72,12 +77,36 @@ def test_large_splits_are_read_in_part_and_to_their_end():
             return frame("CuO" if index == 999_999 else "CO")
 
     with pytest.raises(ValueError, match="no value for Cu"):
-        check(Large(), LACKING_COPPER["NaN"])
+        check(Large(), energy_task(LACKING_COPPER["NaN"]))
     assert len(read) == 1000
 
 
-def test_without_references_nothing_is_read():
-    check([None], None)
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        (frame("CoU"), r"x\.train, frame 1 \(run-CoU\) holds U, but .* up to Bi .*=84"),
+        (frame("OC", forces=False), "no label 'forces'"),
+        (frame("OC", energy=float("nan")), "'energy' that is not finite"),
+    ],
+    ids=["element", "missing label", "infinite label"],
+)
+def test_fine_tuning_reads_every_frame(bad, message):
+    tasks = (
+        energy_task(written_out_references({"C": -7.0, "O": -6.0, "Co": -3.0})),
+        plain_task("forces"),
+    )
+    check([frame("CO"), frame("OC")], *tasks, every=True)
+    with pytest.raises(ValueError, match=message):
+        check([frame("CO"), bad], *tasks, every=True)
+
+
+@pytest.mark.parametrize("pbc", [False, (True, True, False)])
+def test_a_stress_without_volume_is_not_trained(pbc):
+    layer = Atoms("CO", np.arange(6.0).reshape(2, 3), cell=[9, 9, 9], pbc=pbc)
+    layer.calc = SinglePointCalculator(layer, energy=-1.0, stress=np.zeros(6))
+    data = AtomicData.from_ase(layer, task_name="x", sid="layer")
+    with pytest.raises(ValueError, match=r"x\.train, frame 0 \(layer\) .* no volume"):
+        check([data], plain_task("stress"))
 
 
 @pytest.mark.parametrize("workers", [0, 1])
@@ -103,3 +132,19 @@ def test_batches_are_fairchems_also_from_spawned_workers():
     for key, value in theirs:
         if torch.is_tensor(value):
             assert torch.equal(ours[key], value)
+
+
+def test_a_gradient_has_the_scale_of_its_energy():
+    backbone = SimpleNamespace(config=SimpleNamespace(direct_forces=False))
+    model = SimpleNamespace(backbone=backbone)
+
+    def tasks(mean: float, rmsd: float) -> list[SimpleNamespace]:
+        energy = SimpleNamespace(property="energy", normalizer=normalizer(0.0, 2.0))
+        return [energy, SimpleNamespace(property="forces", normalizer=normalizer(mean, rmsd))]
+
+    check_gradient_scales(model, tasks(0.0, 2.0))
+    for wrong in ((0.0, 1.0), (0.1, 2.0)):
+        with pytest.raises(ValueError, match=r"must have mean 0 and the energy's rmsd \(2\)"):
+            check_gradient_scales(model, tasks(*wrong))
+    backbone.config.direct_forces = True
+    check_gradient_scales(model, tasks(0.0, 1.0))

@@ -1,0 +1,165 @@
+"""What a fine-tuning run takes from the checkpoint that it starts from, besides the model.
+
+fairchem keeps the config of the tasks in every checkpoint and makes the tasks from it when it is
+loaded. So a config's resolvers write normalisers and element references out as numbers, from the
+starting checkpoint or from a file: a path would not travel with the checkpoint.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from ase.data import chemical_symbols
+from fairchem.core.units.mlip_unit.api.inference import MLIPInferenceCheckpoint
+
+from eqv2_plugin.checkpoints.inference_checkpoint import averaged_weights, read_inference_checkpoint
+from eqv2_plugin.data.references.coefficients import load_coefficients
+
+_ADVICE = (
+    "give checkpoint=FILE: what `eqv2 convert` writes, or results/inference_ckpt.pt of a run. The "
+    "default is what `make train` leaves"
+)
+# In place of a file's name.
+_FROM_CHECKPOINT, _NONE = "checkpoint", "none"
+_BLOCKS = {
+    "energy": "energy_normalizer",
+    "forces": "force_normalizer",
+    "stress": "stress_normalizer",
+}
+
+
+@dataclass(frozen=True)
+class StartCheckpoint:
+    """Options of the model and of its tasks in a fairchem 2 inference checkpoint of ours."""
+
+    path: Path
+    model: dict[str, Any]
+    tasks: list[dict[str, Any]]
+
+    def task(self, label: str) -> dict[str, Any] | None:
+        """Options of the task that predicts ``label`` ("energy", ...), if there is one."""
+        return next((task for task in self.tasks if task["property"] == label), None)
+
+
+def read_start(path: str | Path, unsafe: bool = False) -> StartCheckpoint:
+    """Read the configs of a checkpoint; the file is read once as long as it does not change.
+
+    Args:
+        path: the ``.pt`` file.
+        unsafe: unpickle and believe whatever is in it.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is damaged, holds what could run code, or is no inference checkpoint of
+            a model of this package.
+    """
+    path = Path(path).expanduser()
+    if not path.is_file():
+        raise FileNotFoundError(f"no checkpoint to start from: {path} is no file; {_ADVICE}")
+    status = path.stat()
+    return _read_configs(path, status.st_mtime_ns, status.st_size, unsafe)
+
+
+def ema_weights(path: Path, unsafe: bool = False) -> dict[str, torch.Tensor]:
+    """The EMA weights, which fairchem predicts with, by the model's own names.
+
+    Raises:
+        ValueError: as `read_start`, or there are none.
+    """
+    checkpoint = _read(path, unsafe)
+    if not checkpoint.ema_state_dict:
+        raise ValueError(f"{path} has no EMA weights to start from")
+    return averaged_weights(checkpoint)
+
+
+def start_normalizer(
+    source: str, checkpoint: str, label: str, key: str, unsafe: bool = False
+) -> float:
+    """``mean`` or ``rmsd`` of a label's normaliser.
+
+    Args:
+        source: "checkpoint", or a file that ``eqv2 data fit-normalizer --out`` wrote.
+        checkpoint: to start from.
+        label: "energy", "forces" or "stress".
+        key: "mean" or "rmsd".
+        unsafe: see `read_start`.
+
+    Raises:
+        FileNotFoundError, ValueError: no such file, or no such normaliser in it.
+    """
+    if source == _FROM_CHECKPOINT:
+        task = read_start(checkpoint, unsafe).task(label)
+        if task is None:
+            raise ValueError(
+                f"{checkpoint} predicts no {label}, so it has no normaliser for it: fit one with "
+                "`eqv2 data fit-normalizer` and give normalizer=FILE.yaml"
+            )
+        values = task["normalizer"]
+    else:
+        values = _fitted(Path(source).expanduser()).get(_BLOCKS[label])
+        if values is None:
+            raise ValueError(
+                f"{source} has no {_BLOCKS[label]}: for the checkpoint's give "
+                f"{_BLOCKS[label]}.mean=0 and {_BLOCKS[label]}.rmsd=NUMBER"
+            )
+    try:
+        return float(values[key])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"the normaliser of {label} has no number {key!r} (from {source}): {values!r}"
+        ) from error
+
+
+def start_references(source: str, checkpoint: str, unsafe: bool = False) -> dict[str, Any] | None:
+    """Config of the energy's element references.
+
+    Args:
+        source: "checkpoint", "none", a published name, or an ``.npz`` file that
+            ``eqv2 data fit-references`` wrote.
+        checkpoint: to start from.
+        unsafe: see `read_start`.
+
+    Raises:
+        ValueError: an unknown name, or a file of another content.
+    """
+    if source == _NONE:
+        return None
+    if source == _FROM_CHECKPOINT:
+        task = read_start(checkpoint, unsafe).task("energy")
+        return task.get("element_references") if task else None
+    coefficients = load_coefficients(source)
+    values = {chemical_symbols[z]: float(e) for z, e in enumerate(coefficients) if e == e}
+    return {"_target_": "eqv2_plugin.data.references.written_out_references", "values": values}
+
+
+def _fitted(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"normalizer={path} is no file: give one that `eqv2 data fit-normalizer --out` wrote, "
+            "or normalizer=checkpoint"
+        )
+    try:
+        content = yaml.safe_load(path.read_text())
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is no YAML file: {error}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} holds no normalisers")
+    return content
+
+
+@lru_cache(maxsize=4)
+def _read_configs(path: Path, changed: int, size: int, unsafe: bool) -> StartCheckpoint:
+    checkpoint = _read(path, unsafe)
+    return StartCheckpoint(path, checkpoint.model_config, checkpoint.tasks_config)
+
+
+def _read(path: Path, unsafe: bool) -> MLIPInferenceCheckpoint:
+    try:
+        return read_inference_checkpoint(path, unsafe)
+    except ValueError as error:
+        raise ValueError(f"{error}; {_ADVICE}") from error
