@@ -4,7 +4,7 @@
 
 For each setting: a slab with an adsorbate, 20 random rotations, a random model of two
 blocks whose parameters are all random. Printed is the largest change of the energy
-relative to its magnitude, and of the forces (turned back) relative to their largest
+relative to its magnitude, and of the forces (rotated back) relative to their largest
 component. Only the S2 grids contribute: with gate activation the error is rounding.
 """
 

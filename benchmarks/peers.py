@@ -15,8 +15,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-import numpy as np
-from compare.cases import MODELS, structures
+from compare.cases import MODELS, save_structures, structures
 from compare.environment import mace_python
 from compare.process import Worker, worker_script
 from compare.report import processor
@@ -56,14 +55,7 @@ def main() -> None:
     parameters, workers = {}, {}
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "structures.npz"
-        atoms = structures("1 x 70 atoms")[0]
-        np.savez(
-            file,
-            numbers=atoms.numbers,
-            positions=atoms.positions,
-            cells=atoms.cell.array[None],
-            natoms=[len(atoms)],
-        )
+        save_structures(file, structures("1 x 70 atoms"))
         try:
             for name, (script, config) in chosen.items():
                 command = [pythons[script], worker_script(script)]

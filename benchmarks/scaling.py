@@ -67,6 +67,19 @@ def inference(built: EquiformerV2, batch: AtomicData, repeats: int, device: str)
         return seconds(lambda: built(batch.clone()), repeats, device)
 
 
+def training_step(built: torch.nn.Module, batch: AtomicData) -> Callable[[], None]:
+    optimizer = torch.optim.AdamW([p for p in built.parameters() if p.requires_grad], lr=1e-9)
+
+    def step() -> None:
+        out = built(batch.clone())
+        loss = sum(value.abs().mean() for head in out.values() for value in head.values())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+    return step
+
+
 def edges_of(built: EquiformerV2, batch: AtomicData) -> int:
     return len(build_graph(batch.clone(), built.backbone.config).vectors)
 
@@ -155,16 +168,7 @@ def _step_table(built: EquiformerV2, repeats: int, device: str) -> list[str]:
         return atomicdata_list_to_batch(data).to(device)
 
     batch = load()
-    optimizer = torch.optim.AdamW([p for p in built.parameters() if p.requires_grad], lr=1e-9)
-    built.train()
-
-    def step() -> None:
-        out = built(batch.clone())
-        loss = sum(value.abs().mean() for head in out.values() for value in head.values())
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-
+    step = training_step(built.train(), batch)
     config = built.backbone.config
     parts = {
         "making the batch": seconds(load, repeats, device),
@@ -196,17 +200,7 @@ def _train_rank(rank: int, ranks: int, repeats: int, folder: str) -> None:
     torch.distributed.init_process_group("gloo", store, rank=rank, world_size=ranks)
     built = model("cpu", lmax=4, mmax=2, num_layers=8).train()
     parallel = torch.nn.parallel.DistributedDataParallel(built)
-    optimizer = torch.optim.AdamW([p for p in built.parameters() if p.requires_grad], lr=1e-9)
-    batch = batch_of(2, (3, 3, 4), "cpu")
-
-    def step() -> None:
-        out = parallel(batch.clone())
-        loss = sum(value.abs().mean() for head in out.values() for value in head.values())
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-
-    spent = seconds(step, repeats, "cpu")
+    spent = seconds(training_step(parallel, batch_of(2, (3, 3, 4), "cpu")), repeats, "cpu")
     if rank == 0:
         (Path(folder) / "seconds").write_text(str(spent))
     torch.distributed.destroy_process_group()

@@ -15,7 +15,7 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-from compare.cases import MODELS, slab
+from compare.cases import MODELS, save_structures, slab
 from compare.environment import reference_python
 from compare.process import Worker, WorkerError, worker_script
 from compare.report import processor
@@ -56,13 +56,7 @@ def peak(command: list[str], name: str, count: int) -> float:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "structures.npz"
         frames = [slab((4, 4, 4), 3, seed) for seed in range(count)]
-        np.savez(
-            file,
-            numbers=np.concatenate([a.numbers for a in frames]),
-            positions=np.concatenate([a.positions for a in frames]),
-            cells=np.stack([a.cell.array for a in frames]),
-            natoms=[len(a) for a in frames],
-        )
+        save_structures(file, frames)
         with Worker(command, 1, "default") as worker:
             weights = str(Path(folder) / "weights.pt")
             config = MODELS[name]

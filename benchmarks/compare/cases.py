@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -84,6 +85,17 @@ def structures(system: str) -> list[Atoms]:
         "1 x 500 atoms": lambda: [slab((11, 11, 4), 8, 0)],
         "1 x 18 atoms": lambda: [slab((2, 2, 4), 1, 0)],
     }[system]()
+
+
+def save_structures(path: Path, atoms: list[Atoms]) -> None:
+    """As workers read them, see `structure_arrays.atoms_of`."""
+    np.savez(
+        path,
+        numbers=np.concatenate([a.numbers for a in atoms]),
+        positions=np.concatenate([a.positions for a in atoms]),
+        cells=np.stack([a.cell.array for a in atoms]),
+        natoms=[len(a) for a in atoms],
+    )
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from compare.cases import MODELS, Case, structures
+from compare.cases import MODELS, Case, save_structures, structures
 from compare.process import Worker, WorkerError, worker_script
 
 # Megabytes per edge of the reference's forward pass as shipped, as measured; what cannot fit is not
@@ -68,13 +68,7 @@ def measure(
     with tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder)
         atoms = structures(case.system)
-        np.savez(
-            scratch / "structures.npz",
-            numbers=np.concatenate([a.numbers for a in atoms]),
-            positions=np.concatenate([a.positions for a in atoms]),
-            cells=np.stack([a.cell.array for a in atoms]),
-            natoms=[len(a) for a in atoms],
-        )
+        save_structures(scratch / "structures.npz", atoms)
         edges = 21 * sum(len(a) for a in atoms)
         shipped = _REFERENCE_MB[case.model] * edges
         needs = {"reference": shipped, "frozen reference": _FROZEN * shipped}

@@ -125,7 +125,7 @@ class ResultsFolder:
         candidates = [{**vars(c), "anomalies": list(c.anomalies)} for c in result.candidates]
         content = {"layout": _LAYOUT, **vars(result), "candidates": candidates}
         with atomic_write(self.file(result.system)) as building:
-            building.write_bytes(gzip.compress(encode(content).encode()))
+            building.write_bytes(gzip.compress(encode(content).encode(), mtime=0))
 
     def load(self, system: str) -> SystemResult:
         """A finished system's result; raises ValueError as `load_results` does."""

@@ -170,5 +170,6 @@ def _write_table(path: Path, lines: Sequence[Mapping[str, Any]]) -> None:
     for number, line in enumerate(lines):
         for name, value in line.items():
             columns.setdefault(name, {})[str(number)] = None if value == math.inf else value
-    with atomic_write(path) as building, gzip.open(building, "wt", encoding="utf-8") as file:
-        json.dump(columns, file, allow_nan=False)
+    with atomic_write(path) as building:
+        content = json.dumps(columns, allow_nan=False).encode()
+        building.write_bytes(gzip.compress(content, mtime=0))
