@@ -10,10 +10,11 @@ from ase.build import molecule as ase_molecule
 from e3nn import o3
 from fairchem.core.datasets.atomic_data import AtomicData, atomicdata_list_to_batch
 
-from eqv2_plugin.backbones.equiformer_v2.config import BackboneConfig
+from eqv2_plugin.backbones.equiformer_v2.config import EquiformerV2Config
 from eqv2_plugin.models.hydra import EquiformerV2
 
 BACKBONE = "eqv2_plugin.backbones.equiformer_v2.backbone.EquiformerV2Backbone"
+TOY = "toy_backbone.ToyBackbone"
 ENERGY = {"module": "eqv2_plugin.heads.energy.EnergyHead"}
 FORCES = {"module": "eqv2_plugin.heads.forces.ForceHead"}
 CONSERVATIVE = {"module": "eqv2_plugin.heads.conservative.ConservativeHead"}
@@ -47,7 +48,19 @@ ACTIVATIONS = {
     "sep_s2": {"activation": "sep_s2", "use_grid_mlp": False},
     "sep_s2_grid_mlp": {"activation": "sep_s2", "use_grid_mlp": True},
 }
-
+SIZES = {
+    BACKBONE: TINY,
+    TOY: {"cutoff": 4.0, "max_neighbors": 30, "max_num_elements": 84, "avg_num_nodes": 10.0},
+}
+# Every registered backbone, in the variants that matter.
+BACKBONES = {**{k: {"backbone": BACKBONE, **v} for k, v in ACTIVATIONS.items()},
+             "toy": {"backbone": TOY}}  # fmt: skip
+# Those that are equivariant up to rounding: S2 grids of the usual size are not.
+EXACT = {
+    "gate": {"backbone": BACKBONE, **GATE, "lmax": 3},
+    "sep_s2": {"backbone": BACKBONE, "grid_resolution": 40},
+    "toy": {"backbone": TOY},
+}
 
 # Edges per target. Atoms without edges lie at the start, side by side, and at the end.
 EVERY_ATOM = [3, 1, 5, 2, 8, 4]
@@ -59,8 +72,8 @@ def targets_of(counts: list[int]) -> torch.Tensor:
     return torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts))
 
 
-def tiny_config(**changes) -> BackboneConfig:
-    return BackboneConfig.from_options({**TINY, **changes})
+def tiny_config(**changes) -> EquiformerV2Config:
+    return EquiformerV2Config.from_options({**TINY, **changes})
 
 
 def generator(seed: int) -> torch.Generator:
@@ -82,12 +95,16 @@ def randomise(module: torch.nn.Module, seed: int) -> torch.nn.Module:
 
 
 def tiny_model(
-    heads: dict | None = None, seed: int = 0, dtype: torch.dtype = torch.float64, **options
+    heads: dict | None = None,
+    seed: int = 0,
+    dtype: torch.dtype = torch.float64,
+    backbone: str = BACKBONE,
+    **options,
 ) -> EquiformerV2:
     """A tiny model in evaluation mode whose parameters are all random."""
     torch.manual_seed(seed)
     model = EquiformerV2(
-        backbone={"model": BACKBONE, **TINY, **options},
+        backbone={"model": backbone, **SIZES[backbone], **options},
         heads=DIRECT_HEADS if heads is None else heads,
         pass_through_head_outputs=True,
     )

@@ -159,11 +159,11 @@ def test_the_log_says_why_kernels_do_not_run(options, small, reason, monkeypatch
 
 def test_torch_compile_is_declined_only_where_kernels_can_run(monkeypatch):
     model, positions = tiny_model(**CHANNELS).float(), torch.zeros(3, 3)
-    assert model._has_cpu_kernels(positions)
+    assert model.backbone.has_cpu_kernels(positions)
     with choice.use_fused_kernels(False):
-        assert not model._has_cpu_kernels(positions)
+        assert not model.backbone.has_cpu_kernels(positions)
     monkeypatch.setattr(choice, "numba_works", lambda: False)
-    assert not model._has_cpu_kernels(positions)
+    assert not model.backbone.has_cpu_kernels(positions)
 
 
 def test_kernels_can_be_switched_off_for_a_while_or_for_good(any_size, calls):

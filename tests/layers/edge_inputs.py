@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from helpers import generator, randn, targets_of
 
-from eqv2_plugin.backbones.equiformer_v2.config import BackboneConfig
+from eqv2_plugin.backbones.equiformer_v2.config import EquiformerV2Config
 from eqv2_plugin.geometry.edge_frames import edge_frames
 from eqv2_plugin.geometry.irreps import EdgeLayout
 from eqv2_plugin.geometry.wigner import stretched_coupling, wigner_rows
@@ -20,7 +20,7 @@ def random_vectors(num_edges: int, seed: int) -> torch.Tensor:
 
 
 def edge_batch(
-    config: BackboneConfig,
+    config: EquiformerV2Config,
     counts: list[int],
     seed: int = 0,
     rotation: torch.Tensor | None = None,

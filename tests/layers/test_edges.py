@@ -16,6 +16,7 @@ from helpers import (
     tiny_config,
 )
 
+from eqv2_plugin.backbones.equiformer_v2.block import radial_options
 from eqv2_plugin.geometry.irreps import degree_of_row
 from eqv2_plugin.geometry.wigner import truncation_scale
 from eqv2_plugin.layers.edge_degree import EdgeDegreeEmbedding
@@ -57,7 +58,10 @@ def test_edges_are_sorted_by_target_and_keep_their_order_within_a_target():
 def embedding(mmax: int, kind: str = "per_block") -> tuple[EdgeDegreeEmbedding, object]:
     config = tiny_config(lmax=3, mmax=mmax, atom_edge_embedding=kind)
     torch.manual_seed(0)
-    return randomise(EdgeDegreeEmbedding(config).double(), seed=1), config
+    embedding = EdgeDegreeEmbedding(
+        config.lmax, config.sphere_channels, radial_options(config), config.avg_degree
+    )
+    return randomise(embedding.double(), seed=1), config
 
 
 @graphs

@@ -15,14 +15,14 @@ from helpers import (
     tiny_config,
 )
 
-from eqv2_plugin.layers.feed_forward import FeedForward
+from eqv2_plugin.backbones.equiformer_v2.block import make_feed_forward
 
 activations = pytest.mark.parametrize("options", ACTIVATIONS.values(), ids=ACTIVATIONS)
 
 
-def make(options: dict, scalars_only: bool = False, lmax: int = 3) -> FeedForward:
+def make(options: dict, scalars_only: bool = False, lmax: int = 3) -> torch.nn.Module:
     torch.manual_seed(0)
-    layer = FeedForward(tiny_config(lmax=lmax, **options), 4, scalars_only)
+    layer = make_feed_forward(tiny_config(lmax=lmax, **options), 4, scalars_only)
     return randomise(layer.double(), seed=1)
 
 

@@ -74,12 +74,7 @@ def test_a_head_that_does_not_suit_the_backbone_says_what_to_change(heads, optio
 
 
 @pytest.mark.parametrize("head", [EnergyHead, ForceHead, ConservativeHead, StressHead])
-@pytest.mark.parametrize("config", [None, {"lmax": 2}])
-def test_a_head_on_a_foreign_backbone_names_ours(head, config):
-    foreign = torch.nn.Linear(2, 2)
-    if config is not None:
-        foreign.config = config
-    backbone = "eqv2_plugin.backbones.equiformer_v2.backbone.EquiformerV2Backbone"
-    message = f"{head.__name__} needs the backbone {backbone}"
-    with pytest.raises(ValueError, match=f"{message}, got Linear"):
-        head(foreign)
+def test_a_head_on_a_foreign_backbone_names_ours(head):
+    message = f"{head.__name__} needs a backbone .*EquiformerV2Backbone, got Linear"
+    with pytest.raises(ValueError, match=message):
+        head(torch.nn.Linear(2, 2))

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from fairchem.core.units.mlip_unit.api.inference import MLIPInferenceCheckpoint
 
+from eqv2_plugin.backbones.registered import registered_backbones
 from eqv2_plugin.checkpoints.families import EQUIFORMER_V2, family_of
 from eqv2_plugin.checkpoints.plain import check_tensor, plain_config
 from eqv2_plugin.checkpoints.reading import UNSAFE_HINT, read_checkpoint
@@ -110,7 +111,8 @@ def _state(state: Any) -> dict[str, torch.Tensor]:
 def _refuse_other_models(model: dict[str, Any]) -> None:
     backbone = model.get("backbone")
     name = backbone.get("model") if isinstance(backbone, dict) else None
-    if isinstance(name, str) and not name.startswith("eqv2_plugin."):
+    ours = name in registered_backbones() or str(name).startswith("eqv2_plugin.")
+    if isinstance(name, str) and not ours:
         family = family_of(name, ())
         if family != EQUIFORMER_V2:
             kind = f"a model of {family}" if family else "another model"

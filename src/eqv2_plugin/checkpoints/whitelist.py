@@ -11,13 +11,12 @@ from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
 
-from eqv2_plugin.backbones.equiformer_v2.config import BackboneConfig
+from eqv2_plugin.backbones.registered import backbone_class, registered_backbones
 from eqv2_plugin.checkpoints.plain import plain_config
 from eqv2_plugin.earlier_paths import current_name
 from eqv2_plugin.models.metadata import ModelMetadata
 
 MODELS = ("eqv2_plugin.models.hydra.EquiformerV2",)
-BACKBONES = ("eqv2_plugin.backbones.equiformer_v2.backbone.EquiformerV2Backbone",)
 HEADS = (
     "eqv2_plugin.heads.conservative.ConservativeHead",
     "eqv2_plugin.heads.energy.EnergyHead",
@@ -78,7 +77,7 @@ def with_full_names(config: Any) -> Any:
     if isinstance(config.get("_target_"), str):
         config["_target_"] = current_name(config["_target_"])
     if isinstance(config.get("backbone"), dict):
-        config["backbone"] = _named(config["backbone"], "model", BACKBONES)
+        config["backbone"] = _named(config["backbone"], "model", registered_backbones())
     if isinstance(config.get("heads"), dict):
         config["heads"] = {n: _named(head, "module", HEADS) for n, head in config["heads"].items()}
     return config
@@ -90,7 +89,7 @@ def class_of(name: Any) -> type:
     Raises:
         ValueError: a name that is not on one of the lists.
     """
-    allowed(name, MODELS + BACKBONES + HEADS, "part of a model")
+    allowed(name, MODELS + registered_backbones() + HEADS, "part of a model")
     module, _, attribute = name.rpartition(".")
     return getattr(import_module(module), attribute)
 
@@ -127,10 +126,10 @@ def _named(part: Any, key: str, classes: tuple[str, ...]) -> Any:
 
 def _check_backbone(backbone: Any) -> None:
     require(isinstance(backbone, dict), "backbone must be a JSON object")
-    allowed(backbone.get("model"), BACKBONES, "backbone")
+    allowed(backbone.get("model"), registered_backbones(), "backbone")
     options = {key: value for key, value in backbone.items() if key != "model"}
     _check_sizes(options, "backbone")
-    BackboneConfig.from_options(options)
+    backbone_class(backbone["model"]).Options.from_options(options)
 
 
 def _check_head(head: Any, where: str) -> None:

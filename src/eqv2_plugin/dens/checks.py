@@ -39,9 +39,9 @@ def check_denoising_tasks(
             f"DeNS needs a head {NOISE_TARGET!r} (eqv2_plugin.heads.forces.NoiseHead); "
             f"heads: {sorted(model.output_heads)}"
         )
-    if getattr(model.backbone, "force_embedding", None) is None:
+    if not model.backbone.config.force_encoding:
         raise ValueError("DeNS needs force_encoding=true on the backbone")
-    if config.sigma_low is not None and model.backbone.force_embedding.sigma_linear is None:
+    if config.sigma_low is not None and not model.backbone.config.sigma_encoding:
         raise ValueError(
             "with sigma_low each structure has a sigma of its own, which the model must be told: "
             "set model.backbone.sigma_encoding=true"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from fairchem.core.datasets.atomic_data import AtomicData
 
-from eqv2_plugin.backbones.equiformer_v2.backbone import ENCODED_FORCES, NOISE_SIGMA
+from eqv2_plugin.backbones.protocol import ENCODED_FORCES, NOISE_SIGMA
 from eqv2_plugin.dens.config import DenoisingConfig
 
 NOISE_TARGET = "noise_forces"

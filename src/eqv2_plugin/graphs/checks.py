@@ -13,13 +13,13 @@ from ase import Atoms
 from ase.data import chemical_symbols
 from fairchem.core.datasets.atomic_data import AtomicData
 
-from eqv2_plugin.backbones.equiformer_v2.config import BackboneConfig
 from eqv2_plugin.common.naming import atom_names, structure_name
 from eqv2_plugin.graphs.coincidence import bin_keys, coincident_pair, may_coincide
+from eqv2_plugin.graphs.options import GraphOptions
 
 # The search keeps some 400 bytes of each image of each atom: 200 MB. Structures whose cell is
 # thicker than half the cutoff have few images, and no limit.
-MOST_IMAGES = 500_000
+MAX_IMAGES = 500_000
 _FEW = 125
 # Å. Beyond, the search's grid over the batch would be coarse, or large; see `graphs.compact`.
 FAR = 100.0
@@ -69,7 +69,7 @@ def complete_cells(cell: torch.Tensor, pbc: torch.Tensor) -> torch.Tensor:
 
 
 @torch.no_grad()
-def check_structures(data: AtomicData, geometry: Geometry, config: BackboneConfig) -> bool:
+def check_structures(data: AtomicData, geometry: Geometry, options: GraphOptions) -> bool:
     """Refuse what cannot be predicted.
 
     Returns:
@@ -81,11 +81,11 @@ def check_structures(data: AtomicData, geometry: Geometry, config: BackboneConfi
     if len(data.pos) == 0:
         check_not_empty(data.natoms)
     numbers, pos, pbc, batch = data.atomic_numbers, data.pos.detach(), data.pbc, data.batch
-    bad_element = (numbers < 1) | (numbers >= config.max_num_elements)
+    bad_element = (numbers < 1) | (numbers >= options.max_num_elements)
     bad_position = ~torch.isfinite(pos).all(1)
     bad_cell, no_cell = cell_faults(data.cell.detach(), pbc)
-    images = _images(geometry.spacing, pbc, config.cutoff)
-    crowded = (images > _FEW) & (images * data.natoms > MOST_IMAGES) & config.otf_graph
+    images = _images(geometry.spacing, pbc, options.cutoff)
+    crowded = (images > _FEW) & (images * data.natoms > MAX_IMAGES) & options.otf_graph
     atom_pbc = pbc[batch]
     keys = bin_keys(geometry.fractional, geometry.spacing[batch], atom_pbc, batch)
     far = (~atom_pbc & (geometry.fractional.abs() > FAR)).any()
@@ -109,14 +109,14 @@ def check_structures(data: AtomicData, geometry: Geometry, config: BackboneConfi
         symbol = chemical_symbols[number] if 0 < number < len(chemical_symbols) else "?"
         raise ValueError(
             f"{atom_names(data, atom)} has atomic number {number} ({symbol}), but the model knows "
-            f"1..{config.max_num_elements - 1}: remove the structure, or train a model with a "
+            f"1..{options.max_num_elements - 1}: remove the structure, or train a model with a "
             "larger max_num_elements"
         )
     if infinite_cell:
         structure = int(bad_cell.nonzero()[0])
         raise ValueError(
             f"the cell of {structure_name(data, structure)} is not finite: "
-            f"{data.cell[structure].tolist()}; mend or remove this structure"
+            f"{data.cell[structure].tolist()}; fix or remove this structure"
         )
     if missing_cell:
         structure = int(no_cell.nonzero()[0])
@@ -126,14 +126,14 @@ def check_structures(data: AtomicData, geometry: Geometry, config: BackboneConfi
     if position:
         atom = int(bad_position.nonzero()[0])
         raise ValueError(
-            f"the position of {atom_names(data, atom)} is not finite: {pos[atom].tolist()}; mend "
+            f"the position of {atom_names(data, atom)} is not finite: {pos[atom].tolist()}; fix "
             "or remove this structure"
         )
     if many:
         structure = int(crowded.nonzero()[0])
         raise ValueError(
             f"the cell {data.cell[structure].tolist()} of {structure_name(data, structure)} is so "
-            f"thin that the cutoff of {config.cutoff:g} Å reaches {int(images[structure])} images "
+            f"thin that the cutoff of {options.cutoff:g} Å reaches {int(images[structure])} images "
             f"of its {int(data.natoms[structure])} atom(s), too many to search: is it in Å?"
         )
     if twins:
@@ -167,7 +167,7 @@ def check_cell(atoms: Atoms) -> None:
     cell, pbc = torch.tensor(atoms.cell.array), torch.tensor(atoms.pbc)
     not_finite, missing = cell_faults(cell.unsqueeze(0), pbc.unsqueeze(0))
     if not_finite:
-        raise ValueError(f"the cell is not finite: {cell.tolist()}; mend or remove this structure")
+        raise ValueError(f"the cell is not finite: {cell.tolist()}; fix or remove this structure")
     if missing:
         raise ValueError(f"the structure {_no_cell(pbc, cell)}")
 

@@ -14,14 +14,12 @@ from fairchem.core.models.uma.outputs import (
 )
 from torch import nn
 
-from eqv2_plugin.heads.backbone_check import config_of
+from eqv2_plugin.backbones.protocol import Backbone, checked_backbone
 from eqv2_plugin.heads.energy import EnergyHead
-from eqv2_plugin.heads.volume import where_volume
+from eqv2_plugin.heads.stress import where_volume
 
 if TYPE_CHECKING:
     from fairchem.core.datasets.atomic_data import AtomicData
-
-    from eqv2_plugin.backbones.equiformer_v2.backbone import EquiformerV2Backbone
 
 
 @registry.register_model("equiformer_v2_conservative_head")
@@ -35,17 +33,16 @@ class ConservativeHead(nn.Module, HeadInterface):
     and forces and stress a ``mean`` of zero.
 
     Args:
-        backbone: an `EquiformerV2Backbone` with ``direct_forces=false``.
+        backbone: any `Backbone` with ``direct_forces=false``.
 
     Returns from ``forward``: {"energy": {"energy": [B]}, "forces": {"forces": [N, 3]},
     "stress": {"stress": [B, 9]}, "hessian": {"hessian": [1, 3N, 3N]}}, which `EquiformerV2` hands
     on as outputs of their own.
     """
 
-    def __init__(self, backbone: EquiformerV2Backbone) -> None:
+    def __init__(self, backbone: Backbone) -> None:
         super().__init__()
-        config = config_of(backbone, "ConservativeHead")
-        if not config.conservative:
+        if not checked_backbone(backbone, "ConservativeHead").is_conservative:
             raise ValueError(
                 "ConservativeHead differentiates the energy: set direct_forces=false and "
                 "regress_forces=true (or regress_stress=true) on the backbone"

@@ -1,4 +1,4 @@
-"""Energy head: a feed-forward network to one scalar per atom, summed (section 3.5)."""
+"""Energy head: the backbone's network to one scalar per atom, summed."""
 
 from __future__ import annotations
 
@@ -9,14 +9,11 @@ from fairchem.core.common.registry import registry
 from fairchem.core.models.base import HeadInterface
 from torch import nn
 
-from eqv2_plugin.heads.backbone_check import config_of
+from eqv2_plugin.backbones.protocol import Backbone, checked_backbone
 from eqv2_plugin.kernels.segments import segment_offsets, sum_over_neighbours
-from eqv2_plugin.layers.feed_forward import FeedForward
 
 if TYPE_CHECKING:
     from fairchem.core.datasets.atomic_data import AtomicData
-
-    from eqv2_plugin.backbones.equiformer_v2.backbone import EquiformerV2Backbone
 
 
 # torch's CPU code generator fails on a float64 index_add fused into a float32 kernel.
@@ -33,9 +30,9 @@ class EnergyHead(nn.Module, HeadInterface):
     """An extensive (or mean) scalar per structure.
 
     Args:
-        backbone: an `EquiformerV2Backbone`.
+        backbone: any `Backbone`.
         output_name: key of the output.
-        reduce: "sum" divides the sum over atoms by ``avg_num_nodes``; "mean" by the
+        reduce: "sum" divides the sum over atoms by the backbone's ``energy_divisor``; "mean" by the
             number of atoms.
         energy_lin_ref: add a linear reference per element, held in the checkpoint
             (legacy OC22 checkpoints).
@@ -45,27 +42,27 @@ class EnergyHead(nn.Module, HeadInterface):
 
     def __init__(
         self,
-        backbone: EquiformerV2Backbone,
+        backbone: Backbone,
         output_name: str = "energy",
         reduce: Literal["sum", "mean"] = "sum",
         energy_lin_ref: bool = False,
     ) -> None:
         super().__init__()
-        config = config_of(backbone, "EnergyHead")
+        checked_backbone(backbone, "EnergyHead")
         if reduce not in ("sum", "mean"):
             raise ValueError(f"reduce must be 'sum' or 'mean', got {reduce!r}")
         self.output_name = output_name
         self.reduce = reduce
-        self.avg_num_nodes = config.avg_num_nodes
-        self.energy_block = FeedForward(config, out_channels=1, scalars_only=True)
-        reference = torch.zeros(config.max_num_elements) if energy_lin_ref else None
+        self.divisor = backbone.energy_divisor
+        self.energy_block = backbone.scalar_network()
+        reference = torch.zeros(backbone.config.max_num_elements) if energy_lin_ref else None
         self.register_buffer("energy_lin_ref", reference)
 
     def forward(self, data: AtomicData, emb: dict[str, Any]) -> dict[str, torch.Tensor]:
         per_atom = self.energy_block(emb["node_embedding"]).flatten()
         num_structures = len(data["natoms"])
         energy = sum_over_atoms(per_atom, data["batch"], num_structures)
-        energy = energy / (self.avg_num_nodes if self.reduce == "sum" else data["natoms"])
+        energy = energy / (self.divisor if self.reduce == "sum" else data["natoms"])
         if self.energy_lin_ref is not None:
             reference = self.energy_lin_ref[data["atomic_numbers"]]
             energy = energy + sum_over_atoms(reference, data["batch"], num_structures)

@@ -1,4 +1,4 @@
-"""Direct force head: one attention block, degree 1 of its output (section 3.5)."""
+"""Heads for vectors by a network of the backbone's: direct forces, and the noise of DeNS."""
 
 from __future__ import annotations
 
@@ -9,41 +9,33 @@ from fairchem.core.common.registry import registry
 from fairchem.core.models.base import HeadInterface
 from torch import nn
 
-from eqv2_plugin.heads.backbone_check import config_of
-from eqv2_plugin.layers.attention import EquivariantGraphAttention
+from eqv2_plugin.backbones.protocol import Backbone, checked_backbone
 
 if TYPE_CHECKING:
     from fairchem.core.datasets.atomic_data import AtomicData
-
-    from eqv2_plugin.backbones.equiformer_v2.backbone import EquiformerV2Backbone
 
 
 class VectorHead(nn.Module, HeadInterface):
     """A vector per atom.
 
     Args:
-        backbone: an `EquiformerV2Backbone`.
+        backbone: any `Backbone`.
         output_name: key of the output.
 
     Returns from ``forward``: {output_name: [N, 3]} in the units of the normalised
-    target; the components of degree 1 are (x, y, z).
+    target.
     """
 
-    def __init__(self, backbone: EquiformerV2Backbone, output_name: str) -> None:
+    def __init__(self, backbone: Backbone, output_name: str) -> None:
         super().__init__()
-        config = config_of(backbone, type(self).__name__)
+        checked_backbone(backbone, type(self).__name__)
         self.output_name = output_name
-        self.vector_block = EquivariantGraphAttention(
-            config, out_channels=1, alpha_drop=0.0, out_degree=1
-        )
+        self.vector_block = backbone.vector_network()
 
     def forward(self, data: AtomicData, emb: dict[str, Any]) -> dict[str, torch.Tensor]:
-        return {self.output_name: self.vectors(emb)}
-
-    def vectors(self, emb: dict[str, Any]) -> torch.Tensor:
-        """[N, 3] from the backbone's output."""
-        vectors = self.vector_block(emb["node_embedding"], emb["edges"])
-        return vectors.squeeze(2).to(self.vector_block.alpha_dot.dtype)
+        vectors = self.vector_block(emb["node_embedding"], emb["edges"]).view(-1, 3)
+        # Of 16 bits under autocast.
+        return {self.output_name: vectors.to(torch.promote_types(vectors.dtype, torch.float32))}
 
 
 @registry.register_model("equiformer_v2_force_head")
@@ -55,9 +47,9 @@ class ForceHead(VectorHead):
         ValueError: the backbone wants forces as gradients.
     """
 
-    def __init__(self, backbone: EquiformerV2Backbone, output_name: str = "forces") -> None:
+    def __init__(self, backbone: Backbone, output_name: str = "forces") -> None:
         super().__init__(backbone, output_name)
-        if not backbone.config.direct_forces:
+        if not backbone.regress_config.direct_forces:
             raise ValueError(
                 "the backbone has direct_forces=false, so forces come from the energy's gradient: "
                 "use eqv2_plugin.heads.conservative.ConservativeHead instead of ForceHead"
@@ -71,7 +63,7 @@ class NoiseHead(VectorHead):
     Outside training there is no noise to predict: the output is zero, and costs nothing.
     """
 
-    def __init__(self, backbone: EquiformerV2Backbone, output_name: str = "noise_forces") -> None:
+    def __init__(self, backbone: Backbone, output_name: str = "noise_forces") -> None:
         super().__init__(backbone, output_name)
 
     def forward(self, data: AtomicData, emb: dict[str, Any]) -> dict[str, torch.Tensor]:

@@ -10,13 +10,12 @@ import numpy as np
 import torch
 from e3nn import o3
 
+from eqv2_plugin.backbones.protocol import Backbone
 from eqv2_plugin.heads.stress import StressHead
 from eqv2_plugin.layers.constants import ExactConstants
 
 if TYPE_CHECKING:
     from fairchem.core.datasets.atomic_data import AtomicData
-
-    from eqv2_plugin.backbones.equiformer_v2.backbone import EquiformerV2Backbone
 
 
 def symmetric_tensor_basis() -> np.ndarray:
@@ -43,7 +42,7 @@ class JoinedStressHead(StressHead):
     could undo.
 
     Args:
-        backbone: an `EquiformerV2Backbone`.
+        backbone: any `Backbone`.
         output_name: key of the output.
         isotropic, anisotropic: {"mean", "rmsd"} in eV/Å^3 of the two normalisers.
         **options: of `StressHead`.
@@ -53,7 +52,7 @@ class JoinedStressHead(StressHead):
 
     def __init__(
         self,
-        backbone: EquiformerV2Backbone,
+        backbone: Backbone,
         output_name: str = "stress",
         *,
         isotropic: Mapping[str, float],

@@ -10,16 +10,29 @@ from fairchem.core.common.registry import registry
 from fairchem.core.models.base import HeadInterface
 from torch import nn
 
-from eqv2_plugin.heads.backbone_check import config_of
+from eqv2_plugin.backbones.protocol import Backbone, checked_backbone
+from eqv2_plugin.graphs.build import Graph
 from eqv2_plugin.heads.energy import sum_over_atoms
-from eqv2_plugin.heads.volume import where_volume
 from eqv2_plugin.kernels.segments import sum_over_neighbours
 from eqv2_plugin.layers.norms import make_norm
 
 if TYPE_CHECKING:
     from fairchem.core.datasets.atomic_data import AtomicData
 
-    from eqv2_plugin.backbones.equiformer_v2.backbone import EquiformerV2Backbone
+
+def where_volume(stress: torch.Tensor, pbc: torch.Tensor, *, training: bool) -> torch.Tensor:
+    """``stress`` of the structures that have a volume; NaN, or zero in training, of the others.
+
+    A NaN would survive the mask of a training loss, which multiplies by zero: there the value
+    is a zero that no gradient flows through.
+
+    Args:
+        stress: [B, ...].
+        pbc: [B, 3] bool.
+        training: whether the head is being trained.
+    """
+    periodic = pbc.all(1).view(-1, *[1] * (stress.dim() - 1))
+    return torch.where(periodic, stress, 0.0 if training else torch.nan)
 
 
 def _mlp(width: int, num_layers: int) -> nn.Sequential:
@@ -48,7 +61,7 @@ class StressHead(nn.Module, HeadInterface):
     stress use `ConservativeHead`.
 
     Args:
-        backbone: an `EquiformerV2Backbone`.
+        backbone: any `Backbone`.
         output_name: key of the output.
         decompose: return the irreps of degree 0 and 2 apart.
         edge_level_mlp: apply the MLP before the mean over edges.
@@ -65,7 +78,7 @@ class StressHead(nn.Module, HeadInterface):
 
     def __init__(
         self,
-        backbone: EquiformerV2Backbone,
+        backbone: Backbone,
         output_name: str = "stress",
         decompose: bool = False,
         edge_level_mlp: bool = False,
@@ -75,27 +88,33 @@ class StressHead(nn.Module, HeadInterface):
         avg_num_nodes: float = 1.0,
     ) -> None:
         super().__init__()
-        config = config_of(backbone, "StressHead")
-        if config.lmax < 2:
-            raise ValueError(f"a stress head needs lmax of at least 2, got {config.lmax}")
+        form = checked_backbone(backbone, "StressHead").spherical
+        if form is None:
+            raise ValueError(
+                f"StressHead needs node features of one form for all degrees, which "
+                f"{type(backbone).__name__} does not say it has (spherical): use ConservativeHead"
+            )
+        if form.lmax < 2:
+            raise ValueError(f"a stress head needs lmax of at least 2, got {form.lmax}")
         self.output_name = output_name
         self.decompose = decompose
         self.edge_level_mlp = edge_level_mlp
         self.use_source_target_embedding = use_source_target_embedding
         self.extensive = extensive
         self.avg_num_nodes = avg_num_nodes
-        self.degrees = list(range(config.lmax + 1))
-        self.harmonics_norm = make_norm(config.norm_type, config.lmax, 1)
-        width = config.sphere_channels * (2 if use_source_target_embedding else 1)
+        self.degrees = list(range(form.lmax + 1))
+        self.harmonics_norm = make_norm(form.norm_type, form.lmax, 1)
+        width = form.channels * (2 if use_source_target_embedding else 1)
         self.edge_norm = nn.LayerNorm(width)
         self.tensor_mlp = _mlp(width, num_mlp_layers) if not decompose else None
         self.scalar_mlp = _mlp(width, num_mlp_layers) if decompose else None
         self.degree_2_mlp = _mlp(width, num_mlp_layers) if decompose else None
 
     def forward(self, data: AtomicData, emb: dict[str, Any]) -> dict[str, torch.Tensor]:
-        edges, vectors = emb["edges"], emb["edge_vectors"]
-        invariants = self._edge_invariants(emb["node_embedding"], edges, vectors)
-        pool = _Pooling(self, edges, data["batch"], len(data["natoms"]))
+        graph: Graph = emb["graph"]
+        vectors = graph.vectors
+        invariants = self._edge_invariants(emb["node_embedding"], graph)
+        pool = _Pooling(self, graph, data["batch"], len(data["natoms"]))
         if not self.decompose:
             outer = (vectors.unsqueeze(2) * vectors.unsqueeze(1)).flatten(1)
             return self._of_volumes(data, {"": pool(outer, invariants, self.tensor_mlp)})
@@ -117,13 +136,11 @@ class StressHead(nn.Module, HeadInterface):
             for part, value in outputs.items()
         }
 
-    def _edge_invariants(
-        self, nodes: torch.Tensor, edges: Any, vectors: torch.Tensor
-    ) -> torch.Tensor:
+    def _edge_invariants(self, nodes: torch.Tensor, graph: Graph) -> torch.Tensor:
         """Projections of node embeddings onto the edge's harmonics, [E, width]."""
-        harmonics = o3.spherical_harmonics(self.degrees, vectors, normalize=False).detach()
+        harmonics = o3.spherical_harmonics(self.degrees, graph.vectors, normalize=False).detach()
         harmonics = self.harmonics_norm(harmonics.unsqueeze(2)).squeeze(2)
-        ends = [edges.source, edges.target] if self.use_source_target_embedding else [edges.target]
+        ends = graph.edge_index if self.use_source_target_embedding else graph.edge_index[1:]
         projected = [torch.einsum("ekc,ek->ec", nodes[end], harmonics) for end in ends]
         return self.edge_norm(torch.cat(projected, dim=1))
 
@@ -131,10 +148,9 @@ class StressHead(nn.Module, HeadInterface):
 class _Pooling:
     """Tensor times MLP of invariants, averaged over edges, then pooled over atoms."""
 
-    def __init__(self, head: StressHead, edges: Any, batch: torch.Tensor, num: int) -> None:
-        self.head, self.edges, self.batch, self.num = head, edges, batch, num
-        counts = edges.offsets.diff()
-        self.degree = counts.clamp(min=1)
+    def __init__(self, head: StressHead, graph: Graph, batch: torch.Tensor, num: int) -> None:
+        self.head, self.graph, self.batch, self.num = head, graph, batch, num
+        self.num_neighbors = graph.offsets.diff().clamp(min=1)
 
     def __call__(
         self, tensor: torch.Tensor, invariants: torch.Tensor, mlp: nn.Sequential
@@ -143,8 +159,8 @@ class _Pooling:
         weighted = tensor.unsqueeze(2) * invariants.unsqueeze(1)
         if self.head.edge_level_mlp:
             weighted = mlp(weighted)
-        summed = sum_over_neighbours(weighted, self.edges.target, self.edges.offsets)
-        atoms = summed / self.degree.view(-1, 1, 1)
+        summed = sum_over_neighbours(weighted, self.graph.edge_index[1], self.graph.offsets)
+        atoms = summed / self.num_neighbors.view(-1, 1, 1)
         if not self.head.edge_level_mlp:
             atoms = mlp(atoms)
         pooled = sum_over_atoms(atoms.squeeze(2), self.batch, self.num)

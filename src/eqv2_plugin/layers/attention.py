@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import torch
 from torch import nn
-from torch.utils.checkpoint import checkpoint
 
-from eqv2_plugin.backbones.equiformer_v2.config import BackboneConfig
 from eqv2_plugin.geometry.irreps import EdgeLayout
 from eqv2_plugin.geometry.sphere_grid import edge_grid_matrices, grid_shape
 from eqv2_plugin.kernels.interface import RadialWeights
 from eqv2_plugin.kernels.segments import softmax_over_neighbours
-from eqv2_plugin.layers.activations import EquivariantActivation, smooth_leaky_relu
+from eqv2_plugin.layers.activations import ActivationType, EquivariantActivation, smooth_leaky_relu
 from eqv2_plugin.layers.edges import EdgeBatch
-from eqv2_plugin.layers.radial import AtomPairEmbedding, RadialFunction
+from eqv2_plugin.layers.radial import RadialOptions
 from eqv2_plugin.layers.so2_linear import OrderMatrices, SO2Linear
 from eqv2_plugin.layers.so3_linear import SO3Linear
 from eqv2_plugin.layers.sphere_grid import SphereGrid
@@ -23,9 +21,16 @@ class EquivariantGraphAttention(nn.Module):
     """Attention over the neighbours of every atom.
 
     Args:
-        config: the backbone's configuration.
-        out_channels: channels of the output.
-        alpha_drop: dropout of attention weights; output heads use 0.
+        layout: of edge features.
+        channels, out_channels: C of the nodes, and of the output.
+        num_heads, hidden_channels, alpha_channels, value_channels: h, d_attn_hidden, d_attn_alpha
+            and d_attn_value.
+        radial: options of the radial functions.
+        share_radial: one radial weight per degree instead of per (degree, order).
+        activation: between the two SO(2) layers.
+        grid_resolution: R of the S2 grid, None for the smallest.
+        renormalise: attention re-normalization.
+        alpha_drop: dropout of attention weights.
         out_degree: compute this degree only (1 for a force head). The parameters that
             the other degrees alone would use stay in the state dict, but are frozen.
 
@@ -36,69 +41,59 @@ class EquivariantGraphAttention(nn.Module):
 
     def __init__(
         self,
-        config: BackboneConfig,
+        layout: EdgeLayout,
+        channels: int,
         out_channels: int,
+        *,
+        num_heads: int,
+        hidden_channels: int,
+        alpha_channels: int,
+        value_channels: int,
+        radial: RadialOptions,
+        share_radial: bool,
+        activation: ActivationType,
+        grid_resolution: int | None,
+        renormalise: bool,
         alpha_drop: float,
         out_degree: int | None = None,
     ) -> None:
         super().__init__()
-        layout = EdgeLayout(config.lmax, config.mmax)
-        self.num_heads = config.num_heads
-        self.alpha_channels = config.attn_alpha_channels
+        self.num_heads = num_heads
+        self.alpha_channels = alpha_channels
         self.out_degree = out_degree
-        self.recompute = config.activation_checkpointing
+        self.shares_radial = share_radial
         row_degrees = [degree for degree, _ in layout.rows]
         grid = None
-        if config.activation != "gate":
-            _, longitudes = grid_shape(config.lmax, config.mmax, config.grid_resolution)
+        if activation != "gate":
+            _, longitudes = grid_shape(layout.lmax, layout.mmax, grid_resolution)
             grid = SphereGrid(
-                edge_grid_matrices(layout, config.grid_resolution),
+                edge_grid_matrices(layout, grid_resolution),
                 [order for _, order in layout.rows],
                 longitudes,
             )
-        hidden = config.attn_hidden_channels
-        self.activation = EquivariantActivation(config.activation, row_degrees, grid, hidden)
-
-        num_alpha = self.num_heads * self.alpha_channels
+        hidden = hidden_channels
+        self.activation = EquivariantActivation(activation, row_degrees, grid, hidden)
+        num_alpha = num_heads * alpha_channels
         self.so2_linear_1 = SO2Linear(
-            2 * config.sphere_channels, hidden, layout, num_alpha + self.activation.num_scalars
+            2 * channels, hidden, layout, num_alpha + self.activation.num_scalars
         )
-        own_pairs = config.atom_edge_embedding == "per_block"
-        self.atom_pairs = (
-            AtomPairEmbedding(config.max_num_elements, config.edge_channels) if own_pairs else None
-        )
-        self.shares_radial = config.use_m_share_rad
-        self.radial = RadialFunction(
-            config.num_distance_basis,
-            config.edge_channels,
-            layout.radial_size(2 * config.sphere_channels, config.use_m_share_rad),
-            config.atom_edge_embedding != "none",
-        )
-        self.alpha_norm = (
-            nn.LayerNorm(self.alpha_channels) if config.use_attn_renorm else nn.Identity()
-        )
-        bound = self.alpha_channels**-0.5
-        self.alpha_dot = nn.Parameter(torch.empty(self.num_heads, self.alpha_channels))
+        self.atom_pairs = radial.pairs("per_block")
+        self.radial = radial.function(layout.radial_size(2 * channels, share_radial))
+        self.alpha_norm = nn.LayerNorm(alpha_channels) if renormalise else nn.Identity()
+        bound = alpha_channels**-0.5
+        self.alpha_dot = nn.Parameter(torch.empty(num_heads, alpha_channels))
         nn.init.uniform_(self.alpha_dot, -bound, bound)
         self.alpha_dropout = nn.Dropout(alpha_drop)
-        values = self.num_heads * config.attn_value_channels
+        values = num_heads * value_channels
         self.so2_linear_2 = SO2Linear(hidden, values, layout)
-        self.projection = SO3Linear(values, out_channels, config.lmax)
+        self.projection = SO3Linear(values, out_channels, layout.lmax)
         if out_degree is not None:
             self._freeze_unreachable(out_degree)
 
     def forward(self, nodes: torch.Tensor, edges: EdgeBatch) -> torch.Tensor:
-        recompute = self.recompute and torch.is_grad_enabled()
         # What is made outside of the recomputed part is kept until the backward pass.
-        matrices = None if recompute else self._matrices()
-        pieces = []
-        for chunk in edges.chunks:
-            if recompute:
-                piece = checkpoint(self._attend, nodes, chunk, None, use_reentrant=False)
-            else:
-                piece = self._attend(nodes, chunk, matrices)
-            pieces.append(piece)
-        summed = pieces[0] if len(pieces) == 1 else torch.cat(pieces, dim=0)  # [N, rows, H V]
+        matrices = None if edges.recompute else self._matrices()
+        summed = edges.by_chunk(self._attend, nodes, matrices)  # [N, rows, H V]
         if self.out_degree is None:
             return self.projection(summed)
         return self.projection.degree(summed, self.out_degree)
@@ -106,8 +101,8 @@ class EquivariantGraphAttention(nn.Module):
     def _attend(
         self,
         nodes: torch.Tensor,
-        edges: EdgeBatch,
         matrices: tuple[OrderMatrices, OrderMatrices] | None,
+        edges: EdgeBatch,
     ) -> torch.Tensor:
         """Weighted values summed over neighbours, before the projection."""
         matrices = self._matrices() if matrices is None else matrices
@@ -116,15 +111,13 @@ class EquivariantGraphAttention(nn.Module):
         hidden, scalars = self.so2_linear_1.from_blocks(messages, matrices=matrices[0])
         num_alpha = self.num_heads * self.alpha_channels
         alpha, gates = scalars.split([num_alpha, scalars.shape[1] - num_alpha], dim=1)
-        values, _ = self.so2_linear_2(
-            self.activation(hidden, gates, kernels), degree=self.out_degree, matrices=matrices[1]
-        )
+        hidden = self.activation(hidden, gates, kernels)  # [E, edge rows, d_attn_hidden]
+        values, _ = self.so2_linear_2(hidden, degree=self.out_degree, matrices=matrices[1])
         attention = self._attention_weights(alpha, edges)  # [E, H]
         return kernels.weigh_rotate_sum(values, attention, edges, self.out_degree)
 
     def _radial_weights(self, edges: EdgeBatch) -> RadialWeights:
-        pairs = self.atom_pairs if self.atom_pairs is not None else edges.shared_pairs
-        hidden = self.radial.hidden(edges.basis, edges.elements, pairs)
+        hidden = self.radial.hidden(edges.basis, edges.elements, edges.pairs(self.atom_pairs))
         return RadialWeights(
             make=lambda columns: self.radial.outputs(hidden, columns),
             layout=edges.layout,

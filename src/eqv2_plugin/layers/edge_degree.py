@@ -4,60 +4,48 @@ from __future__ import annotations
 
 import torch
 from torch import nn
-from torch.utils.checkpoint import checkpoint
 
-from eqv2_plugin.backbones.equiformer_v2.config import BackboneConfig
 from eqv2_plugin.geometry.wigner import rotate_degree_back
 from eqv2_plugin.kernels.segments import sum_over_neighbours
 from eqv2_plugin.layers.edges import EdgeBatch
-from eqv2_plugin.layers.radial import AtomPairEmbedding, RadialFunction
+from eqv2_plugin.layers.radial import RadialOptions
 
 
 class EdgeDegreeEmbedding(nn.Module):
-    """Radial weights placed on the orders m = 0 of each edge, turned back and summed.
+    """Radial weights placed on the orders m = 0 of each edge, rotated to the global frame, summed.
 
-    Returns [N, (lmax+1)^2, C], divided by the average degree of the training set.
+    Args:
+        lmax: maximum degree.
+        channels: C.
+        radial: options of the radial functions.
+        avg_num_neighbors: of an atom in the training set; the sums are divided by it.
+
+    Returns from ``forward``: [N, (lmax+1)^2, C].
     """
 
-    def __init__(self, config: BackboneConfig) -> None:
+    def __init__(
+        self, lmax: int, channels: int, radial: RadialOptions, avg_num_neighbors: float
+    ) -> None:
         super().__init__()
-        self.lmax = config.lmax
-        self.channels = config.sphere_channels
-        self.avg_degree = config.avg_degree
-        self.recompute = config.activation_checkpointing
-        own_pairs = config.atom_edge_embedding == "per_block"
-        self.atom_pairs = (
-            AtomPairEmbedding(config.max_num_elements, config.edge_channels) if own_pairs else None
-        )
-        self.radial = RadialFunction(
-            config.num_distance_basis,
-            config.edge_channels,
-            (config.lmax + 1) * config.sphere_channels,
-            config.atom_edge_embedding != "none",
-        )
+        self.lmax = lmax
+        self.channels = channels
+        self.avg_num_neighbors = avg_num_neighbors
+        self.atom_pairs = radial.pairs("per_block")
+        self.radial = radial.function((lmax + 1) * channels)
 
     def forward(self, edges: EdgeBatch) -> torch.Tensor:
-        recompute = self.recompute and torch.is_grad_enabled()
-        pieces = []
-        for chunk in edges.chunks:
-            if recompute:
-                pieces.append(checkpoint(self._sum, chunk, use_reentrant=False))
-            else:
-                pieces.append(self._sum(chunk))
-        summed = pieces[0] if len(pieces) == 1 else torch.cat(pieces, dim=0)
-        return summed / self.avg_degree
+        return edges.by_chunk(self._sum) / self.avg_num_neighbors
 
     def _sum(self, edges: EdgeBatch) -> torch.Tensor:
-        """Radial weights rotated to the global frame, summed over neighbours."""
-        pairs = self.atom_pairs if self.atom_pairs is not None else edges.shared_pairs
-        weights = self.radial(edges.basis, edges.elements, pairs)
-        weights = weights.view(-1, self.lmax + 1, self.channels).unbind(1)
-        turned = []
+        weights = self.radial(edges.basis, edges.elements, edges.pairs(self.atom_pairs))
+        weights = weights.view(-1, self.lmax + 1, self.channels).unbind(1)  # lmax + 1 of [E, C]
+        rotated = []
         for degree, block in enumerate(edges.wigner):
             middle = block.shape[1] // 2
             # Only the row m = 0 of the edge frame is occupied.
             row = block[:, middle : middle + 1]
-            turned.append(
+            rotated.append(
                 rotate_degree_back(weights[degree].unsqueeze(1), row, degree, edges.layout.mmax)
             )
-        return sum_over_neighbours(torch.cat(turned, dim=1), edges.local_target, edges.offsets)
+        # [E, (lmax+1)^2, C]
+        return sum_over_neighbours(torch.cat(rotated, dim=1), edges.local_target, edges.offsets)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
+from torch.utils.checkpoint import checkpoint
 
 from eqv2_plugin.geometry.irreps import EdgeLayout
 from eqv2_plugin.kernels.interface import Kernels
@@ -28,6 +31,7 @@ class EdgeBatch:
         kernels: that act on them in this forward pass.
         packed: the Wigner rows as these kernels want them.
         shared_pairs: atom-pair scalars that all blocks share, or None where each has its own.
+        recompute: compute per-edge intermediates again in the backward pass, to keep none.
         first_target: atom that the first offset belongs to (chunks start later).
         cuts: the pieces, see `cut`; empty where all edges go at once.
     """
@@ -42,6 +46,7 @@ class EdgeBatch:
     kernels: Kernels = REFERENCE
     packed: torch.Tensor | None = None
     shared_pairs: AtomPairEmbedding | None = None
+    recompute: bool = False
     first_target: int = 0
     cuts: tuple[EdgeBatch, ...] = ()
 
@@ -49,6 +54,20 @@ class EdgeBatch:
     def local_target(self) -> torch.Tensor:
         """Targets counted from ``first_target``."""
         return self.target - self.first_target if self.first_target else self.target
+
+    def pairs(self, own: AtomPairEmbedding | None) -> AtomPairEmbedding | None:
+        """The atom-pair scalars of a layer: its own, else those that all share, if there are."""
+        return self.shared_pairs if own is None else own
+
+    def by_chunk(self, function: Callable[..., torch.Tensor], *inputs: Any) -> torch.Tensor:
+        """``function(*inputs, chunk)`` of one piece after the other, joined along the targets."""
+        pieces = [
+            checkpoint(function, *inputs, chunk, use_reentrant=False)
+            if self.recompute
+            else function(*inputs, chunk)
+            for chunk in self.chunks
+        ]
+        return pieces[0] if len(pieces) == 1 else torch.cat(pieces, dim=0)
 
     @property
     def chunks(self) -> tuple[EdgeBatch, ...]:
@@ -89,6 +108,7 @@ class EdgeBatch:
             kernels=self.kernels,
             shared_pairs=self.shared_pairs,
             packed=None if self.packed is None else self.packed[cut],
+            recompute=self.recompute,
             first_target=first_node,
         )
 

@@ -6,11 +6,10 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from eqv2_plugin.backbones.equiformer_v2.config import BackboneConfig
 from eqv2_plugin.geometry.irreps import degree_of_row
 from eqv2_plugin.geometry.sphere_grid import sphere_grid_matrices
 from eqv2_plugin.kernels.linear import apply_linear
-from eqv2_plugin.layers.activations import EquivariantActivation
+from eqv2_plugin.layers.activations import ActivationType, EquivariantActivation
 from eqv2_plugin.layers.so3_linear import SO3Linear
 from eqv2_plugin.layers.sphere_grid import SphereGrid
 
@@ -25,8 +24,12 @@ class FeedForward(nn.Module):
     path of its own.
 
     Args:
-        config: the backbone's configuration.
-        out_channels: channels of the output.
+        lmax: maximum degree.
+        channels, hidden_channels, out_channels: C, d_ffn and channels of the output.
+        activation: across degrees.
+        grid_mlp: whether F is the MLP.
+        grid_resolution: R of the S2 grid, None for the smallest.
+        recompute: compute intermediates again in the backward pass, to keep none.
         scalars_only: compute degree 0 of the output only (energy head). Parameters that
             cannot reach it stay in the state dict, but are frozen.
 
@@ -35,24 +38,32 @@ class FeedForward(nn.Module):
     """
 
     def __init__(
-        self, config: BackboneConfig, out_channels: int, scalars_only: bool = False
+        self,
+        lmax: int,
+        channels: int,
+        hidden_channels: int,
+        out_channels: int,
+        *,
+        activation: ActivationType,
+        grid_mlp: bool,
+        grid_resolution: int | None,
+        recompute: bool = False,
+        scalars_only: bool = False,
     ) -> None:
         super().__init__()
-        channels, hidden = config.sphere_channels, config.ffn_hidden_channels
-        self.kind = config.activation
+        hidden = hidden_channels
+        self.kind = activation
         self.scalars_only = scalars_only
-        self.recompute = config.activation_checkpointing
-        self.linear_1 = SO3Linear(channels, hidden, config.lmax)
-        self.linear_2 = SO3Linear(hidden, out_channels, config.lmax)
+        self.recompute = recompute
+        self.linear_1 = SO3Linear(channels, hidden, lmax)
+        self.linear_2 = SO3Linear(hidden, out_channels, lmax)
         grid = None
-        if config.activation != "gate":
-            grid = SphereGrid(
-                sphere_grid_matrices(config.lmax, config.lmax, config.grid_resolution)
-            )
+        if activation != "gate":
+            grid = SphereGrid(sphere_grid_matrices(lmax, lmax, grid_resolution))
         self.scalar_linear: nn.Linear | None = None
         self.grid_mlp: nn.Sequential | None = None
         self.activation: EquivariantActivation | None = None
-        if config.use_grid_mlp:
+        if grid_mlp:
             self.grid = grid
             self.grid_mlp = nn.Sequential(
                 nn.Linear(hidden, hidden, bias=False),
@@ -61,10 +72,10 @@ class FeedForward(nn.Module):
                 nn.SiLU(),
                 nn.Linear(hidden, hidden, bias=False),
             )
-            num_scalars = hidden if config.activation == "sep_s2" else 0
+            num_scalars = hidden if activation == "sep_s2" else 0
         else:
-            rows = degree_of_row(config.lmax)
-            self.activation = EquivariantActivation(config.activation, rows, grid, hidden)
+            rows = degree_of_row(lmax)
+            self.activation = EquivariantActivation(activation, rows, grid, hidden)
             num_scalars = self.activation.num_scalars
         if num_scalars:
             self.scalar_linear = nn.Linear(channels, num_scalars)
@@ -80,8 +91,8 @@ class FeedForward(nn.Module):
     def _transform(self, nodes: torch.Tensor) -> torch.Tensor:
         if self.scalars_only and self.kind != "s2":
             return self.linear_2.degree(self._hidden_scalars(nodes[:, :1]), 0)
-        hidden = self.linear_1(nodes)
-        scalars = nodes[:, 0]
+        hidden = self.linear_1(nodes)  # [N, (lmax+1)^2, H]
+        scalars = nodes[:, 0]  # [N, C]
         if self.scalar_linear is not None:
             scalars = apply_linear(self.scalar_linear, scalars)
         if self.grid_mlp is None:
@@ -97,7 +108,7 @@ class FeedForward(nn.Module):
         # transforms and act on the few coefficients instead of the many samples.
         first, _, middle, _, last = self.grid_mlp
         first_row = 1 if self.kind == "sep_s2" else 0
-        mixed = apply_linear(first, hidden)
+        mixed = apply_linear(first, hidden)  # [N, (lmax+1)^2, H]
         pieces = [
             self._sampled(piece, middle, first_row)
             for piece in mixed.split(self._nodes_at_a_time(mixed))
@@ -109,7 +120,8 @@ class FeedForward(nn.Module):
 
     def _sampled(self, hidden: torch.Tensor, middle: nn.Linear, first_row: int) -> torch.Tensor:
         in_place = not torch.is_grad_enabled()
-        samples = nn.functional.silu(self.grid.to_grid(hidden), inplace=in_place)
+        samples = self.grid.to_grid(hidden)  # [N, G, H]
+        samples = nn.functional.silu(samples, inplace=in_place)
         samples = nn.functional.silu(apply_linear(middle, samples), inplace=in_place)
         return self.grid.from_grid(samples, first_row)
 

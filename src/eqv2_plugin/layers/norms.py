@@ -39,6 +39,8 @@ def make_norm(norm_type: NormType, lmax: int, channels: int) -> nn.Module:
 class EquivariantNorm(ExactConstants):
     """Shared pieces: rows to degrees, and the mean square over orders of each degree."""
 
+    weight_decay = False
+
     def __init__(self, lmax: int, first_degree: int) -> None:
         super().__init__()
         self.lmax = lmax

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Literal
+
 import numpy as np
 import torch
 from torch import nn
 
 from eqv2_plugin.kernels.linear import apply_linear, linear
 from eqv2_plugin.layers.constants import ExactConstants
+
+AtomPairs = Literal["per_block", "shared", "none"]
 
 
 class GaussianBasis(ExactConstants):
@@ -32,6 +37,8 @@ class LearnableGaussianBasis(nn.Module):
 
     Shape: [E] distances in Å -> [E, num_basis].
     """
+
+    weight_decay = False
 
     def __init__(self, cutoff: float, num_basis: int) -> None:
         super().__init__()
@@ -133,3 +140,30 @@ class RadialFunction(nn.Module):
     def outputs(self, hidden: torch.Tensor, columns: slice = slice(None)) -> torch.Tensor:
         """Some columns of the edge weights, [E, number of columns]."""
         return linear(hidden, self.output.weight[columns], self.output.bias[columns])
+
+
+@dataclass(frozen=True)
+class RadialOptions:
+    """What all radial functions of a model have in common.
+
+    Attributes:
+        num_basis: number of radial basis functions.
+        channels: d_edge.
+        atom_pairs: whether each layer has atom-pair scalars of its own, all share some, or none.
+        max_num_elements: atomic numbers below this are known.
+    """
+
+    num_basis: int
+    channels: int
+    atom_pairs: AtomPairs
+    max_num_elements: int
+
+    def pairs(self, kind: AtomPairs) -> AtomPairEmbedding | None:
+        """An embedding of atom pairs where this kind of it is wanted."""
+        wanted = self.atom_pairs == kind
+        return AtomPairEmbedding(self.max_num_elements, self.channels) if wanted else None
+
+    def function(self, out_features: int) -> RadialFunction:
+        """A radial function with so many outputs."""
+        pairs = self.atom_pairs != "none"
+        return RadialFunction(self.num_basis, self.channels, out_features, pairs)

@@ -20,8 +20,8 @@ class SphereGrid(ExactConstants):
 
     Args:
         matrices: ``to_grid`` [G, K] and ``from_grid`` [K, G], K the rows of the features.
-        orders: order m of every row, for compiled kernels; none without.
-        longitudes: number of the grid's longitudes, for compiled kernels.
+        orders: order m of every row, for fused kernels; none without.
+        longitudes: number of the grid's longitudes, for fused kernels.
     """
 
     def __init__(

@@ -13,9 +13,6 @@ from torch import nn
 
 from eqv2_plugin.common.text import warn_once
 from eqv2_plugin.heads.conservative import ConservativeHead
-from eqv2_plugin.kernels.choice import cpu_kernels_available
-from eqv2_plugin.layers.norms import EquivariantNorm
-from eqv2_plugin.layers.radial import LearnableGaussianBasis
 from eqv2_plugin.models.known_elements import ReferenceCheck, mark_unfitted
 from eqv2_plugin.models.metadata import ModelMetadata
 
@@ -77,18 +74,11 @@ class EquiformerV2(HydraModel):
     def forward(self, data: AtomicData) -> dict[str, dict[str, torch.Tensor]]:
         """Outputs per task: {task: {property: tensor}}.
 
-        torch.compile is declined where this package's own CPU kernels run: with it, a forward
-        pass of the 31M model took 1.8 times as long.
+        torch.compile is declined where the backbone has CPU kernels of its own.
         """
-        if torch.compiler.is_compiling() and self._has_cpu_kernels(data["pos"]):
+        if torch.compiler.is_compiling() and self.backbone.has_cpu_kernels(data["pos"]):
             return self._uncompiled(data)
         return self._outputs(data)
-
-    def _has_cpu_kernels(self, positions: torch.Tensor) -> bool:
-        config = self.backbone.config
-        on_cpu = positions.device.type == "cpu" and positions.dtype == torch.float32
-        fits = on_cpu and config.direct_forces and config.sphere_channels % 16 == 0
-        return fits and cpu_kernels_available()
 
     @torch.compiler.disable
     def _uncompiled(self, data: AtomicData) -> dict[str, dict[str, torch.Tensor]]:
@@ -111,9 +101,9 @@ class EquiformerV2(HydraModel):
         return names
 
     def no_weight_decay(self) -> set[str]:
-        """Biases, normalisations and the learnable radial basis."""
+        """Biases, and all parameters of layers that say so (normalisations, learnable bases)."""
         names = {name for name, _ in self.named_parameters() if name.endswith(".bias")}
         for path, module in self.named_modules():
-            if isinstance(module, (nn.LayerNorm, EquivariantNorm, LearnableGaussianBasis)):
+            if isinstance(module, nn.LayerNorm) or not getattr(module, "weight_decay", True):
                 names |= {f"{path}.{name}" for name, _ in module.named_parameters()}
         return names

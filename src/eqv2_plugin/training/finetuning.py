@@ -14,7 +14,7 @@ from fairchem.core.units.mlip_unit.api.inference import MLIPInferenceCheckpoint
 from fairchem.core.units.mlip_unit.utils import load_inference_model
 from omegaconf import OmegaConf
 
-from eqv2_plugin.backbones.equiformer_v2.config import BackboneConfig
+from eqv2_plugin.backbones.registered import backbone_class
 from eqv2_plugin.heads.forces import NoiseHead
 from eqv2_plugin.inference.energy_agreement import kinds_note
 from eqv2_plugin.models.energy_kind import energy_kind_of
@@ -22,13 +22,6 @@ from eqv2_plugin.models.hydra import EquiformerV2
 from eqv2_plugin.models.metadata import ModelMetadata
 from eqv2_plugin.training.start import ema_weights, read_start
 
-# Options of the backbone that fine-tuning may change; the others belong to the weights.
-CHANGEABLE = frozenset(
-    {
-        "alpha_drop", "drop_path_rate", "force_encoding", "activation_checkpointing",
-        "edge_chunk_size", "regress_stress",
-    }
-)  # fmt: skip
 # Parameters that DeNS adds to a backbone without them.
 _ADDED = "backbone.force_embedding."
 
@@ -55,7 +48,7 @@ def starting_model(
 
     Args:
         checkpoint: fairchem 2 inference checkpoint of one of our models.
-        backbone: options in which the backbone shall differ (``CHANGEABLE``).
+        backbone: options in which the backbone shall differ (``CHANGEABLE`` of its options).
         heads: {name: {"module": ...}} that the fine-tuned model shall have; heads of the
             checkpoint that are not among them are dropped.
         new_heads: those of ``heads`` that start from random weights.
@@ -175,13 +168,14 @@ def _planned(
 
 def _changes(saved: Mapping[str, Any], wanted: Mapping[str, Any], where: str) -> dict[str, Any]:
     """Options in which the backbone differs from the checkpoint's, if its weights allow them."""
-    before = BackboneConfig.from_options({k: v for k, v in saved.items() if k != "model"})
+    options = backbone_class(saved["model"]).Options
+    before = options.from_options({k: v for k, v in saved.items() if k != "model"})
     changes = {}
     for key, value in wanted.items():
         if key == "model":
             continue
         if not hasattr(before, key):
-            BackboneConfig.from_options({key: value})
+            options.from_options({key: value})
         if getattr(before, key) == value:
             continue
         if key == "direct_forces":
@@ -192,11 +186,11 @@ def _changes(saved: Mapping[str, Any], wanted: Mapping[str, Any], where: str) ->
             )
         if key == "force_encoding" and not value:
             raise ValueError(f"force_encoding=false would drop weights that {where} predicts with")
-        if key not in CHANGEABLE:
+        if key not in options.CHANGEABLE:
+            may_change = ", ".join(sorted(options.CHANGEABLE))
             raise ValueError(
                 f"model.backbone.{key}={value} is not what the weights of {where} were trained "
-                f"with ({getattr(before, key)}); only {', '.join(sorted(CHANGEABLE))} can be "
-                "changed"
+                f"with ({getattr(before, key)}); only {may_change} can be changed"
             )
         changes[key] = value
     return changes

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from ase import Atoms
-from helpers import GATE, batch_of, conservative_model, crystal, molecule, relative_error
+from helpers import BACKBONES, GATE, batch_of, conservative_model, crystal, molecule, relative_error
 
 
 def forces(model, atoms: Atoms) -> np.ndarray:
@@ -13,9 +13,10 @@ def forces(model, atoms: Atoms) -> np.ndarray:
 
 
 @pytest.mark.parametrize("stress", [False, True])
+@pytest.mark.parametrize("kind", ["gate", "toy"])
 @pytest.mark.parametrize("make", [lambda: molecule()[:4], crystal])
-def test_it_is_the_derivative_of_the_forces(make, stress):
-    model = conservative_model(stress=stress, **GATE)
+def test_it_is_the_derivative_of_the_forces(make, kind, stress):
+    model = conservative_model(stress=stress, **BACKBONES[kind])
     model.backbone.regress_config.hessian = True
     atoms, step = make(), 1e-5
     found = model(batch_of(atoms))["hessian"]["hessian"].detach().numpy()

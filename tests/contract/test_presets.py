@@ -14,14 +14,25 @@ import numpy as np
 import pytest
 import torch
 from fairchem.core.units.mlip_unit.api.inference import MLIPInferenceCheckpoint
-from helpers import BACKBONE, CONSERVATIVE, ENERGY, FORCES, TINY, batch_of, flatten, randomise
+from helpers import (
+    BACKBONE,
+    CONSERVATIVE,
+    ENERGY,
+    FORCES,
+    SIZES,
+    TINY,
+    TOY,
+    batch_of,
+    flatten,
+    randomise,
+)
 from torch.optim.swa_utils import AveragedModel
 
 import eqv2_plugin
 from eqv2_plugin.models.hydra import EquiformerV2
 
 SCALE, MEAN = 2.5, -0.7
-OPTIONS = {**TINY, "num_layers": 1}
+OPTIONS = {"model": BACKBONE, **TINY, "num_layers": 1}
 GRADIENTS = {**OPTIONS, "direct_forces": False, "regress_stress": True}
 KINDS = {
     "direct": (OPTIONS, {"oc20_energy": ENERGY, "oc20_forces": FORCES}, "oc20_"),
@@ -31,6 +42,7 @@ KINDS = {
         "oc20_",
     ),
     "conservative": (GRADIENTS, {"head": CONSERVATIVE}, ""),
+    "toy": ({"model": TOY, **SIZES[TOY]}, {"oc20_energy": ENERGY, "oc20_forces": FORCES}, "oc20_"),
 }
 
 
@@ -52,7 +64,7 @@ def make_checkpoint(path: Path, kind: str) -> EquiformerV2:
     """Write an inference checkpoint; the model whose averaged weights it holds."""
     options, heads, prefix = KINDS[kind]
     config = {
-        "backbone": {"model": BACKBONE, **options},
+        "backbone": options,
         "heads": heads,
         "supports_single_atoms": True,
         "pass_through_head_outputs": kind == "conservative",
@@ -76,7 +88,7 @@ def make_checkpoint(path: Path, kind: str) -> EquiformerV2:
     return averaged.eval()
 
 
-@pytest.fixture(scope="module", params=["direct", "conservative"])
+@pytest.fixture(scope="module", params=["direct", "conservative", "toy"])
 def kind(request) -> str:
     return request.param
 
@@ -90,7 +102,7 @@ def run(folder: Path, kind: str, scenario: str) -> tuple[dict, EquiformerV2]:
     checkpoint, output = folder / f"{kind}.pt", folder / f"{kind}-{scenario}.json"
     model = make_checkpoint(checkpoint, kind)
     source = Path(eqv2_plugin.__file__).parents[1]
-    search_path = [str(source), os.environ.get("PYTHONPATH", "")]
+    search_path = [str(source), str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
     environment = {
         **os.environ,
         "PYTHONPATH": os.pathsep.join(filter(None, search_path)),
@@ -127,7 +139,7 @@ def test_the_calculator_returns_the_denormalised_outputs_of_the_averaged_weights
     for atoms in worker.structures():
         outputs = model.double()(batch_of(atoms))
         prefix = KINDS[kind][2]
-        if kind.startswith("direct"):
+        if prefix:
             outputs = {name.removeprefix(prefix): value for name, value in outputs.items()}
         outputs = {name: value.detach().numpy() for name, value in flatten(outputs).items()}
         results = {

@@ -1,4 +1,4 @@
-"""Symmetries of the whole model, in float64."""
+"""Symmetries of every backbone's models, in float64."""
 
 from __future__ import annotations
 
@@ -8,8 +8,11 @@ import torch
 from ase import Atoms
 from helpers import (
     ACTIVATIONS,
+    BACKBONES,
     DIRECT_HEADS,
+    EXACT,
     GATE,
+    TOY,
     boxed_molecule,
     conservative_model,
     crystal,
@@ -21,10 +24,13 @@ from helpers import (
     tiny_model,
 )
 
+from eqv2_plugin.backbones.registered import registered_backbones
+
 STRUCTURES = {"slab": slab, "molecule": boxed_molecule, "crystal": crystal}
 MODELS = {
-    "direct": lambda: tiny_model(lmax=3, mmax=2, **GATE),
-    "conservative": lambda: conservative_model(lmax=3, mmax=2, **GATE),
+    f"{kind} {name}": (make, options)
+    for name, options in EXACT.items()
+    for kind, make in (("direct", tiny_model), ("conservative", conservative_model))
 }
 TOLERANCE = 1e-8
 # Largest relative error by L, M and R of the sphere grids; measured, times 3 to 10. It comes from
@@ -36,24 +42,30 @@ structures = pytest.mark.parametrize("make_structure", STRUCTURES.values(), ids=
 
 @pytest.fixture(scope="module", params=MODELS)
 def model(request):
-    return MODELS[request.param]()
+    make, options = MODELS[request.param]
+    return make(**options)
+
+
+def test_every_registered_backbone_is_under_contract():
+    under_contract = {options["backbone"] for options in [*EXACT.values(), *BACKBONES.values()]}
+    assert set(registered_backbones()) <= under_contract
 
 
 def rotated(atoms: Atoms, rotation: torch.Tensor) -> Atoms:
-    turned = atoms.copy()
-    turned.positions = atoms.positions @ rotation.numpy().T
-    turned.set_cell(np.array(atoms.cell) @ rotation.numpy().T)
-    return turned
+    result = atoms.copy()
+    result.positions = atoms.positions @ rotation.numpy().T
+    result.set_cell(np.array(atoms.cell) @ rotation.numpy().T)
+    return result
 
 
-def turn_outputs(outputs: dict[str, torch.Tensor], rotation: torch.Tensor) -> dict:
+def rotated_outputs(outputs: dict[str, torch.Tensor], rotation: torch.Tensor) -> dict:
     """What the outputs of the rotated structure have to be."""
-    turned = dict(outputs)
-    turned["forces"] = outputs["forces"] @ rotation.T
+    wanted = dict(outputs)
+    wanted["forces"] = outputs["forces"] @ rotation.T
     if "stress" in outputs:
         stress = outputs["stress"].view(-1, 3, 3)
-        turned["stress"] = (rotation @ stress @ rotation.T).flatten(1)
-    return turned
+        wanted["stress"] = (rotation @ stress @ rotation.T).flatten(1)
+    return wanted
 
 
 def assert_close(ours: dict, reference: dict, tolerance: float = TOLERANCE) -> None:
@@ -65,10 +77,19 @@ def assert_close(ours: dict, reference: dict, tolerance: float = TOLERANCE) -> N
 
 @structures
 @pytest.mark.parametrize("seed", [0, 1])
-def test_a_rotation_of_positions_and_cell_turns_the_outputs(model, make_structure, seed):
+def test_a_rotation_of_positions_and_cell_rotates_the_outputs(model, make_structure, seed):
     atoms, rotation = make_structure(), random_rotation(seed)
     outputs = predict(model, rotated(atoms, rotation))
-    assert_close(outputs, turn_outputs(predict(model, atoms), rotation))
+    assert_close(outputs, rotated_outputs(predict(model, atoms), rotation))
+
+
+@structures
+@pytest.mark.parametrize("make", [tiny_model, conservative_model])
+def test_a_reflection_of_the_toy_reflects_the_outputs(make, make_structure):
+    """Only backbones without SO(2) layers promise it."""
+    model, atoms, mirror = make(backbone=TOY), make_structure(), -random_rotation(2)
+    outputs = predict(model, rotated(atoms, mirror))
+    assert_close(outputs, rotated_outputs(predict(model, atoms), mirror))
 
 
 @structures
@@ -131,7 +152,7 @@ def test_with_sphere_grids_a_rotation_costs_less_than_the_bound(kind, degrees_an
     errors = {"energy": 0.0, "forces": 0.0}
     for make_structure in STRUCTURES.values():
         atoms, rotation = make_structure(), random_rotation(3)
-        wanted = turn_outputs(predict(model, atoms), rotation)
+        wanted = rotated_outputs(predict(model, atoms), rotation)
         outputs = predict(model, rotated(atoms, rotation))
         for name in errors:
             errors[name] = max(errors[name], relative_error(outputs[name], wanted[name]))

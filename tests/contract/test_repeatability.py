@@ -8,9 +8,9 @@ import io
 import pytest
 import torch
 from helpers import (
-    ACTIVATIONS,
+    BACKBONES,
     DIRECT_HEADS,
-    GATE,
+    TOY,
     batch_of,
     boxed_molecule,
     conservative_model,
@@ -24,23 +24,24 @@ from helpers import (
 
 STRESS = {"module": "eqv2_plugin.heads.stress.StressHead"}
 HEADS = {**DIRECT_HEADS, "stress": STRESS}
-activations = pytest.mark.parametrize("options", ACTIVATIONS.values(), ids=ACTIVATIONS)
+backbones = pytest.mark.parametrize("options", BACKBONES.values(), ids=BACKBONES)
 CALM = {"alpha_drop": 0.0, "drop_path_rate": 0.0}
 
 
-def direct(options: dict):
+def direct(kind: str):
+    options = BACKBONES[kind]
+    if options["backbone"] == TOY:
+        return lambda: tiny_model(**options)
     return lambda: tiny_model(HEADS, **CALM, **options)
 
 
-def conservative(options: dict):
-    return lambda: conservative_model(stress=False, **CALM, **options)
+def conservative(kind: str):
+    options = BACKBONES[kind] | ({} if kind == "toy" else CALM)
+    return lambda: conservative_model(stress=False, **options)
 
 
-MODELS = {
-    **{kind: direct(options) for kind, options in ACTIVATIONS.items()},
-    "conservative_gate": conservative(GATE),
-    "conservative_s2": conservative(ACTIVATIONS["s2_grid_mlp"]),
-}
+MODELS = {kind: direct(kind) for kind in ("gate", "s2_grid_mlp", "sep_s2_grid_mlp", "toy")}
+MODELS |= {f"conservative_{k}": conservative(k) for k in ("gate", "s2_grid_mlp", "toy")}
 models = pytest.mark.parametrize("make", MODELS.values(), ids=MODELS)
 
 
@@ -119,7 +120,7 @@ def test_results_do_not_depend_on_the_rest_of_the_batch_beyond_rounding(make):
         assert relative_error(together[name][: len(value)], value) < 1e-4
 
 
-@activations
+@backbones
 def test_float32_is_close_to_float64(options):
     single, double = tiny_model(**options).float(), tiny_model(**options)
     for ours, reference in zip(bits(single), bits(double, torch.float64), strict=True):

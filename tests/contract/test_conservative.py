@@ -8,6 +8,7 @@ import torch
 from ase import Atoms
 from helpers import (
     ACTIVATIONS,
+    BACKBONES,
     GATE,
     batch_of,
     conservative_model,
@@ -20,7 +21,7 @@ from helpers import (
     slab,
 )
 
-activations = pytest.mark.parametrize("options", ACTIVATIONS.values(), ids=ACTIVATIONS)
+backbones = pytest.mark.parametrize("options", BACKBONES.values(), ids=BACKBONES)
 STEP = 2e-4
 
 
@@ -47,7 +48,7 @@ def displaced(atoms: Atoms, displacement: np.ndarray) -> Atoms:
     return moved
 
 
-@activations
+@backbones
 @pytest.mark.parametrize("make_structure", [slab, molecule, crystal, along_the_axis])
 def test_forces_are_minus_the_derivative_of_the_energy(options, make_structure):
     model, atoms = conservative_model(stress=False, **options), make_structure()
@@ -70,7 +71,7 @@ def test_every_component_of_a_force_at_the_axis_is_a_derivative(atom):
         assert abs(forces[atom, axis] - wanted) < 1e-6 * np.abs(forces).max()
 
 
-@activations
+@backbones
 @pytest.mark.parametrize("make_structure", [slab, crystal])
 def test_stress_is_the_derivative_of_the_energy_by_strain_per_volume(options, make_structure):
     model, atoms = conservative_model(**options), make_structure()
@@ -101,13 +102,12 @@ def test_forces_are_the_same_with_and_without_stress():
     assert torch.equal(ours["energy"], reference["energy"])
 
 
-@pytest.mark.parametrize("kind", ["gate", "sep_s2_grid_mlp"])
+@pytest.mark.parametrize("kind", ["gate", "sep_s2_grid_mlp", "toy"])
 def test_second_derivatives_at_the_axis_are_finite_and_equal_finite_differences(kind):
-    model, atoms = conservative_model(stress=False, **ACTIVATIONS[kind]), along_the_axis()
+    model, atoms = conservative_model(stress=False, **BACKBONES[kind]), along_the_axis()
     # In training the forces can be differentiated again, for a loss that contains them.
     model.train()
-    for block in model.backbone.blocks:
-        block.eval()
+    model.backbone.eval()
     data = batch_of(atoms)
     forces = flatten(model(data))["forces"]
     direction = np.random.default_rng(1).normal(size=(len(atoms), 3))
@@ -126,7 +126,7 @@ def test_second_derivatives_at_the_axis_are_finite_and_equal_finite_differences(
     forces.square().sum().backward()
     gradients = [p.grad for p in model.parameters() if p.grad is not None]
     assert all(torch.isfinite(gradient).all() for gradient in gradients)
-    assert sum(largest(gradient) > 0 for gradient in gradients) > 50
+    assert sum(largest(gradient) > 0 for gradient in gradients) > 0.8 * len(gradients)
 
 
 @pytest.mark.parametrize("pole", [1.0, -1.0])

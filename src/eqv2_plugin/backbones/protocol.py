@@ -1,0 +1,287 @@
+"""What heads, DeNS, tasks and the model ask of a backbone, and what all backbones share.
+
+A new backbone is a dataclass of options (`BackboneOptions`), a class derived from `Backbone`, and a
+line in `registered.py`. The class must have `embed` and `scalar_network`; `vector_network` is asked
+for by heads for direct forces and noise, `spherical` by the direct stress head. Its node features
+may have any form: only the networks that it builds itself read them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from abc import abstractmethod
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
+
+import torch
+from fairchem.core.common import gp_utils
+from fairchem.core.models.base import BackboneInterface
+from fairchem.core.models.uma.escn_md import GradRegressConfig
+from torch import nn
+
+from eqv2_plugin.backbones.options import BackboneOptions
+from eqv2_plugin.common.naming import element_name
+from eqv2_plugin.graphs.build import Graph, build_graph
+from eqv2_plugin.graphs.checks import check_cell, complete_cells
+from eqv2_plugin.layers.norms import NormType
+
+if TYPE_CHECKING:
+    from ase import Atoms
+    from fairchem.core.datasets.atomic_data import AtomicData
+    from fairchem.core.units.mlip_unit.api.inference import InferenceSettings
+    from fairchem.core.units.mlip_unit.mlip_unit import Task
+
+# Fields of a training batch that DeNS corrupted: forces [N, 3] in eV/Å of corrupted atoms, zero for
+# the others, and noise levels [N] in Å, zero for atoms of plain structures.
+ENCODED_FORCES = "encoded_forces"
+NOISE_SIGMA = "noise_sigma"
+# Å, of the edges that ``FAIRChemCalculator`` brings along with external_graph_gen.
+EXTERNAL_CUTOFF = 6.0
+
+
+class Spherical(NamedTuple):
+    """Node features [N, (lmax+1)^2, channels] in e3nn's basis, and their normalisation."""
+
+    lmax: int
+    channels: int
+    norm_type: NormType
+
+
+class Backbone(nn.Module, BackboneInterface):
+    """Base of all backbones.
+
+    Args:
+        **options: fields of ``Options``.
+
+    Attributes:
+        config: the options; other rooms read those of `BackboneOptions` alone.
+        regress_config: which gradients are wanted; fairchem may switch further ones on.
+
+    Raises:
+        ValueError: a misspelt option or a value out of range.
+        RuntimeError: graph parallelism is switched on.
+    """
+
+    Options: ClassVar[type[BackboneOptions]]
+    config: BackboneOptions
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__()
+        self.config = self.Options.from_options(options)
+        refuse_graph_parallel()
+        self.regress_config = GradRegressConfig(
+            direct_forces=self.config.direct_forces,
+            forces=self.config.regress_forces,
+            stress=self.config.regress_stress,
+        )
+
+    @abstractmethod
+    def embed(
+        self,
+        graph: Graph,
+        atomic_numbers: torch.Tensor,
+        structure_of_atom: torch.Tensor,
+        num_structures: int,
+        *,
+        encoded: tuple[torch.Tensor, torch.Tensor] | None = None,
+    ) -> dict[str, Any]:
+        """Node embeddings on a given graph.
+
+        Args:
+            graph: edges sorted by target.
+            atomic_numbers: [N].
+            structure_of_atom: [N].
+            num_structures: B.
+            encoded: what ``ENCODED_FORCES`` and ``NOISE_SIGMA`` hold; None without DeNS.
+
+        Returns:
+            ``node_embedding`` and ``edges`` in the form that the backbone's networks take, and
+            ``graph``.
+        """
+
+    @abstractmethod
+    def scalar_network(self) -> nn.Module:
+        """From ``node_embedding`` to one invariant per atom, [N, ...] of N numbers."""
+
+    def vector_network(self) -> nn.Module:
+        """From ``node_embedding`` and ``edges`` to a vector per atom, [N, ...] of 3 N numbers.
+
+        Raises:
+            ValueError: the backbone has none.
+        """
+        raise ValueError(
+            f"{type(self).__name__} has no vector_network, so it predicts neither direct forces "
+            "nor the noise of DeNS"
+        )
+
+    @property
+    def spherical(self) -> Spherical | None:
+        """The form of ``node_embedding`` where it is one tensor of all degrees, else None."""
+        return None
+
+    @property
+    def energy_divisor(self) -> float:
+        """By which sums over the atoms of a structure are divided."""
+        return self.config.avg_num_nodes
+
+    def has_cpu_kernels(self, positions: torch.Tensor) -> bool:
+        """Whether kernels of its own run on these positions, and better without torch.compile."""
+        return False
+
+    def forward(self, data: AtomicData) -> dict[str, Any]:
+        """`embed` a batch of fairchem's, see `build_graph`.
+
+        Raises:
+            RuntimeError: forces were encoded outside training.
+        """
+        refuse_graph_parallel()
+        # fairchem's element references look these up under graph-parallel names.
+        data["atomic_numbers_full"] = data["atomic_numbers"]
+        data["batch_full"] = data["batch"]
+        conservative = self.is_conservative
+        if conservative:
+            data["pos"].requires_grad_(True)
+            if self.regress_config.stress:
+                # A stress without volume is masked; a volume of zero would still spoil gradients.
+                data["cell"] = complete_cells(data["cell"].detach(), data["pbc"])
+                data["cell"].requires_grad_(True)
+        with torch.enable_grad() if conservative else nullcontext():
+            return self.embed(
+                build_graph(data, self.config),
+                data["atomic_numbers"],
+                data["batch"],
+                len(data["natoms"]),
+                encoded=self._encoded_forces(data),
+            )
+
+    def _encoded_forces(self, data: AtomicData) -> tuple[torch.Tensor, torch.Tensor] | None:
+        if ENCODED_FORCES not in data:
+            return None
+        if not self.training:
+            raise RuntimeError(
+                f"a batch with {ENCODED_FORCES!r} reached the model outside training: predictions "
+                "must not see force labels"
+            )
+        return data[ENCODED_FORCES], data[NOISE_SIGMA]
+
+    @property
+    def is_conservative(self) -> bool:
+        """Whether forces or stress are wanted as gradients of the energy."""
+        wanted = self.regress_config.forces or self.regress_config.stress
+        return wanted and not self.regress_config.direct_forces
+
+    @property
+    def num_params(self) -> int:
+        """Number of parameters."""
+        return sum(parameter.numel() for parameter in self.parameters())
+
+    @classmethod
+    def build_inference_settings(cls, settings: InferenceSettings) -> dict:
+        """Options that fairchem's inference settings override."""
+        overrides: dict[str, Any] = {
+            "otf_graph": not settings.external_graph_gen,
+            "radius_pbc_version": settings.internal_graph_gen_version,
+            "activation_checkpointing": settings.activation_checkpointing,
+        }
+        if settings.edge_chunk_size is not None:
+            overrides["edge_chunk_size"] = settings.edge_chunk_size
+        known = {field.name for field in dataclasses.fields(cls.Options)}
+        return {name: value for name, value in overrides.items() if name in known}
+
+    def get_default_untrained_tasks(
+        self, checkpoint_tasks: dict[str, Task], inference_settings: InferenceSettings
+    ) -> list[Task]:
+        """None: a stress that nobody asked for would cost a gradient per call.
+
+        Raises:
+            ValueError: see `refuse_short_graph`; fairchem calls this when a calculator is made.
+        """
+        refuse_short_graph(self.config.cutoff, inference_settings)
+        return []
+
+    def validate_tasks(self, dataset_to_tasks: dict[str, list]) -> None:
+        """Any data set will do; a gradient must not be shifted by its normaliser.
+
+        fairchem copies the energy's normaliser for derivative tasks that it adds.
+
+        Raises:
+            ValueError: forces or stress of a conservative model whose normaliser has a mean.
+        """
+        if self.regress_config.direct_forces:
+            return
+        for tasks in dataset_to_tasks.values():
+            for task in tasks:
+                mean = float(torch.as_tensor(task.normalizer.mean).abs().max())
+                if task.property in ("forces", "stress", "hessian") and mean > 0.0:
+                    raise ValueError(
+                        f"the normaliser of task {task.name!r} has the mean {mean:g}, but "
+                        f"{task.property} are a gradient of the energy and must not be shifted. "
+                        "Train conservative models with energy_normalizer.mean=0"
+                    )
+
+    def prepare_for_inference(self, data: AtomicData, settings: InferenceSettings) -> Self:
+        """Only `refuse_short_graph`."""
+        refuse_short_graph(self.config.cutoff, settings)
+        return self
+
+    def on_predict_check(self, data: AtomicData) -> None:
+        """Structures are checked when the graph is built."""
+
+    def validate_atoms_data(self, atoms: Atoms, task_name: str) -> None:
+        """Check elements and cell before anything is computed.
+
+        Raises:
+            ValueError: an element that the model does not know, or a cell that is not finite, or
+                without a vector for a periodic direction.
+        """
+        most = self.config.max_num_elements - 1
+        unknown = {i: int(z) for i, z in enumerate(atoms.numbers) if not 1 <= z <= most}
+        if unknown:
+            symbols = ", ".join(element_name(z) for z in sorted(set(unknown.values())))
+            raise ValueError(
+                f"the model knows atomic numbers 1..{most}, but the structure contains {symbols} "
+                f"(first: atom {min(unknown)})"
+            )
+        check_cell(atoms)
+
+
+def checked_backbone(backbone: nn.Module, head: str) -> Backbone:
+    """The backbone that a head is attached to.
+
+    Raises:
+        ValueError: it is none of ours.
+    """
+    if not isinstance(backbone, Backbone):
+        raise ValueError(
+            f"{head} needs a backbone derived from {Backbone.__module__}.Backbone, such as "
+            "eqv2_plugin.backbones.equiformer_v2.backbone.EquiformerV2Backbone, got "
+            f"{type(backbone).__name__}: set backbone.model accordingly"
+        )
+    return backbone
+
+
+def refuse_graph_parallel() -> None:
+    """fairchem would otherwise train on with gradients multiplied by the group size.
+
+    Raises:
+        RuntimeError: graph parallelism is on.
+    """
+    if gp_utils.initialized():
+        raise RuntimeError(
+            "eqv2-plugin does not support graph parallelism; set "
+            "job.graph_parallel.group_size=1 and use more data-parallel ranks instead"
+        )
+
+
+def refuse_short_graph(cutoff: float, settings: InferenceSettings) -> None:
+    """fairchem's calculator searches neighbours within 6 Å, whatever the model's cutoff in Å.
+
+    Raises:
+        ValueError: the model's own graph reaches farther.
+    """
+    if settings.external_graph_gen and cutoff > EXTERNAL_CUTOFF:
+        raise ValueError(
+            f"external_graph_gen: fairchem searches neighbours within {EXTERNAL_CUTOFF:g} Å, "
+            f"but this model was trained with a cutoff of {cutoff:g} Å, and its forces would be "
+            "wrong: leave external_graph_gen=False"
+        )
