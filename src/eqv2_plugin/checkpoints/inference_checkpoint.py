@@ -86,13 +86,23 @@ def as_native(content: Any, unsafe: bool = False) -> NativeModel:
         for index, config in enumerate(checkpoint.tasks_config)
     ]
     header = NativeHeader(checkpoint.model_config, tuple(record for record, _ in tasks))
+    weights = averaged_weights(checkpoint)
+    check_weights(weights, header.model, exact_types=False)
+    references = {record.name: values for record, values in tasks if values is not None}
+    return NativeModel(header, weights, references)
+
+
+def averaged_weights(checkpoint: MLIPInferenceCheckpoint) -> dict[str, torch.Tensor]:
+    """The EMA weights, which fairchem predicts with, by the model's own names.
+
+    Raises:
+        ValueError: two names that become the same.
+    """
     averaged = {k: v for k, v in checkpoint.ema_state_dict.items() if k != "n_averaged"}
     weights = {re.sub(r"^(module\.)+", "", name): value for name, value in averaged.items()}
     if len(weights) != len(averaged):
         raise ValueError("two of its weights have the same name")
-    check_weights(weights, header.model, exact_types=False)
-    references = {record.name: values for record, values in tasks if values is not None}
-    return NativeModel(header, weights, references)
+    return weights
 
 
 def _state(state: Any) -> dict[str, torch.Tensor]:
