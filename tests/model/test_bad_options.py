@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from helpers import CONSERVATIVE, DIRECT_HEADS, ENERGY, FORCES, GATE, tiny_config, tiny_model
+from helpers import CONSERVATIVE, DIRECT_HEADS, ENERGY, FORCES, GATE, TOY, tiny_config, tiny_model
+from toy_backbone import ToyBackbone
 
+from eqv2_plugin.backbones.registered import backbone_class
 from eqv2_plugin.heads.conservative import ConservativeHead
 from eqv2_plugin.heads.energy import EnergyHead
 from eqv2_plugin.heads.forces import ForceHead
@@ -78,3 +80,16 @@ def test_a_head_on_a_foreign_backbone_names_ours(head):
     message = f"{head.__name__} needs a backbone .*EquiformerV2Backbone, got Linear"
     with pytest.raises(ValueError, match=message):
         head(torch.nn.Linear(2, 2))
+
+
+def test_what_a_backbone_lacks_is_named(monkeypatch):
+    with pytest.raises(ValueError, match=r"ToyBackbone does not say it has .*Conservative"):
+        tiny_model({"stress": STRESS}, backbone=TOY)
+    monkeypatch.delattr(ToyBackbone, "vector_network")
+    with pytest.raises(ValueError, match="ToyBackbone has no vector_network"):
+        tiny_model(backbone=TOY)
+
+
+def test_only_registered_backbones_are_imported():
+    with pytest.raises(ValueError, match=r"'os\.system' is no backbone of this package; there are"):
+        backbone_class("os.system")
