@@ -43,6 +43,13 @@ def take(monitor, predictions, data, corruption):
     monitor.update(data, corruption, TASKS)
 
 
+def with_noise_target(data):
+    """As the collater gives it to an evaluation."""
+    data = data.clone()
+    data.noise_forces = torch.full_like(data.forces, torch.inf)
+    return data
+
+
 BY_HAND = {
     "noise_mae_sigma": 2 / 3,
     "noise_rmse_sigma": (2 / 3) ** 0.5,
@@ -95,6 +102,13 @@ def test_figures_without_data_are_left_out():
     missing = {"noise_mae_sigma", "noise_rmse_sigma", "noise_cosine", "energy_mae_corrupted_meV"}
     assert set(figures) == set(BY_HAND) - missing
     assert figures["corrupted_fraction_atoms"] == 0.0
+
+
+def test_losses_of_an_evaluation_are_not_seen():
+    monitor, step = DenoisingMonitor(), step_by_hand()
+    take(monitor, *step)
+    compute_loss(list(TASKS.values()), random_predictions(step[1]), with_noise_target(step[1]))
+    assert monitor.mean_and_reset() == pytest.approx(BY_HAND)
 
 
 def test_reading_the_figures_empties_them():

@@ -35,6 +35,10 @@ class Corruption:
         """[N, 3] in Å, to be added to the positions."""
         return self.noise * self.sigma.unsqueeze(1)
 
+    def to(self, device: torch.device | str) -> Corruption:
+        """The same on another device."""
+        return Corruption(*(tensor.to(device) for tensor in vars(self).values()))
+
 
 def draw_corruption(
     config: DenoisingConfig, data: AtomicData, generator: torch.Generator

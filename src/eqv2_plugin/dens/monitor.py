@@ -13,6 +13,7 @@ from fairchem.core.units.mlip_unit.mlip_unit import Task
 from eqv2_plugin.common.ranks import own_part
 from eqv2_plugin.dens.corruption import NOISE_TARGET, Corruption
 
+_LABELS = ("energy", "forces")
 # Names of the sums, each with the name of its count.
 _FIGURES = {
     "noise_mae_sigma": "noise_components",
@@ -46,39 +47,34 @@ class DenoisingMonitor:
             corruption: what was drawn.
             tasks: by name; their losses have just seen the predictions.
         """
-        mine = ("energy", "forces", NOISE_TARGET)
-        predicted = {name: tasks[name].loss_fn.predicted for name in mine}
-        atoms, structures = corruption.atoms, corruption.structures
-        free = original.fixed == 0
-        noise, target = predicted[NOISE_TARGET], corruption.noise
-        noise_error = _where(atoms, noise - target)
-        energy = tasks["energy"].normalizer.denorm(predicted["energy"].view(-1))
+        predicted = {name: tasks[name].loss_fn.predicted for name in (*_LABELS, NOISE_TARGET)}
+        energy, forces = (tasks[name].normalizer.denorm(predicted[name]) for name in _LABELS)
+        energy = energy.view(-1)
         if tasks["energy"].element_references is not None:
             energy = tasks["energy"].element_references.undo_refs(original, energy)
         energy_error = 1e3 * (energy - original.energy.view(-1)).abs()
-        plain = free & ~atoms
-        forces = tasks["forces"].normalizer.denorm(predicted["forces"])
         force_error = 1e3 * (forces - original.forces).abs()
-        values = {
-            "noise_mae_sigma": noise_error.abs(),
-            "noise_squared": noise_error.square(),
-            "noise_components": 3 * atoms,
-            "noise_cosine": _where(atoms, torch.cosine_similarity(noise, target, dim=1)),
-            "noise_atoms": atoms,
-            "energy_mae_corrupted_meV": _where(structures, energy_error),
-            "corrupted_structures": structures,
-            "energy_mae_clean_meV": _where(~structures, energy_error),
-            "clean_structures": ~structures,
-            "forces_mae_uncorrupted_meV_per_A": _where(plain, force_error),
-            "force_components": 3 * plain,
-            "corrupted_fraction_atoms": atoms,
-            "free_atoms": free,
-            "corrupted_fraction_structures": structures,
-            "structures": torch.ones_like(structures),
+        noise, target = predicted[NOISE_TARGET], corruption.noise
+        atoms, structures, free = corruption.atoms, corruption.structures, original.fixed == 0
+        figures = {
+            "noise_mae_sigma": ((noise - target).abs(), atoms),
+            "noise_squared": ((noise - target).square(), atoms),
+            "noise_cosine": (torch.cosine_similarity(noise, target, dim=1), atoms),
+            "energy_mae_corrupted_meV": (energy_error, structures),
+            "energy_mae_clean_meV": (energy_error, ~structures),
+            "forces_mae_uncorrupted_meV_per_A": (force_error, free & ~atoms),
+            "corrupted_fraction_atoms": (atoms, free),
+            "corrupted_fraction_structures": (structures, torch.ones_like(structures)),
         }
-        for name, value in values.items():
-            total = value.sum(dtype=torch.float64)
-            for sums in (self.sums, self.recent):
+        totals: dict[str, torch.Tensor] = {}
+        for name, (values, counted) in figures.items():
+            # A mask: an index would wait for the device.
+            rows = counted.unsqueeze(1).expand(-1, values[:1].numel())
+            kept = torch.where(rows, values.reshape(rows.shape), 0)
+            totals[name] = kept.sum(dtype=torch.float64)
+            totals[_FIGURES[name]] = rows.sum(dtype=torch.float64)
+        for sums in (self.sums, self.recent):
+            for name, total in totals.items():
                 sums[name] = sums.get(name, 0.0) + total
 
     def mean_and_reset(self) -> dict[str, float]:
@@ -114,12 +110,6 @@ class DenoisingMonitor:
             f"noise MAE/RMSE {noise} sigma, cos {cosine}; energy corrupted/clean {energy} meV, "
             f"forces {forces} meV/Å; corrupted structures/atoms {corrupted}"
         )
-
-
-def _where(mask: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
-    """Rows of ``values``, zero outside of the mask: an index would wait for the device."""
-    shape = (-1,) + (1,) * (values.dim() - 1)
-    return torch.where(mask.view(shape), values, torch.zeros_like(values))
 
 
 def _numbers(sums: dict[str, torch.Tensor | float]) -> dict[str, float]:

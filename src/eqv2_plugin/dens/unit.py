@@ -51,14 +51,16 @@ class EquiformerV2DeNSUnit(MLIPTrainEvalUnit):
         Raises:
             ValueError: labels are missing or not finite.
         """
-        check_denoising_batch(data)  # before it travels: on a GPU, this would wait for it
-        data = data.to(get_device_for_local_rank())
+        # On the CPU, where the data loader left the batch: on a GPU some of it would have to wait.
+        check_denoising_batch(data)
         step = self.train_progress.num_steps_completed
         corruption = self.draw(data, step)
+        corrupted = corrupt_batch(data, corruption, self.denoising)
         lambda_dens = self.denoising.coefficient_at(step / self._total_steps(state))
         self.tasks_by_name[NOISE_TARGET].loss_fn.coefficient.fill_(lambda_dens)
-        super().train_step(state, corrupt_batch(data, corruption, self.denoising))
-        self.monitor.update(data, corruption, self.tasks_by_name)
+        super().train_step(state, corrupted)
+        device = get_device_for_local_rank()
+        self.monitor.update(data.to(device), corruption.to(device), self.tasks_by_name)
 
     def draw(self, data: AtomicData, step: int) -> Corruption:
         """The corruption of a batch at a step, the same on every call."""

@@ -73,10 +73,6 @@ class EdgeLayout:
         """How many degrees have a component of this order."""
         return self.lmax + 1 - abs(order)
 
-    def rows_of_degree(self, degree: int) -> int:
-        """How many orders of this degree are kept: ``2 min(l, mmax) + 1``."""
-        return 2 * min(degree, self.mmax) + 1
-
     def order_slice(self, order: int) -> slice:
         """Rows of the block ``m = 0``, or of ``+m`` and ``-m`` together."""
         if order == 0:

@@ -28,16 +28,15 @@ def use_fused_kernels(enabled: bool) -> AbstractContextManager[object]:
     Returns:
         A context manager that switches back at its end. Without ``with``, the setting stays.
     """
-    global _enabled
-
-    def switch_back(before: bool) -> None:
-        global _enabled
-        _enabled = before
-
     later = ExitStack()
-    later.callback(switch_back, _enabled)
-    _enabled = enabled
+    later.callback(_set_enabled, _enabled)
+    _set_enabled(enabled)
     return later
+
+
+def _set_enabled(enabled: bool) -> None:
+    global _enabled
+    _enabled = enabled
 
 
 use_compiled_kernels = use_fused_kernels  # the name in earlier versions
