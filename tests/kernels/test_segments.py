@@ -22,7 +22,7 @@ def indices(counts: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
     return target, segment_offsets(target, len(counts))
 
 
-def sum_twin(values: torch.Tensor, counts: list[int]) -> torch.Tensor:
+def loop_over_atoms(values: torch.Tensor, counts: list[int]) -> torch.Tensor:
     return torch.stack([part.sum(0) for part in values.split(counts)])
 
 
@@ -38,7 +38,7 @@ def test_sum_equals_a_loop_over_atoms_and_is_zero_without_edges(counts, shape):
     target, offsets = indices(counts)
     values = randn(0, sum(counts), *shape)
     output = sum_over_neighbours(values, target, offsets)
-    assert largest(output - sum_twin(values, counts)) < 1e-14
+    assert largest(output - loop_over_atoms(values, counts)) < 1e-14
     assert not output[[i for i, count in enumerate(counts) if count == 0]].any()
 
 
@@ -47,7 +47,7 @@ def test_segment_sum_of_the_gpu_equals_the_loop_too(counts):
     target, offsets = indices(counts)
     values = randn(0, sum(counts), 5)
     output = _SegmentSum.apply(values, target, offsets)
-    assert largest(output - sum_twin(values, counts)) < 1e-14
+    assert largest(output - loop_over_atoms(values, counts)) < 1e-14
 
 
 @graphs
