@@ -2,7 +2,7 @@
 
 All arrays are float32 and contiguous. Loops run over the channels innermost, where the compiler
 vectorises them if every index is the loop's own: hence a view for each row. The number of channels
-is a constant of each compiled kernel.
+is a constant of each kernel.
 """
 
 from __future__ import annotations

@@ -39,7 +39,7 @@ def compile_kernel(loops: Callable[..., Any], name: str, *constants: int) -> Any
 @cache
 def _say_once(reason: str) -> None:
     logging.getLogger(__name__).warning(
-        "compiled kernels are not kept on disk, so every process compiles them again (%s): set "
+        "fused kernels are not kept on disk, so every process compiles them again (%s): set "
         "NUMBA_CACHE_DIR to a folder that can be written to",
         reason,
     )
