@@ -1,6 +1,6 @@
 """Runs fairchem's calculator in a process of its own, which never imports the package.
 
-    python calculator_worker.py <checkpoint> <results.json> <scenario>
+    python calculator_worker.py <results.json> <scenario>:<checkpoint> ...
 
 fairchem has to find the classes by the dotted paths in the checkpoint alone.
 """
@@ -11,6 +11,7 @@ import json
 import sys
 import time
 from functools import partial
+from pathlib import Path
 
 import torch
 from ase import Atoms
@@ -94,6 +95,8 @@ def isolated(checkpoint: str) -> dict:
 def compiled(checkpoint: str, preset: str) -> dict:
     from torch._dynamo.utils import counters
 
+    torch.compiler.reset()
+    counters.clear()
     reference = calculator(checkpoint, "traineval")
     eager_results = [results(reference, atoms) for atoms in structures()]
     calc = calculator(checkpoint, preset)
@@ -110,7 +113,7 @@ def compiled(checkpoint: str, preset: str) -> dict:
     return found
 
 
-def main(checkpoint: str, output: str, scenario: str) -> None:
+def main(output: str, *wanted: str) -> None:
     assert not any(name.startswith("eqv2_plugin") for name in sys.modules)
     scenarios = {
         "eager": eager,
@@ -118,7 +121,10 @@ def main(checkpoint: str, output: str, scenario: str) -> None:
         "high-precision": lambda path: compiled(path, "high-precision"),
         "default": lambda path: compiled(path, "default"),
     }
-    found = scenarios[scenario](checkpoint)
+    found = {}
+    for one in wanted:
+        scenario, checkpoint = one.split(":")
+        found[f"{scenario} {Path(checkpoint).stem}"] = scenarios[scenario](checkpoint)
     with open(output, "w") as file:
         json.dump(found, file)
 

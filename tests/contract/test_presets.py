@@ -35,7 +35,11 @@ SCALE, MEAN = 2.5, -0.7
 OPTIONS = {"model": BACKBONE, **TINY, "num_layers": 1}
 GRADIENTS = {**OPTIONS, "direct_forces": False, "regress_stress": True}
 KINDS = {
-    "direct": (OPTIONS, {"oc20_energy": ENERGY, "oc20_forces": FORCES}, "oc20_"),
+    "direct": (
+        {**OPTIONS, "lmax": 1, "mmax": 1},
+        {"oc20_energy": ENERGY, "oc20_forces": FORCES},
+        "oc20_",
+    ),
     "direct_16_channels": (
         {**OPTIONS, "sphere_channels": 16},
         {"oc20_energy": ENERGY, "oc20_forces": FORCES},
@@ -94,13 +98,17 @@ def kind(request) -> str:
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory) -> Path:
-    return tmp_path_factory.mktemp("calculator")
+def models(tmp_path_factory) -> dict[Path, EquiformerV2]:
+    """Checkpoints, and the models whose averaged weights they hold."""
+    folder = tmp_path_factory.mktemp("calculator")
+    paths = [folder / f"{kind}.pt" for kind in KINDS]
+    return {path: make_checkpoint(path, path.stem) for path in paths}
 
 
-def run(folder: Path, kind: str, scenario: str) -> tuple[dict, EquiformerV2]:
-    checkpoint, output = folder / f"{kind}.pt", folder / f"{kind}-{scenario}.json"
-    model = make_checkpoint(checkpoint, kind)
+def run(models: dict[Path, EquiformerV2], **kinds: list[str]) -> dict[str, dict]:
+    """{"SCENARIO KIND": results} of one process: `calculator_worker`."""
+    folder = next(iter(models)).parent
+    output = folder / "results.json"
     source = Path(eqv2_plugin.__file__).parents[1]
     search_path = [str(source), str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
     environment = {
@@ -109,10 +117,21 @@ def run(folder: Path, kind: str, scenario: str) -> tuple[dict, EquiformerV2]:
         "OMP_NUM_THREADS": "1",
         "TORCHINDUCTOR_CACHE_DIR": str(folder / "inductor"),
     }
-    command = [sys.executable, worker.__file__, str(checkpoint), str(output), scenario]
+    wanted = [
+        f"{scenario.replace('_', '-')}:{folder / kind}.pt"
+        for scenario, chosen in kinds.items()
+        for kind in chosen
+    ]
+    command = [sys.executable, worker.__file__, str(output), *wanted]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr[-3000:]
-    return json.loads(output.read_text()), model
+    return json.loads(output.read_text())
+
+
+@pytest.fixture(scope="module")
+def uncompiled(models) -> dict[str, dict]:
+    both = ["direct", "conservative"]
+    return run(models, eager=both, isolated=both, default=["direct_16_channels"])
 
 
 def deviation(ours: list[dict], reference: list[dict]) -> float:
@@ -129,12 +148,14 @@ def deviation(ours: list[dict], reference: list[dict]) -> float:
 
 
 @pytest.fixture(scope="module")
-def eager(folder, kind) -> tuple[dict, EquiformerV2, str]:
-    return *run(folder, kind, "eager"), kind
+def eager(uncompiled, kind) -> dict:
+    return uncompiled[f"eager {kind}"]
 
 
-def test_the_calculator_returns_the_denormalised_outputs_of_the_averaged_weights(eager):
-    found, model, kind = eager
+def test_the_calculator_returns_the_denormalised_outputs_of_the_averaged_weights(
+    eager, models, kind
+):
+    model = next(model for path, model in models.items() if path.stem == kind)
     wanted = []
     for atoms in worker.structures():
         outputs = model.double()(batch_of(atoms))
@@ -150,31 +171,27 @@ def test_the_calculator_returns_the_denormalised_outputs_of_the_averaged_weights
             stress = SCALE * outputs["stress"].reshape(3, 3)
             results["stress"] = stress[[0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]]
         wanted.append(results)
-    assert deviation(found["traineval"], wanted) < 1e-5
-    assert deviation(found["float64"], wanted) < 1e-12
+    assert deviation(eager["traineval"], wanted) < 1e-5
+    assert deviation(eager["float64"], wanted) < 1e-12
 
 
 @pytest.mark.parametrize("settings", [name for name in worker.EAGER if name != "traineval"])
 def test_every_inference_setting_gives_the_same_results(eager, settings):
-    found, _, _ = eager
-    assert deviation(found[settings], found["traineval"]) < 1e-5
+    assert deviation(eager[settings], eager["traineval"]) < 1e-5
 
 
 def test_results_have_the_same_bits_in_two_calls_and_after_loading_again(eager):
-    found, _, _ = eager
-    assert found["again_first"] == found["again_second"] == found["traineval"]
+    assert eager["again_first"] == eager["again_second"] == eager["traineval"]
 
 
 def test_two_relaxations_follow_the_same_path_to_the_last_bit(eager):
-    found, _, _ = eager
-    assert found["relaxed_first"] == found["relaxed_second"]
-    moved = np.abs(np.array(found["relaxed_first"]) - found["start"]).max()
+    assert eager["relaxed_first"] == eager["relaxed_second"]
+    moved = np.abs(np.array(eager["relaxed_first"]) - eager["start"]).max()
     assert 1e-3 < moved < 2.0
 
 
-def test_an_isolated_atom_has_a_finite_energy_and_no_forces(folder, kind):
-    found, _ = run(folder, kind, "isolated")
-    for results in found.values():
+def test_an_isolated_atom_has_a_finite_energy_and_no_forces(uncompiled, kind):
+    for results in uncompiled[f"isolated {kind}"].values():
         energies = [result["energy"] for result in results]
         assert np.isfinite(energies).all()
         # Without neighbours a periodic box makes no difference.
@@ -182,10 +199,16 @@ def test_an_isolated_atom_has_a_finite_energy_and_no_forces(folder, kind):
         assert not np.array([result["forces"] for result in results]).any()
 
 
+@pytest.fixture(scope="module")
+def compiled(models) -> dict[str, dict]:
+    return run(models, high_precision=["direct"], default=["direct"])
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("preset", ["high-precision", "default"])
-def test_compiled_presets_agree_and_other_sizes_do_not_compile_again(folder, preset):
+def test_compiled_presets_agree_and_other_sizes_do_not_compile_again(compiled, preset):
     """Needs a C++ compiler, as the presets themselves do."""
-    found, _ = run(folder, "direct", preset)
+    found = compiled[f"{preset} direct"]
     print(f"{preset}: {found['seconds']:.0f} s to compile, {found['graphs'][1]} graphs")
     assert deviation(found["results"], found["eager"]) < 1e-5
     assert found["again"] == found["results"]
@@ -193,8 +216,8 @@ def test_compiled_presets_agree_and_other_sizes_do_not_compile_again(folder, pre
     assert found["graphs"][0] == found["graphs"][1] > 0
 
 
-def test_presets_that_compile_use_our_kernels_on_a_cpu_instead(folder):
-    found, _ = run(folder, "direct_16_channels", "default")
+def test_presets_that_compile_use_our_kernels_on_a_cpu_instead(uncompiled):
+    found = uncompiled["default direct_16_channels"]
     assert found["graphs"][1] == 0
     assert deviation(found["results"], found["eager"]) < 1e-5
     assert found["again"] == found["results"]

@@ -1,9 +1,9 @@
 """The cache folder of the embedded OC20 sample: one whole dataset, whoever builds it."""
 
+import multiprocessing
 import os
 import signal
-import subprocess
-import sys
+import time
 from functools import partial
 from pathlib import Path
 
@@ -14,43 +14,27 @@ from eqv2_plugin.data.sample import sample_directory
 
 oc20_sample_directory = partial(sample_directory, "oc20_sample")
 
-# Builds one split; waits, with the finished database still unnamed, until both have one.
-RACER = """
-import sys, time
-from pathlib import Path
-from eqv2_plugin.data import sample
-
-meeting, publish = Path(sys.argv[2]), sample._publish
-def publish_together(building, folder):
-    building_done = meeting / building.name
-    building_done.touch()
-    while len(list(meeting.iterdir())) < 2:
-        time.sleep(0.01)
-    publish(building, folder)
-sample._publish = publish_together
-print(sample.sample_directory("oc20_sample", "val_id", Path(sys.argv[1])))
-"""
-
-# Dies by SIGKILL with the database written and the metadata missing.
-VICTIM = """
-import os, signal, sys
-from pathlib import Path
-from eqv2_plugin.data import sample
-
-sample.np.savez = lambda *args, **kwargs: os.kill(os.getpid(), signal.SIGKILL)
-sample.sample_directory("oc20_sample", "val_id", Path(sys.argv[1]))
-"""
+# Importing the package again would take seconds.
+FORK = multiprocessing.get_context("fork")
 
 
-def start(code: str, *arguments: Path) -> subprocess.Popen:
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-    return subprocess.Popen(
-        [sys.executable, "-c", code, *map(str, arguments)],
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+def build_when_both_are_there(cache: Path, meeting: Path, answers) -> None:
+    """Build one split; wait, with the finished database still unnamed, until both have one."""
+    publish = sample._publish
+
+    def publish_together(building, folder):
+        (meeting / building.name).touch()
+        while len(list(meeting.iterdir())) < 2:
+            time.sleep(0.01)
+        publish(building, folder)
+
+    sample._publish = publish_together
+    answers.put(str(oc20_sample_directory("val_id", cache)))
+
+
+def die_before_the_metadata(cache: Path) -> None:
+    sample.np.savez = lambda *args, **kwargs: os.kill(os.getpid(), signal.SIGKILL)
+    oc20_sample_directory("val_id", cache)
 
 
 def test_a_built_folder_is_used_again(tmp_path):
@@ -71,22 +55,25 @@ def test_another_sample_file_gets_its_own_folder(tmp_path, monkeypatch):
 def test_two_processes_that_build_at_once_both_get_the_one_folder(tmp_path):
     cache, meeting = tmp_path / "cache", tmp_path / "meeting"
     meeting.mkdir()
-    racers = [start(RACER, cache, meeting) for _ in range(2)]
-    try:
-        answers = [racer.communicate(timeout=120) for racer in racers]
-    finally:
-        for racer in racers:
-            racer.kill()
-    assert [racer.returncode for racer in racers] == [0, 0], answers
+    answers = FORK.Queue()
+    arguments = (cache, meeting, answers)
+    racers = [FORK.Process(target=build_when_both_are_there, args=arguments) for _ in range(2)]
+    for racer in racers:
+        racer.start()
+    for racer in racers:
+        racer.join(60)
+        racer.kill()
+    assert [racer.exitcode for racer in racers] == [0, 0]
     (folder,) = cache.iterdir()
-    assert [out.strip() for out, _ in answers] == [str(folder)] * 2
+    assert [answers.get(timeout=10) for _ in racers] == [str(folder)] * 2
     assert {path.name for path in folder.iterdir()} == {"sample.aselmdb", "metadata.npz"}
 
 
 def test_what_a_killed_process_left_is_not_taken_for_a_dataset_and_removed(tmp_path):
-    victim = start(VICTIM, tmp_path)
-    _, errors = victim.communicate(timeout=120)
-    assert victim.returncode == -signal.SIGKILL, errors
+    victim = FORK.Process(target=die_before_the_metadata, args=(tmp_path,))
+    victim.start()
+    victim.join(60)
+    assert victim.exitcode == -signal.SIGKILL
     (leftover,) = tmp_path.iterdir()
     assert leftover.name.startswith(".")
     folder = oc20_sample_directory("val_id", tmp_path)

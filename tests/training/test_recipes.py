@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 import hydra
@@ -63,13 +64,19 @@ def name(case: tuple[Path, str]) -> str:
     return f"{case[0].stem} {case[1]}"
 
 
+@cache
+def composed(path: Path, *overrides: str):
+    """A config, to be read only; composing takes a second."""
+    return get_hydra_config_from_yaml(str(path), list(overrides))
+
+
 def unit_of(config):
     return config.runner.train_eval_unit
 
 
 @pytest.mark.parametrize("case", TABLES, ids=name)
 def test_a_scale_has_the_numbers_of_its_table(case):
-    config = get_hydra_config_from_yaml(str(case[0]), [case[1]])
+    config = composed(case[0], case[1])
     unit, backbone = unit_of(config), unit_of(config).model.backbone
     energy, forces = unit.tasks
     found = (
@@ -102,7 +109,7 @@ def test_a_scale_has_the_papers_number_of_parameters(case, capsys):
 
 @pytest.mark.parametrize("case", DENS_TABLES, ids=name)
 def test_a_dens_scale_has_the_numbers_of_its_table(case):
-    config = get_hydra_config_from_yaml(str(case[0]), [case[1]])
+    config = composed(case[0], case[1])
     unit, denoising = unit_of(config), unit_of(config).denoising
     found = (
         config.runner.max_epochs,
@@ -134,7 +141,7 @@ MOLECULES = {
 
 @pytest.mark.parametrize("molecule", MOLECULES)
 def test_a_molecule_has_the_numbers_of_its_table(molecule):
-    unit = unit_of(get_hydra_config_from_yaml(str(DENS_MD17), [f"molecule={molecule}"]))
+    unit = unit_of(composed(DENS_MD17, f"molecule={molecule}"))
     energy, forces, noise = unit.tasks
     found = (
         energy.loss_fn.coefficient,
@@ -151,8 +158,8 @@ def test_a_molecule_has_the_numbers_of_its_table(molecule):
 
 def test_the_molecules_recipe_without_dens_differs_in_nothing_else():
     overrides = ["molecule=uracil"]
-    plain = get_hydra_config_from_yaml(str(MD17), overrides).runner
-    dens = get_hydra_config_from_yaml(str(DENS_MD17), overrides).runner
+    plain = composed(MD17, *overrides).runner
+    dens = composed(DENS_MD17, *overrides).runner
     for key in ("max_epochs", "train_dataloader", "eval_dataloader"):
         ours, theirs = plain[key], dens[key]
         if key == "max_epochs":
@@ -172,8 +179,8 @@ def test_the_molecules_recipe_without_dens_differs_in_nothing_else():
 
 
 def test_only_the_samples_scale_softens_denoising():
-    sample = unit_of(get_hydra_config_from_yaml(str(DENS_OC20), []))
-    paper = unit_of(get_hydra_config_from_yaml(str(DENS_OC20), ["scale=oc20_2m_12ep"]))
+    sample = unit_of(composed(DENS_OC20))
+    paper = unit_of(composed(DENS_OC20, "scale=oc20_2m_12ep"))
     assert (sample.denoising.probability, sample.denoising.corruption_ratio) == (0.25, 0.25)
     assert {task.loss_fn.normalization for task in sample.tasks} == {"per_batch"}
     assert {task.loss_fn.normalization for task in paper.tasks} == {"per_structure"}
@@ -189,8 +196,8 @@ def test_only_the_samples_scale_softens_denoising():
 )
 @pytest.mark.parametrize("recipe", [DENS_OC20, DENS_OC22, DENS_MD17], ids=lambda path: path.stem)
 def test_an_ablation_of_dens_changes_one_setting(recipe, ablation, key, value):
-    full = unit_of(get_hydra_config_from_yaml(str(recipe), [])).denoising
-    changed = unit_of(get_hydra_config_from_yaml(str(recipe), [f"dens={ablation}"])).denoising
+    full = unit_of(composed(recipe)).denoising
+    changed = unit_of(composed(recipe, f"dens={ablation}")).denoising
     assert {k: v for k, v in changed.items() if v != full[k]} == {key: value}
 
 
@@ -200,7 +207,7 @@ def test_an_ablation_of_dens_changes_one_setting(recipe, ablation, key, value):
     ids=lambda value: value if isinstance(value, str) else value.stem,
 )
 def test_md_trajectories_are_a_split_that_dens_leaves_out(recipe, scale):
-    config = get_hydra_config_from_yaml(str(recipe), [f"scale={scale}"])
+    config = composed(recipe, f"scale={scale}")
     assert set(config.runner.train_dataloader.dataset.splits) == {"train", "md"}
     if recipe == DENS_OC20:
         assert unit_of(config).denoising.exclude_splits == ["md"]
@@ -215,13 +222,13 @@ def test_a_schedule_of_sigma_needs_two_settings():
 
 
 def test_normalisers_are_the_papers():
-    energy, forces = unit_of(get_hydra_config_from_yaml(str(OC20), ["scale=oc20_2m"])).tasks
+    energy, forces = unit_of(composed(OC20, "scale=oc20_2m")).tasks
     assert (energy.normalizer.mean, energy.normalizer.rmsd) == (
         -0.7554450631141663,
         2.887317180633545,
     )
     assert (forces.normalizer.mean, forces.normalizer.rmsd) == (0.0, 2.887317180633545)
-    energy, forces = unit_of(get_hydra_config_from_yaml(str(OC22), [])).tasks
+    energy, forces = unit_of(composed(OC22)).tasks
     assert (energy.normalizer.mean, energy.normalizer.rmsd) == (0.0, 25.119809935106424)
     assert (forces.normalizer.mean, forces.normalizer.rmsd) == (0.0, 0.14759646356105804)
     references = hydra.utils.instantiate(energy.element_references)
@@ -229,7 +236,7 @@ def test_normalisers_are_the_papers():
 
 
 def test_the_conservative_recipe_shifts_no_gradient():
-    config = get_hydra_config_from_yaml(str(OC20), ["heads=conservative"])
+    config = composed(OC20, "heads=conservative")
     unit = unit_of(config)
     assert not unit.model.backbone.direct_forces
     assert [task.normalizer.mean for task in unit.tasks] == [0.0, 0.0]
