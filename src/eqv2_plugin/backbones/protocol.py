@@ -3,7 +3,8 @@
 A new backbone is a dataclass of options (`BackboneOptions`), a class derived from `Backbone`, and a
 line in `registered.py`. The class must have `embed` and `scalar_network`; `vector_network` is asked
 for by heads for direct forces and noise, `spherical` by the direct stress head. Its node features
-may have any form: only the networks that it builds itself read them.
+may have any form: only the networks that it builds itself read them. A module that embeds forces
+(DeNS) is called ``force_embedding``: fine-tuning may add it to a checkpoint without.
 """
 
 from __future__ import annotations
