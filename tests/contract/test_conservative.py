@@ -60,17 +60,6 @@ def test_forces_are_minus_the_derivative_of_the_energy(options, make_structure):
         assert abs((forces * direction).sum() - wanted) < 1e-6 * np.abs(forces * direction).sum()
 
 
-@pytest.mark.parametrize("atom", [0, 1, 3])
-def test_every_component_of_a_force_at_the_axis_is_a_derivative(atom):
-    model, atoms = conservative_model(stress=False, **GATE), along_the_axis()
-    forces = predict(model, atoms)["forces"].numpy()
-    for axis in range(3):
-        direction = np.zeros((len(atoms), 3))
-        direction[atom, axis] = 1.0
-        wanted = -derivative(lambda s, d=direction: energy_of(model, displaced(atoms, s * d)))
-        assert abs(forces[atom, axis] - wanted) < 1e-6 * np.abs(forces).max()
-
-
 @backbones
 @pytest.mark.parametrize("make_structure", [slab, crystal])
 def test_stress_is_the_derivative_of_the_energy_by_strain_per_volume(options, make_structure):

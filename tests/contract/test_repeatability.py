@@ -111,15 +111,6 @@ def test_gradients_of_the_parameters_have_the_same_bits_on_two_passes(make):
     assert_same_bits(*passes)
 
 
-@models
-def test_results_do_not_depend_on_the_rest_of_the_batch_beyond_rounding(make):
-    model = make().float()
-    alone = flatten(model(batch_of(slab(), dtype=torch.float32)))
-    together = flatten(model(data()))
-    for name, value in alone.items():
-        assert relative_error(together[name][: len(value)], value) < 1e-4
-
-
 @backbones
 def test_float32_is_close_to_float64(options):
     single, double = tiny_model(**options).float(), tiny_model(**options)
