@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from fairchem.core.common import distutils
 from fairchem.core.components.runner import Runner
@@ -76,8 +76,19 @@ class InferenceRunner(Runner):
         return Path(self.job_config.metadata.results_dir)
 
     def share(self) -> tuple[int, int]:
-        """See `job_share`."""
-        return job_share(self.job_config)
+        """Which of how many processes this is, over ranks and array jobs.
+
+        Raises:
+            ValueError: array jobs with fairchem's local launcher, which runs the first one only.
+        """
+        scheduler, job = self.job_config.scheduler, self.job_config.metadata.array_job_num
+        jobs, ranks = scheduler.num_array_jobs, distutils.get_world_size()
+        if jobs > 1 and scheduler.mode == SchedulerType.LOCAL:
+            raise ValueError(
+                f"job.scheduler.num_array_jobs={jobs} needs job.scheduler.mode=SLURM: fairchem's "
+                "local launcher runs the first job only. Use job.scheduler.ranks_per_node here"
+            )
+        return job * ranks + distutils.get_rank(), jobs * ranks
 
     def save_state(self, checkpoint_location: str, is_preemption: bool = False) -> bool:
         """Nothing is left to save: finished work is in files already."""
@@ -85,22 +96,6 @@ class InferenceRunner(Runner):
 
     def load_state(self, checkpoint_location: str | None) -> None:
         """Nothing to load: ``run`` looks for finished work."""
-
-
-def job_share(job_config: Any) -> tuple[int, int]:
-    """Which of how many processes this is, over ranks and array jobs.
-
-    Raises:
-        ValueError: array jobs with fairchem's local launcher, which runs the first one only.
-    """
-    scheduler, job = job_config.scheduler, job_config.metadata.array_job_num
-    jobs, ranks = scheduler.num_array_jobs, distutils.get_world_size()
-    if jobs > 1 and scheduler.mode == SchedulerType.LOCAL:
-        raise ValueError(
-            f"job.scheduler.num_array_jobs={jobs} needs job.scheduler.mode=SLURM: fairchem's "
-            "local launcher runs the first job only. Use job.scheduler.ranks_per_node here"
-        )
-    return job * ranks + distutils.get_rank(), jobs * ranks
 
 
 class Progress:

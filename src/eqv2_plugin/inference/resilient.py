@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from ase import Atoms
 
@@ -18,8 +20,8 @@ class SafePredictor:
     """Predicts batches; a structure that the model refuses does not stop the others.
 
     A batch that the model refuses is halved until the structures at fault are found. Where memory
-    runs out it is halved, too, and later batches hold no more structures than what fitted. Other
-    errors than these go through.
+    runs out it is halved, too, and later batches hold no more atoms than half of what did not fit.
+    Other errors than these go through.
 
     Args:
         predict: the model.
@@ -27,7 +29,7 @@ class SafePredictor:
 
     def __init__(self, predict: Predict) -> None:
         self._predict = predict
-        self._largest: int | None = None
+        self._max_atoms = math.inf
 
     def __call__(self, structures: Sequence[Atoms]) -> list[Prediction | str]:
         """Predictions; in place of one that the model refused, its reason.
@@ -38,34 +40,36 @@ class SafePredictor:
         """
         found: list[Prediction | str] = []
         while rest := structures[len(found) :]:
-            found += self._halving(rest[: self._largest])
+            atoms = np.cumsum([len(structure) for structure in rest])
+            some = rest[: max(1, int((atoms <= self._max_atoms).sum()))]
+            try:
+                found += self._each(some)
+            except (MemoryError, RuntimeError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                if len(some) == 1:
+                    raise MemoryError(
+                        f"too little memory for a structure of {len(some[0])} atoms ({error})"
+                    ) from error
+                self._max_atoms = atoms[len(some) - 1] / 2
+                if torch.cuda.is_available():
+                    torch.cuda.empty_cache()
         return found
 
-    def _halving(self, structures: Sequence[Atoms]) -> list[Prediction | str]:
-        single = len(structures) == 1
+    def _each(self, structures: Sequence[Atoms]) -> list[Prediction | str]:
+        """Where the model refuses a batch, its halves, until the structures at fault are found."""
         try:
-            found: list[Prediction | str] = [*self._predict(structures)]
+            found = self._predict(structures)
         except STRUCTURE_FAULTS as error:
-            if single:
+            if len(structures) == 1:
                 return [str(error) or type(error).__name__]
-        except (MemoryError, RuntimeError) as error:
-            if not is_out_of_memory(error):
-                raise
-            if single:
-                raise MemoryError(
-                    f"too little memory for a structure of {len(structures[0])} atoms ({error})"
-                ) from error
-            self._largest = len(structures) // 2
-        else:
-            if len(found) != len(structures):
-                raise RuntimeError(
-                    f"the model returned {len(found)} predictions for {len(structures)} structures"
-                )
-            return found
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
-        middle = len(structures) // 2
-        return self._halving(structures[:middle]) + self._halving(structures[middle:])
+            middle = len(structures) // 2
+            return self._each(structures[:middle]) + self._each(structures[middle:])
+        if len(found) != len(structures):
+            raise RuntimeError(
+                f"the model returned {len(found)} predictions for {len(structures)} structures"
+            )
+        return [*found]
 
 
 def is_out_of_memory(error: Exception) -> bool:

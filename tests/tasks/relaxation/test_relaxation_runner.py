@@ -9,8 +9,7 @@ from pathlib import Path
 import ase.db
 import numpy as np
 import pytest
-import torch
-from native_checkpoints import checkpoint, write_checkpoint
+from native_checkpoints import write_checkpoint
 from relaxation_inputs import data_config, job_config, surfaces, write_data
 
 from eqv2_plugin.data.sample import load_sample
@@ -152,26 +151,6 @@ def test_another_checkpoint_or_other_data_are_refused(finished, model, data, tmp
         runner(model, fewer, finished).run()
 
 
-def test_a_structure_that_fails_is_reported_and_left_out(model, data, tmp_path):
-    changed = write_data(tmp_path / "id.db")
-    with ase.db.connect(changed) as database:
-        bad = surfaces(1)[0][1]
-        bad.numbers[0] = 99
-        targets = {"y_relaxed": 0.5, "pos_relaxed": bad.positions}
-        database.write(bad, data={"sid": "bad", **targets})
-    runner(model, changed, tmp_path).run()
-    assert "bad" not in results(tmp_path)["is2re.ids"]
-    assert len(results(tmp_path)["is2re.ids"]) == 4
-    folder = tmp_path / "run" / "results"
-    scores = json.loads((folder / "metrics.json").read_text())["splits"]["id"]
-    assert (scores["failed"], scores["structures"]) == (1, 5)
-    assert scores["is2re"]["structures"] == scores["is2rs"]["structures"] == 4
-    page = (folder / "report.html").read_text()
-    assert "id: failed" in page
-    assert "Es" in page
-    assert not list(folder.glob("*_submission.npz"))
-
-
 def test_when_every_structure_fails_the_job_fails(model, tmp_path):
     path = tmp_path / "id.db"
     with ase.db.connect(path) as database:
@@ -263,19 +242,6 @@ def test_no_model_and_no_data_root_say_what_to_set(model, data):
         runner("none.pt", data, data.parent).run()
     with pytest.raises(FileNotFoundError, match="set data_root=FOLDER"):
         BatchedRelaxationRunner(str(model), {**data_config(data), "root": None}, SETTINGS, {}, {})
-
-
-def test_a_model_without_forces_is_refused(data, tmp_path):
-    content = checkpoint("direct")
-    content.tasks_config = [t for t in content.tasks_config if t["name"] == "energy"]
-    torch.save(content, tmp_path / "energy.pt")
-    with pytest.raises(ValueError, match="predicts no forces for oc20"):
-        runner(tmp_path / "energy.pt", data, tmp_path).run()
-
-
-def test_array_jobs_of_the_local_launcher_are_refused(model, data, tmp_path):
-    with pytest.raises(ValueError, match=r"num_array_jobs=2 needs .*mode=SLURM"):
-        runner(model, data, tmp_path, 0, 2, mode="LOCAL").run()
 
 
 def test_without_limits_memory_decides(model, data, tmp_path, capsys):
