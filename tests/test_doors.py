@@ -151,6 +151,7 @@ def here(tmp_path, monkeypatch) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("entry", OPENERS)
 def test_hostile_files_are_refused_by_name_and_run_nothing(here, hostile, entry):
     write_checkpoint(MODEL, "direct")

@@ -45,6 +45,7 @@ def test_current_names_stay():
         assert current_name(name) == name
 
 
+@pytest.mark.slow
 def test_a_new_process_imports_an_earlier_path_first():
     code = "from eqv2_plugin.evaluation.relaxation.metrics import free_atoms; free_atoms.__name__"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -59,6 +59,7 @@ def fresh_process(exported, tmp_path_factory) -> tuple[dict, str]:
     return json.loads((folder / "results.json").read_text()), done.stderr
 
 
+@pytest.mark.slow
 def test_a_relaxation_in_a_process_that_never_imports_the_package(fresh_process):
     results, said = fresh_process
     assert "energies of this model: adsorption energy" in said
@@ -68,6 +69,7 @@ def test_a_relaxation_in_a_process_that_never_imports_the_package(fresh_process)
     assert np.isfinite(results["relaxed"]["energies"]).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", inputs.KINDS)
 @pytest.mark.parametrize("settings", worker.SETTINGS)
 def test_a_fresh_process_predicts_bit_for_bit_what_the_checkpoint_predicts(

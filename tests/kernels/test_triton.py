@@ -21,6 +21,7 @@ triton = pytest.importorskip("triton")
 HERE = Path(__file__).parent
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cases", ["test_fused.py", "cases_triton.py"])
 def test_kernels_equal_the_reference(cases):
     interpret = "0" if torch.cuda.is_available() else "1"

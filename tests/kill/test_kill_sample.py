@@ -22,6 +22,7 @@ def trials(tmp_path_factory) -> list[dict]:
     return [json.loads(line) for line in (work / "trials.jsonl").read_text().splitlines()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("job", [job for job, points in SAMPLE.items() if points])
 def test_a_killed_job_ends_as_if_it_had_been_left_alone(trials, job):
     found = {trial["point"]: trial["problem"] for trial in trials if trial["job"] == job}

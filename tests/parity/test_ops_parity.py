@@ -25,6 +25,9 @@ from eqv2_plugin.layers.so2_linear import SO2Linear
 
 OPS = dict(np.load(fixtures_folder() / "ops" / "ops.npz"))
 GRIDS = sorted({key.split("/")[1] for key in OPS if key.startswith("grid/")})
+NORMS = sorted(
+    {tuple(key.split("/")[1:3]) for key in OPS if key.startswith("norm/") and key[-2:] == "/y"}
+)
 LAYOUTS = sorted({key.split("/")[1] for key in OPS if key.startswith("mapping/")})
 RADIAL_NAMES = {"0": "hidden_1", "1": "norm_1", "3": "hidden_2", "4": "norm_2", "6": "output"}
 
@@ -114,17 +117,17 @@ def test_spherical_harmonics_have_the_convention_of_the_reference(key, options):
     assert_equal(o3.spherical_harmonics(list(range(7)), stored("sh/vec"), **options), OPS[key])
 
 
-@pytest.mark.parametrize("norm_type", ["layer_norm", "layer_norm_sh", "rms_norm_sh"])
-def test_norms_equal_the_reference(norm_type):
-    prefix = f"norm/L3/{norm_type}/param/"
+@pytest.mark.parametrize(("size", "norm_type"), NORMS)
+def test_norms_equal_the_reference(size, norm_type):
+    prefix, x = f"norm/{size}/{norm_type}/param/", stored(f"norm/{size}/x")
     names = {"affine_weight": "weight", "affine_bias": "bias"}
     state = {
         names.get(key, key.replace("norm_l0", "scalar_norm")): stored(prefix + key)
         for key in (k.removeprefix(prefix) for k in OPS if k.startswith(prefix))
     }
-    norm = make_norm(norm_type, 3, 8).double()
+    norm = make_norm(norm_type, int(size[1:]), x.shape[2]).double()
     norm.load_state_dict(state, strict=True)
-    assert_equal(norm(stored("norm/L3/x")).detach(), OPS[f"norm/L3/{norm_type}/y"])
+    assert_equal(norm(x).detach(), OPS[f"norm/{size}/{norm_type}/y"])
 
 
 def test_gaussian_basis_equals_the_reference():

@@ -101,6 +101,7 @@ def test_a_scale_has_the_numbers_of_its_table(case):
     assert {key: backbone[key] for key in SHARED} == SHARED
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", PARAMETERS, ids=name)
 def test_a_scale_has_the_papers_number_of_parameters(case, capsys):
     assert cli.main(["info", "--config", str(case[0]), case[1]]) == 0

@@ -106,7 +106,7 @@ def test_distributed_samplers_reach_every_structure(tmp_path, sampler, options):
         assert max(sum(int(data[i].natoms) for i in batch) for batch in batches) <= 12
 
 
-@pytest.mark.parametrize("context", ["fork", "spawn"])
+@pytest.mark.parametrize("context", ["fork", pytest.param("spawn", marks=pytest.mark.slow)])
 def test_workers_read_the_same_batches(tmp_path, context, tasks):
     write_frames(tmp_path / "train" / "a.lmdb", 5)
     write_frames(tmp_path / "train" / "b.lmdb", 3, first=5)

@@ -14,6 +14,7 @@ from launches import launch
 from native_checkpoints import write_checkpoint
 from relaxation_inputs import job_config, surfaces, write_data
 
+pytestmark = pytest.mark.slow
 SPLITS = ("id", "ood_ads", "ood_cat", "ood_both")
 
 

@@ -53,6 +53,7 @@ def test_data_in_other_folders_and_forms_are_named_by_overrides():
     assert found["ood_ads"] == {"format": "ase_db", "src": "/d/mine"}
 
 
+@pytest.mark.slow
 def test_the_documented_command_leaves_a_submission_that_passes(tmp_path, capsys):
     model = write_model(tmp_path / "model.pt")
     few = [f"+test_data.splits.{split}.first_n=8" for split in SPLITS["OC22"]]

@@ -72,6 +72,7 @@ def parts(folder: Path) -> dict[Path, int]:
     return {path: path.stat().st_mtime_ns for path in folder.rglob("parts/*/0*.npz")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("calls", [3, 6, 10, BEFORE + PARTS + AFTER])
 def test_a_job_killed_before_a_file_appears_goes_on(made, whole, tmp_path, calls):
     kill_at(tmp_path, made, os, "replace", calls)
@@ -82,6 +83,7 @@ def test_a_job_killed_before_a_file_appears_goes_on(made, whole, tmp_path, calls
     assert results(tmp_path) == whole
 
 
+@pytest.mark.slow
 def test_a_job_killed_in_the_middle_of_a_part_goes_on(made, whole, tmp_path):
     kill_at(tmp_path, made, predicting, "predict_items", 5)
     assert 0 < len(parts(tmp_path)) < 6
