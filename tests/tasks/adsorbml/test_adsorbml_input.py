@@ -325,6 +325,17 @@ def test_what_a_pickle_names_is_not_called(tmp_path, monkeypatch, payload):
     assert not Path("PWNED").exists()
 
 
+def test_containers_that_hold_each_other_many_times_are_read_once(tmp_path):
+    shared: object = 0
+    for _ in range(7):
+        shared = [shared] * 1000
+    path = write_slab_input(tmp_path / "in.pkl", ["*O"])
+    content = pickle.loads(path.read_bytes())
+    content["Pt111_O"]["slab_initial"].millers = shared
+    path.write_bytes(pickle.dumps(content))
+    assert read_input(path)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -30,7 +30,7 @@ def load_pickle(path: Path) -> Any:
     Raises:
         ValueError: a damaged pickle, one that names anything else, or atoms that are none.
     """
-    return _made(restricted_loads(path.read_bytes(), SLABS, "input of AdsorbML"))
+    return _made(restricted_loads(path.read_bytes(), SLABS, "input of AdsorbML"), {})
 
 
 def make_slab(atoms: Atoms, **known: Any) -> Slab:
@@ -66,22 +66,32 @@ def make_atoms(arrays: Mapping[str, np.ndarray], cell: Any, pbc: Any) -> Atoms:
     return atoms
 
 
-def _made(value: Any, depth: int = 0) -> Any:
-    """The value with stand-ins replaced; those of classes that nobody needs stay."""
+def _made(value: Any, done: dict[int, Any], depth: int = 0) -> Any:
+    """The value with stand-ins replaced; those of classes that nobody needs stay.
+
+    What occurs in many places is made once, as it is stored once: a small file may hold
+    containers that hold each other many times over.
+    """
     if depth > _MAX_DEPTH:
         raise ValueError(f"objects in more than {_MAX_DEPTH} levels")
+    if id(value) not in done:
+        done[id(value)] = _make(value, lambda inner: _made(inner, done, depth + 1))
+    return done[id(value)]
+
+
+def _make(value: Any, made: Callable[[Any], Any]) -> Any:
     if isinstance(value, NumpyArray):
         return value.value
     if isinstance(value, dict):
-        return {key: _made(item, depth + 1) for key, item in value.items()}
+        return {key: made(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_made(item, depth + 1) for item in value]
+        return [made(item) for item in value]
     if not isinstance(value, PickledObject):
         return value
     if value.kind in CONSTRAINTS:
-        return _constraint(value.kind, _made(value.state, depth + 1))
+        return _constraint(value.kind, made(value.state))
     make = _MAKERS.get(value.kind)
-    return value if make is None else make(lambda name: _made(value.state.get(name), depth + 1))
+    return value if make is None else make(lambda name: made(value.state.get(name)))
 
 
 def _atoms(get: Callable[[str], Any]) -> Atoms:
@@ -143,9 +153,10 @@ def _adsorbate(get: Callable[[str], Any]) -> Adsorbate:
 
 def _simple(value: Any) -> Any:
     """A number, a text or a tuple of them; what else a slab knows of its origin is dropped."""
+    simple = (bool, int, float, str)
     if isinstance(value, (list, tuple)) and len(value) < 10:
-        return tuple(_simple(item) for item in value)
-    return value if isinstance(value, (bool, int, float, str)) else None
+        return tuple(item if isinstance(item, simple) else None for item in value)
+    return value if isinstance(value, simple) else None
 
 
 _MAKERS: dict[str, Callable[[Callable[[str], Any]], Any]] = {
