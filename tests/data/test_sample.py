@@ -1,4 +1,4 @@
-"""The embedded OC20 sample: what it contains, and its way through fairchem."""
+"""The embedded samples: what they contain, and their way through fairchem."""
 
 from functools import partial
 from pathlib import Path
@@ -36,8 +36,9 @@ def elements(split: str) -> set[str]:
     return {symbol for atoms in load_oc20_sample(split) for symbol in atoms.symbols}
 
 
-def test_sample_file_is_smaller_than_one_and_a_half_megabytes():
+def test_sample_files_are_small():
     assert (SAMPLE_FOLDER / "oc20_sample.npz").stat().st_size < 1_500_000
+    assert (SAMPLE_FOLDER / "cualloy_sample.npz").stat().st_size < 500_000
 
 
 def test_every_frame_belongs_to_exactly_one_split():
@@ -57,20 +58,17 @@ def test_molybdenum_is_the_only_element_of_val_ood_that_train_lacks():
     assert elements("val_ood") - elements("train") == {"Mo"}
 
 
-@pytest.mark.parametrize("split", SPLITS)
-def test_no_force_exceeds_fifty_and_no_system_45_atoms(split):
-    for atoms in load_oc20_sample(split):
-        assert len(atoms) <= 45
-        assert np.linalg.norm(atoms.calc.results["forces"], axis=1).max() <= 50.0
-
-
-@pytest.mark.parametrize("split", SPLITS)
-def test_tags_tell_adsorbate_from_free_and_fixed_slab(split):
-    for atoms in load_oc20_sample(split):
-        fixed = np.zeros(len(atoms), dtype=bool)
-        fixed[atoms.constraints[0].index] = True
-        np.testing.assert_array_equal(atoms.get_tags() == 0, fixed)
-        assert set(atoms.get_tags()) == {0, 1, 2}
+@pytest.mark.parametrize(
+    ("name", "size", "largest"), [("oc20_sample", 45, 50.0), ("cualloy_sample", 67, 10.0)]
+)
+def test_forces_are_bounded_and_tags_tell_adsorbate_free_and_fixed_slab_apart(name, size, largest):
+    for split in SAMPLES[name]:
+        for atoms in load_sample(name, split):
+            assert len(atoms) <= size
+            assert np.linalg.norm(atoms.calc.results["forces"], axis=1).max() <= largest
+            fixed = np.isin(np.arange(len(atoms)), atoms.constraints[0].index)
+            np.testing.assert_array_equal(atoms.get_tags() == 0, fixed)
+            assert set(atoms.get_tags()) == {0, 1, 2}
 
 
 def test_forces_on_fixed_atoms_are_not_zeroed():
@@ -143,3 +141,30 @@ def test_the_molecule_sample_has_the_splits_of_the_paper(tmp_path):
 def test_unknown_sample_lists_the_known_ones():
     with pytest.raises(ValueError, match=r"'qm9'.*oc20_sample, rmd17_ethanol"):
         load_sample("qm9", "train")
+
+
+def runs(atoms_list) -> set[str]:
+    return {atoms.info["sid"] for atoms in atoms_list}
+
+
+def alloys(atoms_list) -> set[str]:
+    return {name.split("_")[0] for name in runs(atoms_list)}
+
+
+def test_no_run_of_copper_alloys_is_in_two_splits_and_val_ood_has_other_alloys():
+    train, val, ood = (load_sample("cualloy_sample", s) for s in SAMPLES["cualloy_sample"])
+    assert [len(train), len(val), len(ood)] == [229, 58, 63]
+    assert [len(runs(part)) for part in (train, val, ood)] == [77, 20, 21]
+    assert runs(train).isdisjoint(runs(val))
+    assert alloys(val) == alloys(train)
+    assert alloys(ood) == {"Cu3Sn1", "Cu3Zn1"}
+    assert alloys(ood).isdisjoint(alloys(train))
+
+
+@pytest.mark.parametrize("split", SAMPLES["cualloy_sample"])
+def test_energies_of_copper_alloys_are_those_of_adsorption(split):
+    for atoms in load_sample("cualloy_sample", split):
+        adsorbate = atoms.info["sid"].split("_")[2]
+        assert sorted(atoms[atoms.get_tags() == 2].symbols) == sorted(adsorbate)
+        assert abs(atoms.get_potential_energy()) < 10.0
+        assert atoms.info["ref_energy"] < -170.0

@@ -1,4 +1,4 @@
-"""Bad input gives one error that names the file, the place and the mend."""
+"""Bad input gives one error that names the file, the place and the fix."""
 
 import errno
 import lzma

@@ -54,7 +54,7 @@ def close_pair(distance):
     return edit
 
 
-def lonely(atoms):
+def isolated(atoms):
     results = atoms.calc.results
     bigger = atoms.copy()
     bigger.info = dict(atoms.info)
@@ -152,7 +152,7 @@ CASES = {
         lambda f: edit_one(f, close_pair(0.25)),
         {"overlapping atoms": LOOK},
     ),
-    "an isolated atom": (lambda f: edit_one(f, lonely), {"isolated atoms": LOOK}),
+    "an isolated atom": (lambda f: edit_one(f, isolated), {"isolated atoms": LOOK}),
     "lengths in nm": (
         scaled(0.1),
         {"length unit": BAD, "overlapping atoms": BAD, "units of labels": BAD},

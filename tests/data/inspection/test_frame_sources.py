@@ -49,7 +49,7 @@ def test_other_ase_databases_are_read(tmp_path):
     assert_same(open_dataset(tmp_path / "frames.db")[1], frame_of(oc20_frames(2)[1]))
 
 
-def test_tags_and_positions_are_not_mended(tmp_path):
+def test_tags_and_positions_are_not_corrected(tmp_path):
     atoms = oc20_frames(1)[0]
     atoms.set_tags(0)
     outside = atoms.positions + atoms.cell[0]

@@ -23,40 +23,38 @@ def plot_values(values: dict[str, np.ndarray], label: str, path: Path) -> None:
     else:
         low, high = (low - 0.5, high + 0.5) if low == high else (low, high)
         bins = np.linspace(low, high, 61)
-    figure, axis = plt.subplots(figsize=(6.0, 3.8), layout="constrained")
-    for index, (name, v) in enumerate(shown.items()):
-        outside = int(((v < bins[0]) | (v > bins[-1])).sum())
-        note = f" ({outside} outside)" if outside else ""
-        counts, _ = np.histogram(v, bins)
-        _outline(axis, counts / len(v), bins, index, f"{name}{note}")
-    _finish(figure, axis, label, "share of frames", path)
+    shares = {name: (np.histogram(v, bins)[0], len(v)) for name, v in shown.items()}
+    _plot(shares, bins, "linear", label, "share of frames", path)
 
 
 def plot_force_norms(histograms: dict[str, np.ndarray], path: Path) -> None:
     """|F| of free atoms on a logarithmic axis, from counts between `forces.BINS` (and beyond)."""
-    figure, axis = plt.subplots(figsize=(6.0, 3.8), layout="constrained")
     filled = {name: counts for name, counts in histograms.items() if counts.sum()}
-    inside = sum(counts[1:-1] for counts in filled.values())
-    used = np.flatnonzero(inside)
+    used = np.flatnonzero(sum(counts[1:-1] for counts in filled.values()))
     first, last = (used[0], used[-1]) if len(used) else (0, len(BINS) - 2)
-    for index, (name, counts) in enumerate(filled.items()):
-        below, above = counts[0], counts[-1]
-        note = f" ({below + above} outside)" if below + above else ""
-        share = counts[1:-1][first : last + 1] / counts.sum()
-        _outline(axis, share, BINS[first : last + 2], index, f"{name}{note}")
-    axis.set_xscale("log")
-    _finish(figure, axis, "|F| of free atoms, eV/Å", "share of atoms", path)
+    shares = {name: (c[first + 1 : last + 2], c.sum()) for name, c in filled.items()}
+    bins = BINS[first : last + 2]
+    _plot(shares, bins, "log", "|F| of free atoms, eV/Å", "share of atoms", path)
 
 
-def _outline(axis, heights: np.ndarray, bins: np.ndarray, index: int, label: str) -> None:
-    colour = COLOURS[index % len(COLOURS)]
-    style = "-" if index < len(COLOURS) else "--"
-    axis.stairs(heights, bins, color=colour, ls=style, label=label)
-    axis.stairs(heights, bins, color=colour, fill=True, alpha=0.15)
-
-
-def _finish(figure, axis, label: str, counted: str, path: Path) -> None:
-    axis.set(xlabel=label, ylabel=counted, ylim=(0, None))
+def _plot(
+    shares: dict[str, tuple[np.ndarray, int]],
+    bins: np.ndarray,
+    scale: str,
+    label: str,
+    counted: str,
+    path: Path,
+) -> None:
+    """Outlines of counts in bins over totals, {name: (counts, total)}."""
+    figure, axis = plt.subplots(figsize=(6.0, 3.8), layout="constrained")
+    for index, (name, (counts, total)) in enumerate(shares.items()):
+        outside = int(total - counts.sum())
+        note = f" ({outside} outside)" if outside else ""
+        colour = COLOURS[index % len(COLOURS)]
+        style = "-" if index < len(COLOURS) else "--"
+        axis.stairs(counts / total, bins, color=colour, ls=style, label=f"{name}{note}")
+        axis.stairs(counts / total, bins, color=colour, fill=True, alpha=0.15)
+    axis.set(xlabel=label, ylabel=counted, ylim=(0, None), xscale=scale)
     axis.grid(alpha=0.3)
     # Above the axes, where a long name hides nothing.
     figure.legend(fontsize=8, loc="outside upper left", ncols=1, frameon=False)

@@ -53,7 +53,7 @@ def scan(
         _Mapped(dataset, function, chosen),
         batch_size=_BATCH,
         num_workers=workers,
-        collate_fn=_as_list,
+        collate_fn=list,
     )
     with tqdm(total=len(chosen), unit="frames", desc=dataset.name, leave=False) as bar:
         for batch in loader:
@@ -83,7 +83,3 @@ class _Mapped(Dataset):
             return self.function(self.dataset[int(self.indices[index])])
         except Exception as error:
             return _Failure(error)
-
-
-def _as_list(values: list) -> list:
-    return values
