@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import torch
 from ase import Atoms
@@ -9,6 +11,8 @@ from ase.build import fcc111
 from ase.build import molecule as ase_molecule
 from e3nn import o3
 from fairchem.core.datasets.atomic_data import AtomicData, atomicdata_list_to_batch
+from fairchem.core.launchers.api import DeviceType, JobConfig, SchedulerConfig, SchedulerType
+from omegaconf import DictConfig, OmegaConf
 
 from eqv2_plugin.backbones.equiformer_v2.config import EquiformerV2Config
 from eqv2_plugin.models.hydra import EquiformerV2
@@ -144,6 +148,21 @@ def predict(model: EquiformerV2, *structures: Atoms) -> dict[str, torch.Tensor]:
 def flatten(outputs: dict) -> dict[str, torch.Tensor]:
     """A conservative head returns {"energy": {"energy": ...}, ...}, the others {"energy": ...}."""
     return {k: v[k] if isinstance(v, dict) else v for k, v in outputs.items()}
+
+
+def job_config(folder: Path, job: int = 0, jobs: int = 1, mode: str = "SLURM") -> DictConfig:
+    """What fairchem tells a runner; results go to ``folder/run/results``."""
+    config = OmegaConf.structured(
+        JobConfig(
+            run_name="test",
+            run_dir=str(folder),
+            timestamp_id="run",
+            device_type=DeviceType.CPU,
+            scheduler=SchedulerConfig(mode=SchedulerType[mode], num_array_jobs=jobs),
+        )
+    )
+    config.metadata.array_job_num = job
+    return config
 
 
 def molecule(seed: int = 0) -> Atoms:

@@ -20,7 +20,6 @@ import hydra
 import lmdb
 import pytest
 import torch
-from ase.build import fcc111
 from fairchem.core._cli import get_hydra_config_from_yaml
 from hostile_checkpoints import BOMBS, PICKLE_KINDS, PLAIN_KINDS, SENTINEL, Bomb, write_hostile
 from native_checkpoints import write_checkpoint
@@ -28,7 +27,6 @@ from native_checkpoints import write_checkpoint
 import eqv2_plugin
 from eqv2_plugin.checkpoints.door import open_model
 from eqv2_plugin.cli import build_parser, main
-from eqv2_plugin.tasks.adsorbml.input import SlabFile, build_input, write_input
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 KINDS = {**PLAIN_KINDS, **PICKLE_KINDS, **BOMBS}
@@ -139,11 +137,6 @@ def hostile(tmp_path_factory) -> dict[str, bytes]:
     return made
 
 
-def write_slab_input(path: Path) -> None:
-    slab = fcc111("Pt", (3, 3, 2), a=3.92, vacuum=7.0, periodic=True)
-    write_input(path, build_input([SlabFile("Pt111", slab)], ["*O"])[0])
-
-
 @pytest.fixture
 def here(tmp_path, monkeypatch) -> Path:
     """An empty folder to work in."""
@@ -156,7 +149,9 @@ def here(tmp_path, monkeypatch) -> Path:
 def test_hostile_files_are_refused_by_name_and_run_nothing(here, hostile, entry):
     write_checkpoint(MODEL, "direct")
     if "adsorbml" in entry:
-        write_slab_input(here / "in.pkl")
+        from adsorbml_inputs import write_slab_input
+
+        write_slab_input(here / "in.pkl", ["*O"])
     open_it = OPENERS[entry]()
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     wrong = {}

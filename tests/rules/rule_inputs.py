@@ -17,9 +17,9 @@ from ase.calculators.emt import EMT
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.constraints import FixAtoms, FixCartesian, FixScaled
 from fairchem.core._cli import get_hydra_config_from_yaml
-from fairchem.core.launchers.api import DeviceType, JobConfig, SchedulerConfig, SchedulerType
+from helpers import job_config
 from native_checkpoints import write_checkpoint
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from registry import config_path
 
 from eqv2_plugin.cli import main
@@ -121,16 +121,13 @@ def run_job(name: str, data: Path, *overrides: str) -> Path:
         (root / split.src).parent.mkdir(parents=True, exist_ok=True)
         if not (root / split.src).exists():
             (root / split.src).symlink_to(data)
+    return run_in(config, root / "runs")
+
+
+def run_in(config: DictConfig, folder: Path) -> Path:
+    """Run a config's job; its results."""
     runner = hydra.utils.instantiate(config.runner)
-    runner.job_config = OmegaConf.structured(
-        JobConfig(
-            run_name="rule",
-            run_dir=str(root / "runs"),
-            timestamp_id="run",
-            device_type=DeviceType.CPU,
-            scheduler=SchedulerConfig(mode=SchedulerType.SLURM),
-        )
-    )
+    runner.job_config = job_config(folder)
     runner.load_state(None)
     runner.run()
     return Path(runner.job_config.metadata.results_dir)

@@ -15,7 +15,7 @@ from ase.io import write as write_file
 from fairchem.core import FAIRChemCalculator
 from fairchem.core.datasets.atomic_data import AtomicData
 from registry import Rule, configs
-from rule_inputs import call, compose, frames, run_job, write
+from rule_inputs import call, compose, frames, run_in, run_job, write
 
 from eqv2_plugin.checkpoints.door import read_inference_checkpoint
 from eqv2_plugin.checkpoints.native import read_native
@@ -69,17 +69,10 @@ def metrics(results: Path) -> dict:
 
 
 def adsorbml_input(folder: Path) -> Path:
-    pytest.importorskip("fairchem.data.oc")
-    from eqv2_plugin.tasks.adsorbml.input import SlabFile, build_input, write_input
+    from adsorbml_inputs import write_slab_input
 
     path = folder / "input.pkl"
-    if not path.exists():
-        from ase.build import fcc111
-
-        slab = fcc111("Cu", (3, 3, 2), vacuum=7.0, periodic=True)
-        slab.rattle(0.05, seed=3)
-        write_input(path, build_input([SlabFile("Cu111", slab)], ["*O"], {})[0])
-    return path
+    return path if path.exists() else write_slab_input(path, ["*O"], "Cu")
 
 
 def start_of(folder: Path, name: str) -> list[str]:
@@ -138,7 +131,7 @@ def adsorbml_refuses_another(folder: Path, name: str) -> None:
     data = adsorbml_input(folder)
     config = compose(name, f"checkpoint={folder / 'tiny.pt'}", f"input={data}")
     with pytest.raises(ValueError, match=r"does not fit the checkpoint.*DFT total energy"):
-        run_here(config, folder / "kind")
+        run_in(config, folder / "kind")
 
 
 @KIND.behaviour("configs/adsorbml.yml")
@@ -240,7 +233,7 @@ def adsorbml_says_why_nothing_is_ranked(folder: Path, name: str) -> None:
     )  # fmt: skip
     from eqv2_plugin.tasks.adsorbml.results import load_results
 
-    (result,) = load_results(run_here(config, folder / "elements"))
+    (result,) = load_results(run_in(config, folder / "elements"))
     assert not result.ranked()
     assert all("no element reference for Cu" in c.error for c in result.candidates)
 
@@ -272,24 +265,6 @@ def unit_of(folder: Path, model: str):
     """The predict unit that fairchem's AdsorbML runner gets."""
     config = compose("configs/adsorbml.yml", f"checkpoint={folder / model}", "input=nowhere")
     return hydra.utils.instantiate(config.runner.calculator.predict_unit)
-
-
-def run_here(config, folder: Path) -> Path:
-    from fairchem.core.launchers.api import JobConfig, SchedulerConfig
-    from omegaconf import OmegaConf
-
-    runner = hydra.utils.instantiate(config.runner)
-    runner.job_config = OmegaConf.structured(
-        JobConfig(
-            run_name="rule",
-            run_dir=str(folder),
-            timestamp_id="run",
-            device_type="CPU",
-            scheduler=SchedulerConfig(mode="LOCAL"),
-        )
-    )
-    runner.run()
-    return folder / "run" / "results"
 
 
 @pytest.mark.parametrize("rule", [KIND, ELEMENTS], ids=lambda rule: rule.name)

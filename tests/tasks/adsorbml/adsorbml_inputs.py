@@ -1,24 +1,29 @@
-"""Slabs, inputs and models that the tests of AdsorbML share."""
+"""What the tests of AdsorbML share; importing it skips them where its packages are missing."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import pickle
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
+import pytest
 import torch
 from ase import Atoms
 from ase.build import fcc111
 from ase.calculators.emt import EMT
 from ase.constraints import FixAtoms
-from fairchem.core.launchers.api import JobConfig, SchedulerConfig
+from helpers import job_config
 from native_checkpoints import checkpoint
-from omegaconf import OmegaConf
 
 from eqv2_plugin.inference.predictor import Prediction
 from eqv2_plugin.models.metadata import ENERGY_REFERENCES
 from eqv2_plugin.tasks.adsorbml.input import SlabFile, build_input, write_input
 from eqv2_plugin.tasks.adsorbml.results import Candidate, SystemResult
 from eqv2_plugin.tasks.adsorbml.runner import BatchedAdsorbMLRunner
+
+pytest.importorskip("fairchem.data.oc")
+pytest.importorskip("pandas")
 
 RANDOM = "random_site_heuristic_placement"
 
@@ -30,13 +35,23 @@ def slab(symbol: str = "Pt") -> Atoms:
     return atoms
 
 
-def write_slab_input(path: Path, smiles: Sequence[str] = ("*CO", "*O"), **minima: float) -> Path:
+def write_slab_input(
+    path: Path, smiles: Sequence[str] = ("*CO", "*O"), symbol: str = "Pt", **minima: float
+) -> Path:
     """Rattled: fairchem-data-oc triangulates the surface, and on a perfect lattice the last bit of
     a relaxed position decides between triangulations, that is, between placements."""
-    atoms = slab()
+    atoms = slab(symbol)
     atoms.rattle(0.05, seed=3)
-    content, _ = build_input([SlabFile("Pt111", atoms)], smiles, minima)
+    content, _ = build_input([SlabFile(f"{symbol}111", atoms)], smiles, minima)
     write_input(path, content)
+    return path
+
+
+def write_changed_input(path: Path, change: Callable[[dict[str, Any]], object]) -> Path:
+    """A pickle of two systems, after ``change`` has edited its content."""
+    content = pickle.loads(write_slab_input(path).read_bytes())
+    change(content)
+    path.write_bytes(pickle.dumps(content))
     return path
 
 
@@ -50,26 +65,6 @@ def write_model(path: Path, energy: str | None = "adsorption", seed: int = 0) ->
             tensor.mul_(1.0 + 0.01 * seed)
     torch.save(made, path)
     return path
-
-
-def job_config(folder: Path, job: int = 0, jobs: int = 1):
-    """What fairchem tells a runner."""
-    scheduler = SchedulerConfig(mode="SLURM" if jobs > 1 else "LOCAL", num_array_jobs=jobs)
-    config = OmegaConf.structured(
-        JobConfig(
-            run_name="adsorbml",
-            run_dir=str(folder),
-            timestamp_id="run",
-            device_type="CPU",
-            scheduler=scheduler,
-        )
-    )
-    config.metadata.array_job_num = job
-    return config
-
-
-def results_of(folder: Path) -> Path:
-    return folder / "run" / "results"
 
 
 def make_runner(model: Path, data: Path, **changes) -> BatchedAdsorbMLRunner:
@@ -91,7 +86,7 @@ def run(folder: Path, model: Path, data: Path, job: int = 0, jobs: int = 1, **ch
     runner = make_runner(model, data, **changes)
     runner.job_config = job_config(folder, job, jobs)
     runner.run()
-    return results_of(folder)
+    return runner.results
 
 
 def emt(batch: Sequence[Atoms]) -> list[Prediction]:

@@ -6,10 +6,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-
-pytest.importorskip("fairchem.data.oc")
-pytest.importorskip("pandas")
-
 from adsorbml_inputs import candidate, write_slab_input
 from ase import Atoms
 

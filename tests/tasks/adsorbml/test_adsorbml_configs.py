@@ -10,10 +10,6 @@ from pathlib import Path
 import hydra
 import numpy as np
 import pytest
-
-pytest.importorskip("fairchem.data.oc")
-pytest.importorskip("pandas")
-
 from adsorbml_inputs import write_model, write_slab_input
 from fairchem.core._cli import get_hydra_config_from_yaml
 from fairchem.core.components.benchmark import AdsorbMLReducer

@@ -13,15 +13,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from adsorbml_inputs import slab, write_changed_input, write_slab_input
 from ase import Atoms
 from ase.build import bulk, fcc111
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.constraints import FixAtoms, FixCartesian
-
-pytest.importorskip("fairchem.data.oc")
-pytest.importorskip("pandas")
-
-from adsorbml_inputs import slab, write_slab_input
 from fairchem.core.components.calculate import AdsorbMLRunner
 from fairchem.data.oc.core import Adsorbate, Bulk, Slab
 
@@ -106,12 +102,10 @@ def test_a_narrow_slab_is_tiled_together_with_its_relaxed_form():
 
 
 def test_fairchems_other_forms_of_adsorbates_are_read(tmp_path):
-    path = write_slab_input(tmp_path / "in.pkl", ["*O"])
-    content = pickle.loads(path.read_bytes())
     own = Adsorbate(adsorbate_atoms=Atoms("N"), adsorbate_binding_indices=[0])
-    content["Pt111_O"]["adsorbate"] = [own, Adsorbate(adsorbate_smiles_from_db="*CO")]
-    path.write_bytes(pickle.dumps(content))
-    assert [len(a.atoms) for a in read_input(path)[0].adsorbates] == [1, 2]
+    both = [own, Adsorbate(adsorbate_smiles_from_db="*CO")]
+    path = write_changed_input(tmp_path / "in.pkl", changed("adsorbate", both))
+    assert [len(a.atoms) for a in read_input(path)[1].adsorbates] == [1, 2]
 
 
 @pytest.mark.parametrize(
@@ -196,10 +190,6 @@ def changed(key, value):
     return change
 
 
-def untagged(content):
-    content["Pt111_O"]["slab_initial"].atoms.set_tags(0)
-
-
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -209,17 +199,13 @@ def untagged(content):
         (changed("adsorbate", 3), "must be a SMILES"),
         (changed("slab_initial", slab()), "is Atoms, not a Slab"),
         (changed("min_dft_ads_energy", "low"), "could not convert"),
-        (untagged, "no surface atom"),
+        (lambda content: content["Pt111_O"]["slab_initial"].atoms.set_tags(0), "no surface atom"),
         (lambda content: content.update({"a/b": content["Pt111_O"]}), "cannot be 'a/b'"),
     ],
 )
 def test_a_faulty_input_is_refused(tmp_path, change, message):
-    path = write_slab_input(tmp_path / "in.pkl", ["*O"])
-    content = pickle.loads(path.read_bytes())
-    change(content)
-    path.write_bytes(pickle.dumps(content))
     with pytest.raises(ValueError, match=message):
-        read_input(path)
+        read_input(write_changed_input(tmp_path / "in.pkl", change))
 
 
 def test_a_file_that_is_no_input_is_refused(tmp_path):
@@ -316,10 +302,7 @@ class Call:
 def test_what_a_pickle_names_is_not_called(tmp_path, monkeypatch, payload):
     monkeypatch.chdir(tmp_path)
     Path("other.pkl").write_bytes(pickle.dumps(Call(os.system, "touch PWNED")))
-    path = write_slab_input(tmp_path / "in.pkl", ["*O"])
-    content = pickle.loads(path.read_bytes())
-    content["Pt111_O"]["slab_initial"] = payload
-    path.write_bytes(pickle.dumps(content))
+    path = write_changed_input(tmp_path / "in.pkl", changed("slab_initial", payload))
     with pytest.raises(ValueError, match=r"in\.pkl"):
         read_input(path)
     assert not Path("PWNED").exists()
@@ -329,11 +312,11 @@ def test_containers_that_hold_each_other_many_times_are_read_once(tmp_path):
     shared: object = 0
     for _ in range(7):
         shared = [shared] * 1000
-    path = write_slab_input(tmp_path / "in.pkl", ["*O"])
-    content = pickle.loads(path.read_bytes())
-    content["Pt111_O"]["slab_initial"].millers = shared
-    path.write_bytes(pickle.dumps(content))
-    assert read_input(path)
+    assert read_input(
+        write_changed_input(
+            tmp_path / "in.pkl", lambda c: setattr(c["Pt111_O"]["slab_initial"], "millers", shared)
+        )
+    )
 
 
 @pytest.mark.parametrize(

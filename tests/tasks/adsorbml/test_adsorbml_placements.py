@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-
-pytest.importorskip("fairchem.data.oc")
-pytest.importorskip("pandas")
-
 from adsorbml_inputs import RANDOM, write_slab_input
 
 from eqv2_plugin.tasks.adsorbml.input import read_input

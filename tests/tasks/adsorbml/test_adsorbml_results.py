@@ -10,12 +10,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from ase.io import read
-
-pytest.importorskip("fairchem.data.oc")
-pytest.importorskip("pandas")
-
 from adsorbml_inputs import candidate, result
+from ase.io import read
 
 from eqv2_plugin.cli import main
 from eqv2_plugin.tasks.adsorbml.analysis import distinct

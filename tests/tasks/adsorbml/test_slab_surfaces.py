@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from adsorbml_inputs import slab
 from ase import Atoms
 from ase.build import add_adsorbate, bcc110, bulk, fcc100, fcc111, fcc211, hcp0001, surface
 from ase.constraints import FixAtoms
-
-pytest.importorskip("fairchem.data.oc")
-
-from adsorbml_inputs import slab
 
 from eqv2_plugin.tasks.adsorbml.slabs import prepare_relaxed, prepare_slab
 

@@ -13,9 +13,7 @@ from ase.build import add_adsorbate, fcc111
 from ase.calculators.calculator import Calculator, all_changes
 from ase.calculators.emt import EMT
 from ase.constraints import FixAtoms
-from fairchem.core.launchers.api import DeviceType, JobConfig, SchedulerConfig, SchedulerType
 from native_checkpoints import write_checkpoint
-from omegaconf import OmegaConf
 
 from eqv2_plugin.inference.predictor import BatchPredictor, Prediction, open_unit
 from eqv2_plugin.inference.settings import RelaxationSettings
@@ -99,18 +97,3 @@ def data_config(path: Path, split: str = "id") -> dict:
         "splits": {split: {"src": path.name}},
         "how_to_get": "Make some.",
     }
-
-
-def job_config(folder: Path, share: int = 0, processes: int = 1, mode: str = "SLURM"):
-    """What fairchem tells a runner."""
-    config = OmegaConf.structured(
-        JobConfig(
-            run_name="relax",
-            run_dir=str(folder),
-            timestamp_id="run",
-            device_type=DeviceType.CPU,
-            scheduler=SchedulerConfig(mode=SchedulerType[mode], num_array_jobs=processes),
-        )
-    )
-    config.metadata.array_job_num = share
-    return config

@@ -6,8 +6,9 @@ import json
 
 import ase.db
 import torch
+from helpers import job_config
 from native_checkpoints import checkpoint
-from relaxation_inputs import data_config, job_config, surfaces
+from relaxation_inputs import data_config, surfaces
 
 from eqv2_plugin.tasks.relaxation.runner import BatchedRelaxationRunner
 

@@ -10,9 +10,10 @@ import pytest
 from ase.optimize import LBFGS
 from fairchem.core import FAIRChemCalculator
 from fairchem.core.scripts import make_submission_file
+from helpers import job_config
 from launches import launch
 from native_checkpoints import write_checkpoint
-from relaxation_inputs import job_config, surfaces, write_data
+from relaxation_inputs import surfaces, write_data
 
 pytestmark = pytest.mark.slow
 SPLITS = ("id", "ood_ads", "ood_cat", "ood_both")

@@ -9,8 +9,9 @@ from pathlib import Path
 import ase.db
 import numpy as np
 import pytest
+from helpers import job_config
 from native_checkpoints import write_checkpoint
-from relaxation_inputs import data_config, job_config, surfaces, write_data
+from relaxation_inputs import data_config, surfaces, write_data
 
 from eqv2_plugin.data.sample import load_sample
 from eqv2_plugin.inference import batch_size as memory
