@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from ase import Atoms
 from ase.build import fcc111
@@ -66,9 +67,12 @@ EXACT = {
     "toy": {"backbone": TOY},
 }
 
+activations = pytest.mark.parametrize("options", ACTIVATIONS.values(), ids=ACTIVATIONS)
+
 # Edges per target. Atoms without edges lie at the start, side by side, and at the end.
 EVERY_ATOM = [3, 1, 5, 2, 8, 4]
 SOME_ISOLATED = [0, 3, 0, 0, 5, 1, 0]
+graphs = pytest.mark.parametrize("counts", [EVERY_ATOM, SOME_ISOLATED], ids=["all", "isolated"])
 
 
 def targets_of(counts: list[int]) -> torch.Tensor:

@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+from statistics import mean
 
 import pytest
 import torch
 from ase.build import molecule
-from helpers import batch_of, flatten, relative_error, tiny_model
-from kernel_inputs import DEVICE, activation, assert_equal_to_reference, reduction, rotation
-from kernel_inputs import relative_error as error_of
+from helpers import batch_of, flatten, tiny_model
+from kernel_inputs import (
+    DEVICE,
+    activation,
+    assert_equal_to_reference,
+    outputs_and_gradients,
+    reduction,
+    relative_error,
+    relative_errors,
+    rotation,
+)
 
 from eqv2_plugin.kernels import choice, triton_kernels
 from eqv2_plugin.kernels.triton_kernels import TritonKernels, edges_of_nodes
@@ -44,33 +53,21 @@ def calls(monkeypatch):
     return seen
 
 
-def water(dtype=torch.float32):
-    return batch_of(molecule("H2O"), dtype=dtype).to(DEVICE)
+WATER = molecule("H2O")
 
 
-def outputs_and_gradients(model, dtype):
-    model.train().to(DEVICE)
-    outputs = flatten(model(water(dtype)))
-    loss = sum(value.double().square().sum() for value in outputs.values())
-    trained = {n: p for n, p in model.named_parameters() if p.requires_grad}
-    gradients = torch.autograd.grad(loss, list(trained.values()))
-    found = {**outputs, **dict(zip(trained, gradients, strict=True))}
-    return {name: value.detach().cpu() for name, value in found.items()}
-
-
-def mean_error(found, exact):
-    errors = [relative_error(found[n].double(), v) for n, v in exact.items() if v.any()]
-    return sum(errors) / len(errors)
+def water():
+    return batch_of(WATER, dtype=torch.float32).to(DEVICE)
 
 
 @pytest.mark.parametrize("shared", [False, True])
 def test_a_model_returns_the_same_outputs_and_gradients(shared, calls):
     model = tiny_model(**SMALL, use_m_share_rad=shared)
-    exact = outputs_and_gradients(model.double(), torch.float64)
+    exact = outputs_and_gradients(model.double(), WATER)
     with choice.use_fused_kernels(False):
-        reference = outputs_and_gradients(model.float(), torch.float32)
+        reference = outputs_and_gradients(model.float(), WATER)
     assert not calls
-    found = outputs_and_gradients(model, torch.float32)
+    found = outputs_and_gradients(model, WATER)
     assert set(calls) - {"_probe"} == {
         "rotation_forward",
         "rotation_backward_radial",
@@ -81,20 +78,20 @@ def test_a_model_returns_the_same_outputs_and_gradients(shared, calls):
         "sphere_backward",
     }
     # float32 has errors of its own; those with kernels must be of the same size.
-    assert mean_error(found, exact) < 2 * mean_error(reference, exact) < 1e-5
+    assert mean(relative_errors(found, exact)) < 2 * mean(relative_errors(reference, exact)) < 1e-5
 
 
 def test_bfloat16_under_autocast_is_as_exact_as_torch(calls):
     model = tiny_model(**SMALL)
-    exact = outputs_and_gradients(model.double(), torch.float64)
+    exact = outputs_and_gradients(model.double(), WATER)
     model.float()
     with torch.autocast(DEVICE.type, dtype=torch.bfloat16):
-        found = outputs_and_gradients(model, torch.float32)
+        found = outputs_and_gradients(model, WATER)
         count = len(calls)
         with choice.use_fused_kernels(False):
-            reference = outputs_and_gradients(model, torch.float32)
+            reference = outputs_and_gradients(model, WATER)
     assert count == len(calls) > 0
-    assert mean_error(found, exact) < 1.5 * mean_error(reference, exact) < 0.1
+    assert mean(relative_errors(found, exact)) < 1.5 * mean(relative_errors(reference, exact)) < 0.1
 
 
 def test_chunks_change_nothing(calls):
@@ -107,7 +104,7 @@ def test_chunks_change_nothing(calls):
         pieces = flatten(model(water()))
     assert len(calls) == 4 * count
     for name, value in whole.items():
-        assert relative_error(pieces[name].double(), value.double()) < 1e-5
+        assert relative_error(pieces[name], value) < 1e-5
 
 
 def test_the_log_says_which_kernels_run(caplog):
@@ -159,7 +156,7 @@ def test_bfloat16_is_rounded_only_at_the_end(operation, short):
             assert_one_rounding(one, two)
         else:
             assert one.dtype == torch.float32
-            assert error_of(one, two) < 1e-6
+            assert relative_error(one, two) < 1e-6
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+from ase import Atoms
+from helpers import batch_of, flatten
 
 from eqv2_plugin.geometry.edge_frames import edge_frames
 from eqv2_plugin.geometry.irreps import EdgeLayout, num_coefficients
@@ -157,6 +159,22 @@ def activation(
         return kernels.sampled_silu(features, grid.double() if exact else grid, first_row)
 
     return Operation([2 * randn(count, EdgeLayout(lmax, mmax).size, channels)], run)
+
+
+def outputs_and_gradients(model: torch.nn.Module, atoms: Atoms) -> dict[str, torch.Tensor]:
+    """Outputs of a training model in its dtype, and gradients of its parameters, by name."""
+    dtype = next(model.parameters()).dtype
+    outputs = flatten(model.train().to(DEVICE)(batch_of(atoms, dtype=dtype).to(DEVICE)))
+    loss = sum(value.double().square().sum() for value in outputs.values())
+    trained = {n: p for n, p in model.named_parameters() if p.requires_grad}
+    gradients = torch.autograd.grad(loss, list(trained.values()))
+    found = {**outputs, **dict(zip(trained, gradients, strict=True))}
+    return {name: value.detach().cpu() for name, value in found.items()}
+
+
+def relative_errors(found: dict[str, torch.Tensor], exact: dict[str, torch.Tensor]) -> list[float]:
+    """Of each tensor that does not vanish."""
+    return [relative_error(found[name], value) for name, value in exact.items() if value.any()]
 
 
 def strided(tensor: torch.Tensor) -> torch.Tensor:

@@ -9,6 +9,7 @@ import sys
 import pytest
 import torch
 from helpers import batch_of, conservative_model, flatten, relative_error, slab, tiny_model
+from kernel_inputs import outputs_and_gradients, relative_errors
 
 import eqv2_plugin.kernels
 from eqv2_plugin.kernels import choice, fused, numba_runtime
@@ -51,19 +52,6 @@ def chosen(dtype, features=2**20, channels=16):
     return choice.choose_kernels(torch.zeros(1, dtype=dtype), features, channels)
 
 
-def outputs_and_gradients(model, dtype):
-    model.train()
-    outputs = flatten(model(batch_of(slab(), dtype=dtype)))
-    loss = sum(value.double().square().sum() for value in outputs.values())
-    trained = {n: p for n, p in model.named_parameters() if p.requires_grad}
-    gradients = torch.autograd.grad(loss, list(trained.values()))
-    return {**outputs, **dict(zip(trained, gradients, strict=True))}
-
-
-def worst_error(found, exact):
-    return max(relative_error(found[n].double(), v) for n, v in exact.items() if v.any())
-
-
 @pytest.mark.parametrize("activation", ["sep_s2", "s2", "gate"])
 @pytest.mark.parametrize("shared", [False, True])
 def test_a_model_returns_the_same_outputs_and_gradients(
@@ -74,16 +62,16 @@ def test_a_model_returns_the_same_outputs_and_gradients(
         "drop_path_rate": 0.0, "use_m_share_rad": shared, "use_grid_mlp": activation != "gate",
     }  # fmt: skip
     model = tiny_model(**options)
-    exact = outputs_and_gradients(model.double(), torch.float64)
+    exact = outputs_and_gradients(model.double(), slab())
     with monkeypatch.context() as context:
         context.setattr(choice, "numba_works", lambda: False)
-        plain = outputs_and_gradients(model.float(), torch.float32)
+        plain = outputs_and_gradients(model.float(), slab())
     assert not calls
-    found = outputs_and_gradients(model, torch.float32)
+    found = outputs_and_gradients(model, slab())
     expected = {"RotateAndScale", "WeighRotateSum"}
     assert set(calls) == expected | (set() if activation == "gate" else {"SampledSiLU"})
     # float32 has errors of its own; those with kernels must be of the same size.
-    assert worst_error(found, exact) < 2 * worst_error(plain, exact) + 1e-6
+    assert max(relative_errors(found, exact)) < 2 * max(relative_errors(plain, exact)) + 1e-6
 
 
 def test_chunks_change_nothing(any_size, calls):

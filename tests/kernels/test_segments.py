@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import pytest
 import torch
-from helpers import EVERY_ATOM, SOME_ISOLATED, largest, randn, targets_of
+from helpers import EVERY_ATOM, graphs, largest, randn, targets_of
 
 from eqv2_plugin.kernels.segments import (
-    _SegmentSum,
     segment_offsets,
     softmax_over_neighbours,
     sum_of_segments,
     sum_over_neighbours,
 )
 
-graphs = pytest.mark.parametrize("counts", [EVERY_ATOM, SOME_ISOLATED], ids=["all", "isolated"])
+SUMS = [sum_over_neighbours, sum_of_segments]  # of the CPU, and of GPUs
 
 
 def indices(counts: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -33,21 +32,14 @@ def test_offsets_point_to_the_first_edge_of_every_atom(counts):
 
 
 @graphs
+@pytest.mark.parametrize("summed", SUMS)
 @pytest.mark.parametrize("shape", [(), (3,), (2, 4)])
-def test_sum_equals_a_loop_over_atoms_and_is_zero_without_edges(counts, shape):
+def test_sum_equals_a_loop_over_atoms_and_is_zero_without_edges(counts, summed, shape):
     target, offsets = indices(counts)
     values = randn(0, sum(counts), *shape)
-    output = sum_over_neighbours(values, target, offsets)
+    output = summed(values, target, offsets)
     assert largest(output - loop_over_atoms(values, counts)) < 1e-14
     assert not output[[i for i, count in enumerate(counts) if count == 0]].any()
-
-
-@graphs
-def test_segment_sum_of_the_gpu_equals_the_loop_too(counts):
-    target, offsets = indices(counts)
-    values = randn(0, sum(counts), 5)
-    output = _SegmentSum.apply(values, target, offsets)
-    assert largest(output - loop_over_atoms(values, counts)) < 1e-14
 
 
 @graphs
@@ -56,9 +48,9 @@ def test_segment_sum_has_correct_first_and_second_derivatives(counts):
     values = randn(1, sum(counts), 2).requires_grad_(True)
 
     def squared(x: torch.Tensor) -> torch.Tensor:
-        return _SegmentSum.apply(x * x, target, offsets)
+        return sum_of_segments(x * x, target, offsets)
 
-    assert torch.autograd.gradcheck(lambda x: _SegmentSum.apply(x, target, offsets), values)
+    assert torch.autograd.gradcheck(lambda x: sum_of_segments(x, target, offsets), values)
     assert torch.autograd.gradcheck(squared, values)
     assert torch.autograd.gradgradcheck(squared, values)
 
@@ -113,14 +105,5 @@ def test_softmax_does_not_overflow_and_ignores_a_common_shift(shift):
 def test_results_have_the_same_bits_on_every_call(counts):
     target, offsets = indices(counts)
     values = randn(5, sum(counts), 4, dtype=torch.float32)
-    for function in (sum_over_neighbours, softmax_over_neighbours, _SegmentSum.apply):
+    for function in (*SUMS, softmax_over_neighbours):
         assert torch.equal(function(values, target, offsets), function(values, target, offsets))
-
-
-@pytest.mark.parametrize("shape", [(), (3,), (2, 4)])
-def test_the_sum_without_atomics_equals_the_plain_one(shape):
-    target = torch.tensor([0, 0, 2, 2, 2, 5])
-    offsets = segment_offsets(target, 7)
-    values = torch.randn(6, *shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
-    expected = sum_over_neighbours(values, target, offsets)
-    torch.testing.assert_close(sum_of_segments(values, target, offsets), expected)

@@ -8,10 +8,11 @@ import pytest
 import torch
 from edge_inputs import edge_batch
 from helpers import (
-    ACTIVATIONS,
     EVERY_ATOM,
     GATE,
     SOME_ISOLATED,
+    activations,
+    graphs,
     largest,
     node_wigner,
     randn,
@@ -26,8 +27,6 @@ from eqv2_plugin.layers.attention import EquivariantGraphAttention
 from eqv2_plugin.layers.edges import chunk_size
 
 OUT = 7
-graphs = pytest.mark.parametrize("counts", [EVERY_ATOM, SOME_ISOLATED], ids=["all", "isolated"])
-activations = pytest.mark.parametrize("options", ACTIVATIONS.values(), ids=ACTIVATIONS)
 
 
 def make(config, alpha_drop=0.0, out_degree=None) -> EquivariantGraphAttention:

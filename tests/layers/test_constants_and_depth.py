@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from helpers import (
-    ACTIVATIONS,
+    activations,
     batch_of,
     crystal,
     largest,
@@ -44,7 +44,7 @@ def test_constants_are_not_part_of_the_state():
     assert not Holder().state_dict()
 
 
-@pytest.mark.parametrize("options", ACTIVATIONS.values(), ids=ACTIVATIONS)
+@activations
 @pytest.mark.parametrize("norm_type", ["layer_norm", "layer_norm_sh", "rms_norm_sh"])
 def test_a_model_cast_to_float64_equals_one_built_in_float64(options, norm_type):
     cast = tiny_model(dtype=torch.float32, norm_type=norm_type, lmax=3, **options).double()

@@ -7,8 +7,8 @@ import torch
 from edge_inputs import edge_batch
 from helpers import (
     EVERY_ATOM,
-    SOME_ISOLATED,
     generator,
+    graphs,
     largest,
     node_wigner,
     random_rotation,
@@ -21,8 +21,6 @@ from eqv2_plugin.geometry.irreps import degree_of_row
 from eqv2_plugin.geometry.wigner import truncation_scale
 from eqv2_plugin.layers.edge_degree import EdgeDegreeEmbedding
 from eqv2_plugin.layers.edges import sort_by_target
-
-graphs = pytest.mark.parametrize("counts", [EVERY_ATOM, SOME_ISOLATED], ids=["all", "isolated"])
 
 
 @graphs

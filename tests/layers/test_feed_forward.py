@@ -7,6 +7,7 @@ import torch
 from helpers import (
     ACTIVATIONS,
     GATE,
+    activations,
     largest,
     node_wigner,
     randn,
@@ -16,8 +17,6 @@ from helpers import (
 )
 
 from eqv2_plugin.backbones.equiformer_v2.block import make_feed_forward
-
-activations = pytest.mark.parametrize("options", ACTIVATIONS.values(), ids=ACTIVATIONS)
 
 
 def make(options: dict, scalars_only: bool = False, lmax: int = 3) -> torch.nn.Module:

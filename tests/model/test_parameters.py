@@ -8,9 +8,9 @@ import pytest
 import torch
 from fairchem.core.units.mlip_unit.mlip_unit import _get_optimizer_wd
 from helpers import (
-    ACTIVATIONS,
     DIRECT_HEADS,
     GATE,
+    activations,
     batch_of,
     conservative_model,
     crystal,
@@ -23,7 +23,6 @@ from helpers import (
 )
 
 STRESS = {"module": "eqv2_plugin.heads.stress.StressHead"}
-activations = pytest.mark.parametrize("options", ACTIVATIONS.values(), ids=ACTIVATIONS)
 VARIANTS = {
     "full_order": {},
     "truncated": {"lmax": 3, "mmax": 1},
