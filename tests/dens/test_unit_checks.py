@@ -21,6 +21,7 @@ def dens_model(heads=HEADS, force_encoding=True, **options):
 
 def test_the_tasks_heads_and_backbone_of_the_recipe_are_accepted():
     check_denoising_tasks(tasks(), dens_model(), config())
+    check_denoising_tasks(tasks(), dens_model(sigma_encoding=True), config(sigma_low=0.01))
 
 
 @pytest.mark.parametrize("name", ["energy", "forces", "noise_forces"])
@@ -38,21 +39,17 @@ def test_a_loss_that_divides_otherwise_is_refused(name):
         check_denoising_tasks(wrong, dens_model(), config())
 
 
-def test_a_missing_noise_head_is_named():
-    with pytest.raises(ValueError, match=r"needs a head 'noise_forces' .*'energy', 'forces'"):
-        check_denoising_tasks(tasks(), dens_model(DIRECT_HEADS), config())
-
-
-def test_a_backbone_without_force_encoding_is_refused():
-    with pytest.raises(ValueError, match="needs force_encoding=true on the backbone"):
-        check_denoising_tasks(tasks(), dens_model(force_encoding=False), config())
-
-
-def test_a_schedule_of_sigma_without_its_encoding_is_refused():
-    schedule = config(sigma_low=0.01)
-    with pytest.raises(ValueError, match=r"set model\.backbone\.sigma_encoding=true"):
-        check_denoising_tasks(tasks(), dens_model(), schedule)
-    check_denoising_tasks(tasks(), dens_model(sigma_encoding=True), schedule)
+@pytest.mark.parametrize(
+    ("model", "changes", "message"),
+    [
+        ({"heads": DIRECT_HEADS}, {}, r"needs a head 'noise_forces' .*'energy', 'forces'"),
+        ({"force_encoding": False}, {}, "needs force_encoding=true on the backbone"),
+        ({}, {"sigma_low": 0.01}, r"set model\.backbone\.sigma_encoding=true"),
+    ],
+)
+def test_a_model_without_what_dens_needs_is_refused(model, changes, message):
+    with pytest.raises(ValueError, match=message):
+        check_denoising_tasks(tasks(), dens_model(**model), config(**changes))
 
 
 @pytest.mark.parametrize("field", ["forces", "energy", "fixed"])
