@@ -231,7 +231,7 @@ def test_faulty_references_are_refused(folder, tmp_path, capsys):
     with pytest.raises(ValueError, match="line 2, a: no energy"):
         read_references(write(path, "system,energy\na,\n"))
     with pytest.raises(FileNotFoundError, match="does not exist"):
-        read_single_points(tmp_path / "none.csv")
+        read_single_points(tmp_path / "none.csv", [])
     next((folder / "systems").glob("Pt*")).unlink()
     points = write(tmp_path / "sp.csv", "system,candidate,energy\nb (1),p,1\n")
     assert command("score", folder, "--dft", points) == 1
@@ -243,7 +243,8 @@ def test_spaces_and_byte_order_marks_of_spreadsheets_do_no_harm(tmp_path):
     path.write_bytes(
         "system, candidate, energy, note\na, p , -1.5 , x\na, q, nan, y\n".encode("utf-8-sig")
     )
-    assert read_single_points(path) == {("a", "p"): DftResult(-1.5), ("a", "q"): DftResult(None)}
+    found = read_single_points(path, [result("a", candidate("p"), candidate("q"))])
+    assert found == {("a", "p"): DftResult(-1.5), ("a", "q"): DftResult(None)}
 
 
 def test_the_report_shows_a_failed_system(tmp_path):

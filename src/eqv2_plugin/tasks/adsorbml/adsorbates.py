@@ -9,14 +9,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from fairchem.data.oc.core import Adsorbate
 
-INSTALL = "pip install 'eqv2-plugin[catalysis]'"
-
 
 class MissingCatalysisError(ImportError):
     """The optional packages are not installed."""
-
-    def __init__(self, error: ImportError) -> None:
-        super().__init__(f"AdsorbML needs packages that are not installed ({error}): {INSTALL}")
 
 
 def check_packages() -> None:
@@ -25,7 +20,10 @@ def check_packages() -> None:
         import fairchem.core.components.calculate.recipes.adsorbml
         import fairchem.data.oc.core  # noqa: F401
     except ModuleNotFoundError as error:
-        raise MissingCatalysisError(error) from error
+        raise MissingCatalysisError(
+            f"AdsorbML needs packages that are not installed ({error}): "
+            "pip install 'eqv2-plugin[catalysis]'"
+        ) from error
 
 
 def known_smiles() -> list[str]:

@@ -78,8 +78,7 @@ def analyse(
     """What the relaxations of one system mean.
 
     Args:
-        system: see there.
-        placed: ids and initial structures.
+        system, placed: what was placed where; ids and initial structures.
         relaxed: {id: relaxation} of all of them.
         slab: relaxation of the clean slab with the same model; None where none was needed.
         adsorption_energy_model: otherwise energies of slab and gas phase are subtracted, and the

@@ -79,25 +79,26 @@ def score(
     ranked: Mapping[str, Sequence[str]],
     single_points: Mapping[tuple[str, str], DftResult],
     references: Mapping[str, DftResult],
-    ks: Sequence[int] = KS,
 ) -> Score:
-    """Success rates and speed-ups.
+    """Success rates and speed-ups for k = 1 to 5.
 
     Args:
         ranked: {system: valid candidates, lowest predicted energy first}.
         single_points: {(system, candidate): result}; may lack some.
         references: {system: lowest DFT energy, and steps of all DFT relaxations}.
-        ks: numbers of single points.
+
+    Raises:
+        ValueError: no references.
     """
     if not references:
         raise ValueError("there is no system with a DFT reference energy to compare with")
     points = {s: [single_points.get((s, c)) for c in ranked.get(s, ())] for s in references}
     differences = {
-        system: tuple(_lowest(found[:k]) - _lowest([references[system]]) for k in ks)
+        system: tuple(_lowest(found[:k]) - _lowest([references[system]]) for k in KS)
         for system, found in points.items()
     }
     rows = []
-    for i, k in enumerate(ks):
+    for i, k in enumerate(KS):
         apart = [of_system[i] for of_system in differences.values()]
         chosen = [result for found in points.values() for result in found[:k]]
         rows.append(

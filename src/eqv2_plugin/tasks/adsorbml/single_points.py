@@ -29,19 +29,14 @@ def chosen(result: SystemResult, k: int, only_distinct: bool) -> list[Candidate]
 
 
 def write_single_points(
-    results: Sequence[SystemResult], out: Path, k: int, only_distinct: bool = False
+    results: Sequence[SystemResult], out: Path, k: int, only_distinct: bool
 ) -> tuple[int, bool]:
     """Folders ``out/<system>/<rank>_<candidate>`` with INCAR, KPOINTS, POSCAR and ase-sort.dat.
 
+    They hold the k best structures of each system, see `chosen`; ``out`` must be new or empty.
     ``out/single_points.csv`` lists them, with empty columns for what DFT gives; filled, it is
     what `eqv2 adsorbml score --dft` reads. It is written last. POTCAR files are written only
     where ASE finds pseudopotentials (VASP_PP_PATH), as they come with a VASP licence.
-
-    Args:
-        results: systems.
-        out: folder that does not exist, or is empty.
-        k: single points per system.
-        only_distinct: see `distinct`.
 
     Returns:
         The number of single points, and whether all have a POTCAR.
@@ -68,11 +63,7 @@ def write_single_points(
 
 
 def _write_vasp_input(atoms: Atoms, folder: Path) -> bool:
-    """fairchem-data-oc's settings of OC20 (RPBE, 350 eV, k-points by cell), with NSW 0.
-
-    Returns:
-        Whether there is a POTCAR, too.
-    """
+    """OC20's settings (RPBE, 350 eV, k-points by cell), NSW 0; returns whether POTCAR is there."""
     check_packages()
     from ase.calculators.vasp import Vasp
     from ase.io.vasp import write_vasp
@@ -101,7 +92,7 @@ def _write_vasp_input(atoms: Atoms, folder: Path) -> bool:
 
 
 def read_single_points(
-    path: Path, results: Sequence[SystemResult] | None = None
+    path: Path, results: Sequence[SystemResult]
 ) -> dict[tuple[str, str], DftResult]:
     """Columns system, candidate, energy (eV) and, if counted, scf_steps and ionic_steps.
 
@@ -114,8 +105,8 @@ def read_single_points(
             among ``results``.
     """
     found = _read(path, ("system", "candidate"))
-    known = {result.system: {c.id for c in result.candidates} for result in results or ()}
-    for system, candidate in found if results is not None else ():
+    known = {result.system: {c.id for c in result.candidates} for result in results}
+    for system, candidate in found:
         if system not in known:
             raise ValueError(
                 f"{path} has a system {system!r} that is not among the results; they have "
