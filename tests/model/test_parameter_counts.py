@@ -101,13 +101,6 @@ def test_energy_models_have_the_published_number_of_parameters(count, options):
     assert num_parameters({"energy": ENERGY}, **options) == count
 
 
-def test_a_linear_reference_is_no_parameter():
-    reference = {**ENERGY, "energy_lin_ref": True}
-    options = {"num_layers": 1}
-    with_reference = num_parameters({"energy": reference}, **options)
-    assert with_reference == num_parameters({"energy": ENERGY}, **options)
-
-
 def test_the_backbone_counts_its_own_parameters():
     with torch.device("meta"):
         model = EquiformerV2(

@@ -12,7 +12,7 @@ from fairchem.core.units.mlip_unit.api.inference import MLIPInferenceCheckpoint
 from eqv2_plugin.checkpoints.inference_checkpoint import as_native
 from eqv2_plugin.checkpoints.native import SUFFIX, read_native
 from eqv2_plugin.checkpoints.reading import read_checkpoint
-from eqv2_plugin.checkpoints.record import NativeModel, TaskRecord
+from eqv2_plugin.checkpoints.record import TaskRecord
 from eqv2_plugin.checkpoints.v1.file import take_apart
 from eqv2_plugin.common.hashing import file_sha256, state_sha256
 from eqv2_plugin.models.energy_kind import energy_kind_of
@@ -49,33 +49,23 @@ def describe_file(path: Path, unsafe: bool = False) -> dict[str, Any]:
             chosen = parts.weights
             convert = f"eqv2 convert {path.name} NEW.pt takes the {chosen.name} weights: "
             notes = [convert + chosen.reason, *parts.notes]
-    described = _describe(content)
+    model = content.header.model
+    metadata = ModelMetadata.from_mapping(model.get("facts") or {})
+    backbone = {key: value for key, value in model["backbone"].items() if key != "model"}
     return {
         "file": path.name,
         "file_sha256": file_sha256(path),
         "form": form,
-        **described,
-        "notes": notes,
-    }
-
-
-def _describe(content: NativeModel) -> dict[str, Any]:
-    model = content.header.model
-    metadata = ModelMetadata.from_mapping(model.get("facts") or {})
-    backbone = {key: value for key, value in model["backbone"].items() if key != "model"}
-    weights = content.weights
-    return {
         "architecture": {"backbone": backbone, "heads": model["heads"]},
-        "parameters": sum(
-            value.numel() for key, value in weights.items() if not key.endswith("energy_lin_ref")
-        ),
-        "weights_sha256": state_sha256(weights),
+        "parameters": sum(value.numel() for value in content.weights.values()),
+        "weights_sha256": state_sha256(content.weights),
         "tasks": [
             _describe_task(task, content.references.get(task.name), metadata.units)
             for task in content.header.tasks
         ],
         "energy_kind": energy_kind_of(metadata).value,
         "facts": metadata.to_dict(),
+        "notes": notes,
     }
 
 

@@ -34,8 +34,6 @@ class EnergyHead(nn.Module, HeadInterface):
         output_name: key of the output.
         reduce: "sum" divides the sum over atoms by the backbone's ``energy_divisor``; "mean" by the
             number of atoms.
-        energy_lin_ref: add a linear reference per element, held in the checkpoint
-            (legacy OC22 checkpoints).
 
     Returns from ``forward``: {output_name: [B]} in the units of the normalised target.
     """
@@ -45,7 +43,6 @@ class EnergyHead(nn.Module, HeadInterface):
         backbone: Backbone,
         output_name: str = "energy",
         reduce: Literal["sum", "mean"] = "sum",
-        energy_lin_ref: bool = False,
     ) -> None:
         super().__init__()
         checked_backbone(backbone, "EnergyHead")
@@ -55,15 +52,10 @@ class EnergyHead(nn.Module, HeadInterface):
         self.reduce = reduce
         self.divisor = backbone.energy_divisor
         self.energy_block = backbone.scalar_network()
-        reference = torch.zeros(backbone.config.max_num_elements) if energy_lin_ref else None
-        self.register_buffer("energy_lin_ref", reference)
 
     def forward(self, data: AtomicData, emb: dict[str, Any]) -> dict[str, torch.Tensor]:
         per_atom = self.energy_block(emb["node_embedding"]).flatten()
         num_structures = len(data["natoms"])
         energy = sum_over_atoms(per_atom, data["batch"], num_structures)
         energy = energy / (self.divisor if self.reduce == "sum" else data["natoms"])
-        if self.energy_lin_ref is not None:
-            reference = self.energy_lin_ref[data["atomic_numbers"]]
-            energy = energy + sum_over_atoms(reference, data["batch"], num_structures)
         return {self.output_name: energy}
