@@ -19,7 +19,7 @@ _GONE = ("evaluation", "evaluation.prediction", "evaluation.relaxation", "evalua
 MOVED = {
     "backbone": "backbones.equiformer_v2.backbone",
     "checkpoints.convert": "checkpoints.v1.convert",
-    "checkpoints.energy_kind": "models.energy_kind",
+    "checkpoints.energy_kind": "models.metadata",
     "checkpoints.energy_reference": "checkpoints.v1.energy_reference",
     "checkpoints.facts": "models.metadata",
     "checkpoints.forward_check": "checkpoints.v1.convert",
@@ -149,6 +149,7 @@ MOVED = {
     "layers.linear": "kernels.linear",
     "locks": "common.locks",
     "model": "models.hydra",
+    "models.energy_kind": "models.metadata",
     "naming": "common.naming",
     "orphans": "common.orphans",
     "refusals": "backbones.protocol",

@@ -16,13 +16,14 @@ from eqv2_plugin import cli
 from eqv2_plugin.checkpoints.door import export_native, open_model, read_inference_checkpoint
 from eqv2_plugin.checkpoints.v1.convert import convert_file
 from eqv2_plugin.common.text import warn_once
-from eqv2_plugin.models.energy_kind import (
+from eqv2_plugin.models.metadata import (
     ENERGY_REFERENCES,
     EnergyKind,
+    ModelMetadata,
     energy_kind_of,
+    metadata_of,
     same_energies,
 )
-from eqv2_plugin.models.metadata import ModelMetadata, metadata_of
 from eqv2_plugin.tasks.adsorbml.analysis import check_energy_kind
 from eqv2_plugin.tasks.relaxation.notes import energy_note
 from eqv2_plugin.training.runner import check_same_model

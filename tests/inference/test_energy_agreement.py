@@ -20,7 +20,7 @@ from eqv2_plugin.inference.energy_agreement import (
     spread_out,
 )
 from eqv2_plugin.inference.predictor import Prediction
-from eqv2_plugin.models.energy_kind import EnergyKind, same_energies
+from eqv2_plugin.models.metadata import EnergyKind, same_energies
 
 GROUPS = Path(__file__).parents[2] / "src/eqv2_plugin/configs"
 RNG = np.random.default_rng(7)

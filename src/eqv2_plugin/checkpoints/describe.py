@@ -15,9 +15,8 @@ from eqv2_plugin.checkpoints.reading import read_checkpoint
 from eqv2_plugin.checkpoints.record import TaskRecord
 from eqv2_plugin.checkpoints.v1.file import take_apart
 from eqv2_plugin.common.hashing import file_sha256, state_sha256
-from eqv2_plugin.models.energy_kind import energy_kind_of
 from eqv2_plugin.models.known_elements import references_or_nan
-from eqv2_plugin.models.metadata import UNITS, ModelMetadata
+from eqv2_plugin.models.metadata import UNITS, ModelMetadata, energy_kind_of
 
 
 def describe_file(path: Path, unsafe: bool = False) -> dict[str, Any]:

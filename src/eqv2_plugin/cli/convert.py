@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from eqv2_plugin.cli.info import print_lines
 from eqv2_plugin.cli.unsafe import add_unsafe
-from eqv2_plugin.models.energy_kind import ENERGY_REFERENCES, EnergyKind, energy_kind_of
+from eqv2_plugin.models.metadata import ENERGY_REFERENCES, EnergyKind, energy_kind_of
 
 if TYPE_CHECKING:
     from eqv2_plugin.checkpoints.v1.convert import Conversion

@@ -15,7 +15,7 @@ import torch
 from ase import Atoms
 from ase.data import chemical_symbols
 
-from eqv2_plugin.models.energy_kind import EnergyKind, as_energy_kind, same_energies
+from eqv2_plugin.models.metadata import EnergyKind, as_energy_kind, same_energies
 
 if TYPE_CHECKING:
     from eqv2_plugin.inference.predictor import Predict

@@ -17,9 +17,8 @@ from fairchem.core.units.mlip_unit.predict import MLIPPredictUnit
 
 from eqv2_plugin.checkpoints.door import open_model
 from eqv2_plugin.data.labels import drop_info_labels
-from eqv2_plugin.models.energy_kind import EnergyKind, energy_kind_of
 from eqv2_plugin.models.known_elements import elements_with_references
-from eqv2_plugin.models.metadata import metadata_of
+from eqv2_plugin.models.metadata import EnergyKind, energy_kind_of, metadata_of
 
 Device = Literal["cpu", "cuda"]
 # Å. Float32 keeps 1e-5 Å up to here. Nearer structures stay, so that their numbers are those of

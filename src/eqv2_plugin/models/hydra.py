@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from fairchem.core.common.registry import registry
 from fairchem.core.models.base import HydraModel
@@ -13,7 +13,11 @@ from torch import nn
 
 from eqv2_plugin.common.text import warn_once
 from eqv2_plugin.heads.conservative import ConservativeHead
-from eqv2_plugin.models.known_elements import ReferenceCheck, mark_unfitted
+from eqv2_plugin.models.known_elements import (
+    elements_with_references,
+    mark_unfitted,
+    refuse_without_reference,
+)
 from eqv2_plugin.models.metadata import ModelMetadata
 
 if TYPE_CHECKING:
@@ -37,15 +41,18 @@ class EquiformerV2(HydraModel):
     def __init__(self, *, facts: Mapping[str, Any] | None = None, **options: Any) -> None:
         super().__init__(**options)
         self.metadata = ModelMetadata.from_mapping(facts) if facts else None
-        self._check_references: ReferenceCheck | None = None
-        self._said_no_stress = False
+        # {data set: which elements its tasks have references of}
+        self._known_elements: dict[str, np.ndarray] = {}
 
     def setup_tasks(self, tasks_config: Sequence[Any]) -> None:
         """fairchem calls this where a calculator or predict unit is made."""
         super().setup_tasks(list(tasks_config))
         mark_unfitted(self.tasks.values())
         most = self.backbone.config.max_num_elements
-        self._check_references = ReferenceCheck(self.dataset_to_tasks, most)
+        self._known_elements = {
+            dataset: elements_with_references(tasks, most)
+            for dataset, tasks in self.dataset_to_tasks.items()
+        }
         if self.metadata is not None:
             warn_once(self.metadata.sentence())
 
@@ -59,16 +66,13 @@ class EquiformerV2(HydraModel):
                 bad cell.
         """
         super().validate_atoms_data(atoms, task_name)
-        if self._check_references is not None:
-            self._check_references(atoms.numbers, task_name)
+        if task_name in self._known_elements:
+            refuse_without_reference(atoms.numbers, self._known_elements[task_name])
         tasks = self.dataset_to_tasks.get(task_name, [])
-        with_stress = any(task.property == "stress" for task in tasks)
-        if with_stress and not atoms.pbc.all() and not self._said_no_stress:
-            self._said_no_stress = True
-            logging.warning(
-                "A structure that is periodic along %s has no volume: its stress is NaN. Energy "
-                "and forces are not affected (said once).",
-                atoms.pbc.tolist(),
+        if any(task.property == "stress" for task in tasks) and not atoms.pbc.all():
+            warn_once(
+                "A structure that is not periodic in all three directions has no volume: its "
+                "stress is NaN. Energy and forces are not affected (said once)."
             )
 
     def forward(self, data: AtomicData) -> dict[str, dict[str, torch.Tensor]]:

@@ -6,7 +6,7 @@ for it, which gives energies that look like others and lack these atoms' share. 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -58,25 +58,9 @@ def without_reference(numbers: np.ndarray, known: np.ndarray) -> str:
     return ", ".join(chemical_symbols[z] for z in sorted(lacking))
 
 
-class ReferenceCheck:
-    """Refuses structures with elements that the references of a model's tasks lack.
-
-    Args:
-        tasks: {data set: its tasks}.
-        max_num_elements: of the model's embedding.
-    """
-
-    def __init__(self, tasks: Mapping[str, Sequence[Task]], max_num_elements: int) -> None:
-        self._known = {
-            dataset: elements_with_references(found, max_num_elements)
-            for dataset, found in tasks.items()
-        }
-
-    def __call__(self, numbers: np.ndarray, dataset: str) -> None:
-        """Raises ValueError for an element among [atoms] that a task of ``dataset`` lacks."""
-        known = self._known.get(dataset)
-        if known is None or known[numbers].all():
-            return
+def refuse_without_reference(numbers: np.ndarray, known: np.ndarray) -> None:
+    """Raises ValueError for an element among [atoms] that is not one of the known."""
+    if not known[numbers].all():
         raise ValueError(
             f"the model has no element reference for {without_reference(numbers, known)}, which "
             "the structure contains: its energy would lack the share of these atoms. References "

@@ -17,9 +17,8 @@ from omegaconf import OmegaConf
 from eqv2_plugin.backbones.registered import backbone_class
 from eqv2_plugin.heads.forces import NoiseHead
 from eqv2_plugin.inference.energy_agreement import kinds_note
-from eqv2_plugin.models.energy_kind import energy_kind_of
 from eqv2_plugin.models.hydra import EquiformerV2
-from eqv2_plugin.models.metadata import ModelMetadata
+from eqv2_plugin.models.metadata import ModelMetadata, energy_kind_of
 from eqv2_plugin.training.start import ema_weights, read_start
 
 # Parameters that DeNS adds to a backbone without them.

@@ -18,7 +18,7 @@ from relaxation_inputs import surface
 from eqv2_plugin.common.files import read_npz
 from eqv2_plugin.inference.relaxation import Relaxed
 from eqv2_plugin.inference.store import RelaxationStore
-from eqv2_plugin.models.energy_kind import EnergyKind
+from eqv2_plugin.models.metadata import EnergyKind
 from eqv2_plugin.tasks.relaxation import report
 from eqv2_plugin.tasks.relaxation.initial_structures import open_initial_structures
 from eqv2_plugin.tasks.relaxation.results import ResultOptions, write_results

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from eqv2_plugin.checkpoints.v1.config import dataset_section
-from eqv2_plugin.models.energy_kind import ENERGY_REFERENCES, EnergyKind, as_energy_kind
-from eqv2_plugin.models.metadata import ModelMetadata
+from eqv2_plugin.models.metadata import ENERGY_REFERENCES, EnergyKind, ModelMetadata, as_energy_kind
 
 
 @dataclass(frozen=True)

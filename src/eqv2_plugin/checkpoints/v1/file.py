@@ -30,9 +30,8 @@ from eqv2_plugin.checkpoints.v1.weights import (
     take_linear_reference,
 )
 from eqv2_plugin.checkpoints.whitelist import MODELS
-from eqv2_plugin.models.energy_kind import EnergyKind
 from eqv2_plugin.models.known_elements import references_or_nan
-from eqv2_plugin.models.metadata import ModelMetadata
+from eqv2_plugin.models.metadata import EnergyKind, ModelMetadata
 
 _BACKBONE = "eqv2_plugin.backbones.equiformer_v2.backbone.EquiformerV2Backbone"
 

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 from ase import Atoms
 
 from eqv2_plugin.inference.relaxation import Relaxed
-from eqv2_plugin.models.energy_kind import EnergyKind, energy_kind_of, same_energies
-from eqv2_plugin.models.metadata import ModelMetadata
+from eqv2_plugin.models.metadata import EnergyKind, ModelMetadata, energy_kind_of, same_energies
 from eqv2_plugin.tasks.adsorbml.adsorbates import adsorbate_name
 from eqv2_plugin.tasks.adsorbml.input import System
 from eqv2_plugin.tasks.adsorbml.results import Candidate, SystemResult

@@ -7,7 +7,7 @@ from typing import Any
 
 from eqv2_plugin.common.text import listed
 from eqv2_plugin.inference.energy_agreement import kinds_note
-from eqv2_plugin.models.energy_kind import EnergyKind
+from eqv2_plugin.models.metadata import EnergyKind
 from eqv2_plugin.tasks.relaxation.anomalies import LEFT, TOO_NEAR
 from eqv2_plugin.tasks.relaxation.rows import CHOICES, REFUSE, Row
 from eqv2_plugin.tasks.relaxation.split_results import SplitResults

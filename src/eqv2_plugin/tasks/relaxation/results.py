@@ -11,7 +11,7 @@ from fairchem.core.scripts.make_submission_file import SPLITS
 from eqv2_plugin.common.files import save_json
 from eqv2_plugin.common.text import table
 from eqv2_plugin.inference.store import read_finished, read_made_with
-from eqv2_plugin.models.energy_kind import EnergyKind
+from eqv2_plugin.models.metadata import EnergyKind
 from eqv2_plugin.tasks.relaxation.initial_structures import InitialStructures
 from eqv2_plugin.tasks.relaxation.notes import nothing_relaxed, refusal, result_notes
 from eqv2_plugin.tasks.relaxation.report import write_relaxation_report
