@@ -178,7 +178,8 @@ MOVED = {
     "training.seeding": "training.callbacks",
     "training.start_checkpoint": "training.start",
     "training.start_values": "training.start",
-    "unpickling.stand_ins": "unpickling.whitelists",
+    "unpickling.stand_ins": "unpickling.restricted",
+    "unpickling.whitelists": "unpickling.restricted",
 }
 
 

@@ -1,7 +1,7 @@
 """Reading checkpoint files without running what they hold.
 
 A ``.pt`` file is a pickle, which can name any function to be called. ``weights_only=True``
-admits torch's tensors and plain containers; a list (`unpickling.whitelists`) adds the exact classes
+admits torch's tensors and plain containers; a list (`unpickling.restricted`) adds the exact classes
 that checkpoints of fairchem hold besides. Any other name is refused before it is imported.
 """
 
@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from eqv2_plugin.unpickling.whitelists import checkpoint_classes
+from eqv2_plugin.unpickling.restricted import checkpoint_classes
 
 # What a refusal says last; one sentence, whoever opens the file.
 UNSAFE_HINT = (

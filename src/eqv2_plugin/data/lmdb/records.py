@@ -12,8 +12,7 @@ from ase.constraints import FixAtoms
 from ase.data import chemical_symbols
 
 from eqv2_plugin.unpickling.arrays import NumpyArray
-from eqv2_plugin.unpickling.restricted import restricted_loads
-from eqv2_plugin.unpickling.whitelists import PickledObject
+from eqv2_plugin.unpickling.restricted import PickledObject, restricted_loads
 
 ENERGIES = ("energy", "y_init", "y_relaxed")
 VECTORS = ("forces", "pos_relaxed")

@@ -11,8 +11,7 @@ import numpy as np
 from ase import Atoms
 
 from eqv2_plugin.unpickling.arrays import NumpyArray
-from eqv2_plugin.unpickling.restricted import restricted_loads
-from eqv2_plugin.unpickling.whitelists import SLABS, PickledObject
+from eqv2_plugin.unpickling.restricted import SLABS, PickledObject, restricted_loads
 
 if TYPE_CHECKING:
     from fairchem.data.oc.core import Adsorbate, Slab
