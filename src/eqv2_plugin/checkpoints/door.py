@@ -10,31 +10,26 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import torch
 from fairchem.core.units.mlip_unit import load_predict_unit
 from fairchem.core.units.mlip_unit.api.inference import (
     InferenceSettings,
+    MLIPInferenceCheckpoint,
     guess_inference_settings,
 )
 from fairchem.core.units.mlip_unit.predict import MLIPPredictUnit
 
-from eqv2_plugin.checkpoints.inference_checkpoint import as_native, read_inference_checkpoint
+from eqv2_plugin.checkpoints.inference_checkpoint import as_native, plain_checkpoint
 from eqv2_plugin.checkpoints.native import SUFFIX, read_native, write_native
 from eqv2_plugin.checkpoints.reading import read_checkpoint
 from eqv2_plugin.checkpoints.record import NativeModel, as_checkpoint
 from eqv2_plugin.models.known_elements import references_or_nan
 
-__all__ = [
-    "CheckedPredictUnit",
-    "as_native",
-    "export_native",
-    "open_model",
-    "read_inference_checkpoint",
-    "read_model",
-]
+Content = TypeVar("Content")
 
 
 def read_model(path: str | Path, unsafe: bool = False) -> NativeModel:
@@ -52,9 +47,22 @@ def read_model(path: str | Path, unsafe: bool = False) -> NativeModel:
     path = _existing(path)
     if path.suffix == SUFFIX:
         return read_native(path)
+    return _read(path, unsafe, as_native)
+
+
+def read_inference_checkpoint(path: Path, unsafe: bool = False) -> MLIPInferenceCheckpoint:
+    """All that a ``.pt`` file holds, with its configuration as checked, plain data.
+
+    Raises:
+        FileNotFoundError, ValueError: see `read_model`.
+    """
+    return _read(path, unsafe, plain_checkpoint)
+
+
+def _read(path: Path, unsafe: bool, checked: Callable[[Any, bool], Content]) -> Content:
     content = read_checkpoint(path, unsafe)
     try:
-        return as_native(content, unsafe)
+        return checked(content, unsafe)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,38 +12,23 @@ from fairchem.core.units.mlip_unit.api.inference import MLIPInferenceCheckpoint
 from eqv2_plugin.backbones.registered import registered_backbones
 from eqv2_plugin.checkpoints.families import EQUIFORMER_V2, family_of
 from eqv2_plugin.checkpoints.plain import check_tensor, plain_config
-from eqv2_plugin.checkpoints.reading import UNSAFE_HINT, read_checkpoint
+from eqv2_plugin.checkpoints.reading import UNSAFE_HINT
 from eqv2_plugin.checkpoints.record import NativeHeader, NativeModel, check_weights
 from eqv2_plugin.checkpoints.task_config import read_task
 from eqv2_plugin.checkpoints.whitelist import check_model_config, with_full_names
 
 
-def read_inference_checkpoint(path: Path, unsafe: bool = False) -> MLIPInferenceCheckpoint:
-    """Unpickle a checkpoint with the classes that it needs, and check its whole configuration.
+def plain_checkpoint(content: Any, unsafe: bool = False) -> MLIPInferenceCheckpoint:
+    """An unpickled checkpoint with its configuration checked; the checkpoint stays as it is.
 
     The result has plain data in place of OmegaConf's objects, and classes by their full names.
 
     Args:
-        path: the ``.pt`` file.
-        unsafe: unpickle and believe whatever is in it.
+        content: from `read_checkpoint`.
+        unsafe: believe whatever is in it.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: truncated, no checkpoint of fairchem 2, or with a class, key or value that
-            is not allowed.
-    """
-    content = read_checkpoint(path, unsafe)
-    try:
-        return plain_checkpoint(content, unsafe)
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
-
-
-def plain_checkpoint(content: Any, unsafe: bool = False) -> MLIPInferenceCheckpoint:
-    """An unpickled checkpoint as plain data, checked; the checkpoint stays as it is.
-
-    Raises:
-        ValueError: see `read_inference_checkpoint`.
+        ValueError: no checkpoint of fairchem 2, or a class, key or value that is not allowed.
     """
     if not isinstance(content, MLIPInferenceCheckpoint):
         raise ValueError(

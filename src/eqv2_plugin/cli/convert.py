@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from eqv2_plugin.cli.info import print_lines
 from eqv2_plugin.cli.unsafe import add_unsafe
 from eqv2_plugin.models.metadata import ENERGY_REFERENCES, EnergyKind, energy_kind_of
-
-if TYPE_CHECKING:
-    from eqv2_plugin.checkpoints.v1.convert import Conversion
 
 REFERENCE_HELP = "what the energies are, where OLD does not tell: " + "; ".join(
     f"{key} = {words}" for key, words in ENERGY_REFERENCES.items()
@@ -30,12 +26,6 @@ def add_parsers(commands: argparse._SubParsersAction) -> None:
     )
     parser.add_argument("old", type=Path, metavar="OLD.pt", help="file to convert")
     parser.add_argument("new", type=Path, metavar="NEW.pt", help="file to write")
-    add_v1_arguments(parser)
-    parser.set_defaults(run=run)
-
-
-def add_v1_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options on how a v1 file is read."""
     parser.add_argument(
         "--weights",
         choices=("ema", "non-ema", "raw"),
@@ -56,6 +46,7 @@ def add_v1_arguments(parser: argparse.ArgumentParser) -> None:
         help=REFERENCE_HELP,
     )
     add_unsafe(parser)
+    parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -70,12 +61,6 @@ def run(options: argparse.Namespace) -> int:
         options.unsafe,
         options.energy_reference,
     )
-    print_conversion(done, options.new)
-    return 0
-
-
-def print_conversion(done: Conversion, target: Path) -> None:
-    """Lines "what: value"."""
     metadata = done.metadata
     lines = {
         "layout": done.layout,
@@ -97,4 +82,6 @@ def print_conversion(done: Conversion, target: Path) -> None:
     if energy_kind_of(metadata) == EnergyKind.UNKNOWN:
         notes.append("if you know what the energies are, say so with --energy-reference")
     print_lines(lines, notes)
-    print_lines({"written": f"{target} (FAIRChemCalculator's task_name: {done.task_name!r})"})
+    written = f"{options.new} (FAIRChemCalculator's task_name: {done.task_name!r})"
+    print_lines({"written": written})
+    return 0

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 
-UNSAFE_HELP = (
-    "read the file with full unpickling, which lets it import any module and run any code: only "
-    "for files that you trust as you would trust a program"
-)
-
 
 def add_unsafe(parser: argparse.ArgumentParser) -> None:
     """Add the option."""
-    parser.add_argument("--unsafe", action="store_true", help=UNSAFE_HELP)
+    parser.add_argument(
+        "--unsafe",
+        action="store_true",
+        help="read the file with full unpickling, which lets it import any module and run any "
+        "code: only for files that you trust as you would trust a program",
+    )

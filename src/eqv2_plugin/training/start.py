@@ -17,7 +17,8 @@ import yaml
 from ase.data import chemical_symbols
 from fairchem.core.units.mlip_unit.api.inference import MLIPInferenceCheckpoint
 
-from eqv2_plugin.checkpoints.inference_checkpoint import averaged_weights, read_inference_checkpoint
+from eqv2_plugin.checkpoints.door import read_inference_checkpoint
+from eqv2_plugin.checkpoints.inference_checkpoint import averaged_weights
 from eqv2_plugin.data.references.coefficients import load_coefficients
 
 _ADVICE = (

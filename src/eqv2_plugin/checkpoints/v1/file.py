@@ -87,7 +87,7 @@ def take_apart(
     _compare_normalizers(normalizers, stated_normalizers(used))
     chosen = choose_weights(checkpoint, layout, weights, model.single_class)
     # The references are no trained weight, and v1 knows them in the backbone only.
-    plain, linear = take_linear_reference(
+    plain, linear, added = take_linear_reference(
         chosen.state, model.backbone, model.single_class, wanted_reference
     )
     state = rename_v1_state(from_single_class(plain) if model.single_class else plain)
@@ -100,11 +100,14 @@ def take_apart(
                 "energy reference in conflict: the checkpoint holds both 'elementrefs' and "
                 "'energy_lin_ref'"
             )
-        structure = EnergyKind.TOTAL_LINEAR if linear.added else EnergyKind.LINEAR_RESIDUAL
-        if linear.added:
+        structure = EnergyKind.TOTAL_LINEAR if added else EnergyKind.LINEAR_RESIDUAL
+        if added:
             _, rmsd = normalizers.get("energy", (0.0, 1.0))
-            references["energy"] = references_or_nan(linear.values.double() * rmsd)
-        notes += [linear.note] if linear.note else []
+            references["energy"] = references_or_nan(linear.double() * rmsd)
+        elif wanted_reference is None:
+            notes.append(
+                "energy_lin_ref is left out, as in fairchem-core 1 with use_energy_lin_ref=false"
+            )
     if not model.backbone.get("use_pbc", True):
         notes.append("use_pbc=false: v1 ignored periodicity; here it is the structure's own pbc")
     energy = normalizers.get("energy")
@@ -123,8 +126,8 @@ def take_apart(
         },
         tasks,
     )
-    added = {task.name: references[task.property] for task in tasks if task.has_references}
-    return V1File(NativeModel(header, state, added), metadata, layout, chosen, notes)
+    by_task = {task.name: references[task.property] for task in tasks if task.has_references}
+    return V1File(NativeModel(header, state, by_task), metadata, layout, chosen, notes)
 
 
 def _compare_normalizers(

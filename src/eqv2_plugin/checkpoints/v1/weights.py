@@ -169,23 +169,14 @@ def _averaged(
     return averaged
 
 
-@dataclass(frozen=True)
-class LinearReference:
-    """``energy_lin_ref``: references per element that v1 kept among the model's parameters, in
-    units of the energy's normaliser; whether the energy has them added; a note for the user."""
-
-    values: torch.Tensor
-    added: bool
-    note: str | None = None
-
-
 def take_linear_reference(
     state: Mapping[str, torch.Tensor],
     backbone: Mapping[str, Any],
     single_class: bool,
     wanted: str | None,
-) -> tuple[dict[str, torch.Tensor], LinearReference | None]:
-    """The weights without references, and the references if there are some.
+) -> tuple[dict[str, torch.Tensor], torch.Tensor | None, bool]:
+    """The weights without ``energy_lin_ref``, those references per element if there are some (in
+    units of the energy's normaliser), and whether the energy has them added.
 
     The single class of v1 added them where ``use_energy_lin_ref`` was set; its hydra model
     held them and never added them.
@@ -208,23 +199,17 @@ def take_linear_reference(
                 "references (use_energy_lin_ref or load_energy_lin_ref), but there is no "
                 f"{_LINEAR_REFERENCE!r} among the weights"
             )
-        return rest, None
+        return rest, None, False
     if not backbone.get("load_energy_lin_ref") and not used:
         raise ValueError(
             f"energy reference in conflict: the weights hold {_LINEAR_REFERENCE!r}, but the config "
             "does not mention it (load_energy_lin_ref, use_energy_lin_ref)"
         )
-    if wanted in ("total", "total_linear"):
-        return rest, LinearReference(found[0], True)
-    if wanted == "linear_residual":
-        return rest, LinearReference(found[0], False)
-    if used and not single_class:
+    decided = wanted in ("total", "total_linear", "linear_residual")
+    if used and not single_class and not decided:
         raise ValueError(
             f"the config asks to add {_LINEAR_REFERENCE!r}, which fairchem-core 1's hydra model "
             "never did: pass --energy-reference total_linear for energies with it, "
             "linear_residual for its numbers"
         )
-    if used:
-        return rest, LinearReference(found[0], True)
-    note = f"{_LINEAR_REFERENCE} is left out, as in fairchem-core 1 with use_energy_lin_ref=false"
-    return rest, LinearReference(found[0], False, note)
+    return rest, found[0], wanted != "linear_residual" if decided else used
