@@ -5,8 +5,9 @@ Also what it must not have: a net force, since a shift of all atoms must not cha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from ase import Atoms
@@ -48,7 +49,7 @@ _IMAGES = 2  # cells that an atom is moved by, at most
 
 # Predictions of a structure that was changed at random, brought back: (predict, atoms, how many,
 # random numbers).
-_Variants = Callable[[Predict, Atoms, int, np.random.Generator], Iterator[Prediction]]
+_Variants = Callable[[Predict, Atoms, int, Any], Iterator[Prediction]]
 
 
 def rotation(exam: Examination, precision: str) -> Outcome:
@@ -57,7 +58,8 @@ def rotation(exam: Examination, precision: str) -> Outcome:
     if isinstance(predict, str):
         raise CannotRunError(predict)
     count = exam.affordable(0.12, exam.cost(predict, exam.structures), _ROTATIONS)
-    changes = _changes(predict, exam.structures, count, _rotated)
+    seeds = map(np.random.RandomState, range(len(exam.structures)))
+    changes = _changes(predict, exam.structures, count, _rotated, seeds)
     exam.measured.setdefault("rotations", {})[precision] = changes[:, 0]
     return _judged(changes, _ROTATION, f"; {len(changes)} rotations")
 
@@ -74,7 +76,7 @@ def stress(exam: Examination) -> Outcome:
         size = 0.0 if before.stress is None else np.abs(before.stress).max()
         if before.stress is None or size == 0:
             raise CannotRunError("the model predicts no stress for a structure")
-        for after in _rotated(predict, atoms, count, np.random.default_rng(seed)):
+        for after in _rotated(predict, atoms, count, np.random.RandomState(seed)):
             changed = np.nan if after.stress is None else after.stress - before.stress
             found.append(np.abs(changed).max() / size)
     largest, median = float(np.max(found)), float(np.median(found))
@@ -153,7 +155,7 @@ def plot(axis: Axes, rotations: dict[str, np.ndarray]) -> None:
 
 
 def _rotated(
-    predict: Predict, atoms: Atoms, count: int, random: np.random.Generator
+    predict: Predict, atoms: Atoms, count: int, random: np.random.RandomState
 ) -> Iterator[Prediction]:
     for matrix in Rotation.random(count, random_state=random).as_matrix():
         rotated = atoms.copy()
@@ -179,7 +181,8 @@ def _shifted(
     for _ in range(count):
         images = random.integers(-_IMAGES, _IMAGES + 1, size=(len(atoms), 3)) * atoms.pbc
         moved = atoms.copy()
-        moved.positions += images @ atoms.cell.array + random.uniform(-_SHIFT, _SHIFT, 3)
+        moved.positions += images @ atoms.cell.array
+        moved.positions += random.uniform(-_SHIFT, _SHIFT, 3)
         yield from predict([moved])
 
 
@@ -193,17 +196,22 @@ def _same(
 def _repeated(exam: Examination, share: float, variants: _Variants) -> np.ndarray:
     predict = exam.subject.predict
     count = exam.affordable(share, exam.cost(predict, exam.structures), _REPETITIONS)
-    return _changes(predict, exam.structures, count, variants)
+    return _changes(
+        predict, exam.structures, count, variants, itertools.repeat(np.random.default_rng(0))
+    )
 
 
 def _changes(
-    predict: Predict, structures: Sequence[Atoms], count: int, variants: _Variants
+    predict: Predict,
+    structures: Sequence[Atoms],
+    count: int,
+    variants: _Variants,
+    randoms: Iterable[Any],
 ) -> np.ndarray:
     """[comparisons, 3], see `_change`."""
     found = []
-    for seed, atoms in enumerate(structures):
+    for atoms, random in zip(structures, randoms, strict=False):
         (before,) = predict([atoms])
-        random = np.random.default_rng(seed)
         found += [_change(before, after) for after in variants(predict, atoms, count, random)]
     return np.array(found)
 
