@@ -51,6 +51,7 @@ MOVED = {
     "data.conversion.oc20_extxyz": "data.conversion.extxyz",
     "data.conversion.record": "data.conversion.shard",
     "data.conversion.workers": "data.conversion.job",
+    "data.inspection.findings": "common.findings",
     "data.inspection.fitting": "data.references.fitting",
     "data.inspection.label_sources": "data.inspection.labels",
     "data.inspection.sources": "data.inspection.frames",

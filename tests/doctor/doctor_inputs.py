@@ -11,7 +11,7 @@ from ase.build import bulk
 from ase.calculators.calculator import Calculator
 from ase.calculators.emt import EMT
 
-from eqv2_plugin.data.inspection.findings import Finding
+from eqv2_plugin.common.findings import Finding
 from eqv2_plugin.doctor import examine as doctor
 from eqv2_plugin.doctor.examination import Examination, Subject
 from eqv2_plugin.inference.predictor import Predict, Prediction

@@ -19,7 +19,7 @@ from doctor_inputs import (
     swirl,
 )
 
-from eqv2_plugin.data.inspection.findings import Verdict
+from eqv2_plugin.common.findings import Verdict
 from eqv2_plugin.inference.predictor import Predict, Prediction
 
 NOISE = np.random.default_rng(0)

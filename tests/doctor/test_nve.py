@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from eqv2_plugin.data.inspection.findings import Verdict
+from eqv2_plugin.common.findings import Verdict
 from eqv2_plugin.doctor.nve import Run
 
 TIMES = np.linspace(0.0, 0.1, 201)

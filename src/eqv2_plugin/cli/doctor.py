@@ -51,7 +51,7 @@ def run_doctor(options: argparse.Namespace) -> int:
     import torch
 
     from eqv2_plugin.common.files import save_text
-    from eqv2_plugin.data.inspection.findings import Verdict, table, worst
+    from eqv2_plugin.common.findings import Verdict, table, worst
     from eqv2_plugin.doctor.examination import Examination
     from eqv2_plugin.doctor.examine import as_json, examine, plot
     from eqv2_plugin.doctor.subject import open_subject

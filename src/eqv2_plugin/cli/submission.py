@@ -38,7 +38,7 @@ def run_check(options: argparse.Namespace) -> int:
         ValueError: an argument that is not NAME=PATH, or a name given twice.
     """
     # These imports take seconds; `eqv2 --help` should not.
-    from eqv2_plugin.data.inspection.findings import Verdict, table, worst
+    from eqv2_plugin.common.findings import Verdict, table, worst
     from eqv2_plugin.tasks.submission.check import check_submission, expected_rows
 
     data = {}

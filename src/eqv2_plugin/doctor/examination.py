@@ -10,7 +10,7 @@ from typing import Any
 from ase import Atoms
 from ase.calculators.calculator import Calculator
 
-from eqv2_plugin.data.inspection.findings import Finding, Verdict
+from eqv2_plugin.common.findings import Finding, Verdict
 from eqv2_plugin.inference.predictor import Predict
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from matplotlib import pyplot as plt
 
 from eqv2_plugin.common.figures import save_png
-from eqv2_plugin.data.inspection.findings import Finding, Verdict
+from eqv2_plugin.common.findings import Finding, Verdict
 from eqv2_plugin.doctor import gradient, nve, speed, symmetry
 from eqv2_plugin.doctor.examination import CannotRunError, Examination, Outcome
 

@@ -11,8 +11,8 @@ from ase.calculators.calculator import Calculator
 from ase.md.velocitydistribution import MaxwellBoltzmannDistribution, Stationary
 from ase.md.verlet import VelocityVerlet
 
+from eqv2_plugin.common.findings import Verdict
 from eqv2_plugin.data.fixed_atoms import fixed_mask
-from eqv2_plugin.data.inspection.findings import Verdict
 from eqv2_plugin.doctor.examination import CannotRunError, Examination, Limits, Outcome
 
 if TYPE_CHECKING:

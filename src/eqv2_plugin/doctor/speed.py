@@ -13,7 +13,7 @@ import psutil
 import torch
 from ase import Atoms
 
-from eqv2_plugin.data.inspection.findings import Verdict
+from eqv2_plugin.common.findings import Verdict
 from eqv2_plugin.doctor.examination import Examination, Outcome
 from eqv2_plugin.inference.predictor import Predict
 

@@ -13,8 +13,8 @@ import numpy as np
 from ase import Atoms
 from scipy.spatial.transform import Rotation
 
+from eqv2_plugin.common.findings import Verdict, gravest
 from eqv2_plugin.data.fixed_atoms import fixed_mask
-from eqv2_plugin.data.inspection.findings import Verdict, gravest
 from eqv2_plugin.doctor.examination import CannotRunError, Examination, Limits, Outcome
 from eqv2_plugin.inference.predictor import Predict, Prediction
 

@@ -14,7 +14,7 @@ from fairchem.core.datasets.mt_concat_dataset import ConcatDataset
 from fairchem.core.units.mlip_unit.mlip_unit import Task, mt_collater_adapter
 from torch import nn
 
-from eqv2_plugin.data.inspection.findings import Finding, Verdict
+from eqv2_plugin.common.findings import Finding, Verdict
 from eqv2_plugin.data.inspection.frames import frame_of_data
 from eqv2_plugin.data.inspection.stress import StressCheck
 from eqv2_plugin.models.known_elements import elements_with_references, without_reference

@@ -9,8 +9,8 @@ from ase.constraints import FixAtoms
 from ase.units import Bohr, Hartree, kcal, kJ, mol
 from inspection_inputs import molecule_frames, oc20_frames, relabelled, write_dataset
 
+from eqv2_plugin.common.findings import Verdict, worst
 from eqv2_plugin.data.inspection.check import Report, check_datasets
-from eqv2_plugin.data.inspection.findings import Verdict, worst
 from eqv2_plugin.data.inspection.frames import open_dataset
 from eqv2_plugin.data.sample import load_sample
 

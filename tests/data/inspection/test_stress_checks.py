@@ -13,8 +13,8 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from inspection_inputs import write_dataset
 
 from eqv2_plugin.cli import main
+from eqv2_plugin.common.findings import Verdict
 from eqv2_plugin.data.datasets import create_datasets
-from eqv2_plugin.data.inspection.findings import Verdict
 from eqv2_plugin.data.inspection.frames import frame_of
 from eqv2_plugin.data.inspection.stress import StressCheck
 from eqv2_plugin.training.checks import check_frames

@@ -12,8 +12,8 @@ from submission_inputs import write_good, write_splits
 
 from eqv2_plugin import cli
 from eqv2_plugin.common.files import read_npz, save_npz
+from eqv2_plugin.common.findings import Verdict
 from eqv2_plugin.data.ids import s2ef_id
-from eqv2_plugin.data.inspection.findings import Verdict
 from eqv2_plugin.data.sample import load_sample
 from eqv2_plugin.tasks.submission.check import SPLITS, check_submission
 from eqv2_plugin.tasks.submission.layout import write_s2ef

@@ -27,8 +27,8 @@ def add_parsers(commands: argparse._SubParsersAction) -> None:
 def run_check(options: argparse.Namespace) -> int:
     """Print the table; returns 1 if any verdict is "bad"."""
     # These imports take seconds; `eqv2 --help` should not.
+    from eqv2_plugin.common.findings import Verdict, table, worst
     from eqv2_plugin.data.inspection.check import check_datasets, plot_report
-    from eqv2_plugin.data.inspection.findings import Verdict, table, worst
     from eqv2_plugin.data.inspection.frames import open_dataset
 
     if options.sample is not None and options.sample < 1:

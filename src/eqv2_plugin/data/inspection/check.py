@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
+from eqv2_plugin.common.findings import Finding
 from eqv2_plugin.data.inspection.constraints import ConstraintCheck
 from eqv2_plugin.data.inspection.counts import CountCheck
 from eqv2_plugin.data.inspection.distances import DistanceCheck
 from eqv2_plugin.data.inspection.duplicates import Fingerprints, leakage
-from eqv2_plugin.data.inspection.findings import Finding
 from eqv2_plugin.data.inspection.forces import ForceCheck
 from eqv2_plugin.data.inspection.frames import Frame, FrameDataset
 from eqv2_plugin.data.inspection.labels import LabelCheck

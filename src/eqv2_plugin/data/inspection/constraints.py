@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from eqv2_plugin.common.findings import Finding, Tally, Verdict
 from eqv2_plugin.data.fixed_atoms import PARTLY_FIXED
-from eqv2_plugin.data.inspection.findings import Finding, Tally, Verdict
 from eqv2_plugin.data.inspection.frames import Frame
 
 # Å. Stored positions of fixed atoms agree to float32 rounding (1e-6) in real relaxations.

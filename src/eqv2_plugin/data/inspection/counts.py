@@ -7,7 +7,7 @@ from array import array
 import numpy as np
 from ase.data import chemical_symbols
 
-from eqv2_plugin.data.inspection.findings import Finding, Verdict
+from eqv2_plugin.common.findings import Finding, Verdict
 from eqv2_plugin.data.inspection.frames import Frame
 
 

@@ -9,7 +9,7 @@ from itertools import combinations
 
 import numpy as np
 
-from eqv2_plugin.data.inspection.findings import SHOWN, Finding, Verdict, listed
+from eqv2_plugin.common.findings import SHOWN, Finding, Verdict, listed
 from eqv2_plugin.data.inspection.frames import Frame, FrameDataset
 
 

@@ -7,7 +7,7 @@ from array import array
 
 import numpy as np
 
-from eqv2_plugin.data.inspection.findings import Finding, Verdict
+from eqv2_plugin.common.findings import Finding, Verdict
 from eqv2_plugin.data.inspection.frames import Frame
 
 # eV/Å. OC20's own filter drops frames with a larger force; 7 of 6,280 unfiltered ones have it.

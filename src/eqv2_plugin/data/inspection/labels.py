@@ -7,7 +7,7 @@ from collections import Counter
 
 import numpy as np
 
-from eqv2_plugin.data.inspection.findings import Finding, Tally, Verdict, listed
+from eqv2_plugin.common.findings import Finding, Tally, Verdict, listed
 from eqv2_plugin.data.inspection.frames import Frame
 from eqv2_plugin.data.labels import READ_FROM
 

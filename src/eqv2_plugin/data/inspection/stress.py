@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from eqv2_plugin.data.inspection.findings import Finding, Tally, Verdict
+from eqv2_plugin.common.findings import Finding, Tally, Verdict
 from eqv2_plugin.data.inspection.frames import Frame
 
 # Shear against forces: |deviatoric stress| V / (sqrt(atoms) d |F|), d^3 the volume of an atom, |F|

@@ -6,7 +6,7 @@ from array import array
 
 import numpy as np
 
-from eqv2_plugin.data.inspection.findings import Finding, Verdict
+from eqv2_plugin.common.findings import Finding, Verdict
 from eqv2_plugin.data.inspection.frames import Frame
 from eqv2_plugin.data.references.linear_fit import RunningMoments
 

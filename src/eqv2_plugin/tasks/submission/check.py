@@ -10,8 +10,8 @@ import numpy as np
 from tqdm import tqdm
 
 from eqv2_plugin.common.files import read_npz
+from eqv2_plugin.common.findings import Finding, Verdict, listed
 from eqv2_plugin.data.ids import S2EF_ID, SYSTEM_ID, s2ef_id, split_frame, system_id
-from eqv2_plugin.data.inspection.findings import Finding, Verdict, listed
 from eqv2_plugin.data.inspection.frames import Frame, open_dataset
 from eqv2_plugin.tasks.submission.layout import S2EF_DTYPES
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from fairchem.core.scripts.make_submission_file import SPLITS, write_predictions
 
 from eqv2_plugin.common.files import atomic_write
-from eqv2_plugin.data.inspection.findings import Verdict
+from eqv2_plugin.common.findings import Verdict
 from eqv2_plugin.tasks.submission.check import check_submission
 
 
