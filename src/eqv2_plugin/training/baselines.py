@@ -6,6 +6,8 @@ import numpy as np
 from fairchem.core.datasets.atomic_data import AtomicData
 from torch.utils.data import Dataset
 
+from eqv2_plugin.data.inspection.frames import minimum_image
+
 
 def baselines(train: Dataset, validation: Dataset) -> dict[str, dict[str, float | None]]:
     """Force and energy MAE of the baselines per split of ``validation``.
@@ -48,9 +50,6 @@ def baselines(train: Dataset, validation: Dataset) -> dict[str, dict[str, float 
 
 def displacement(first: AtomicData, second: AtomicData) -> float:
     """Root mean square distance in Å between two frames with the same atoms, nearest images."""
-    pbc = first.pbc[0].numpy()
-    cell = np.where(pbc[:, None], first.cell[0].numpy().astype(float), np.eye(3))
-    step = first.pos.numpy().astype(float) - second.pos.numpy().astype(float)
-    fractional = step @ np.linalg.inv(cell)
-    fractional -= np.round(fractional) * pbc
-    return float(np.sqrt(((fractional @ cell) ** 2).sum(1).mean()))
+    steps = first.pos.numpy().astype(float) - second.pos.numpy().astype(float)
+    steps = minimum_image(steps, first.cell[0].numpy().astype(float), first.pbc[0].numpy())
+    return float(np.sqrt((steps**2).sum(1).mean()))

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 from ase import Atoms
+from ase.geometry import find_mic
 from fairchem.core.datasets.atomic_data import AtomicData
 
 from eqv2_plugin.common.files import read_npz
@@ -88,15 +89,19 @@ class Frame:
         )
 
     def displacement(self, before: Frame) -> np.ndarray:
-        """Shortest way of every atom from an earlier frame to this one, [atoms, 3] Å.
+        """Shortest way of every atom from an earlier frame to this one, [atoms, 3] Å."""
+        return minimum_image(self.positions - before.positions, self.cell, self.pbc)
 
-        One of the frames may have been wrapped into the cell.
-        """
-        step = self.positions - before.positions
-        if self.pbc.all() and abs(np.linalg.det(self.cell)) > 1e-6:
-            fractional = np.linalg.solve(self.cell.T, step.T).T
-            step = (fractional - np.round(fractional)) @ self.cell
-        return step
+
+def minimum_image(steps: np.ndarray, cell: np.ndarray, pbc: np.ndarray) -> np.ndarray:
+    """The shortest of all periodic images of ``steps``, [n, 3] Å, along the periodic directions.
+
+    A cell that has no images (vectors that are missing, or in one plane) leaves them as they are.
+    """
+    vectors = np.where(pbc[:, None], cell, 0.0)
+    if not np.isfinite(vectors).all() or np.linalg.matrix_rank(vectors) < pbc.sum():
+        return steps
+    return find_mic(steps, vectors, pbc)[0]
 
 
 class FrameDataset:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from eqv2_plugin.common.findings import Finding, Tally, Verdict
-from eqv2_plugin.data.inspection.frames import Frame
+from eqv2_plugin.data.inspection.frames import Frame, minimum_image
 
 # Shear against forces: |deviatoric stress| V / (sqrt(atoms) d |F|), d^3 the volume of an atom, |F|
 # root mean square. Both come from the same bonds, one as the sum of r f, the other of f: medians of
@@ -180,8 +180,7 @@ def _work_ratio(before: Frame, frame: Frame) -> float | None:
         return None
     scaled = [np.linalg.solve(f.cell.T, f.positions.T).T for f in (before, frame)]
     strain = np.linalg.solve(before.cell, frame.cell) - np.eye(3)
-    step = scaled[1] - scaled[0]
-    step = (step - np.round(step)) @ frame.cell
+    step = minimum_image((scaled[1] - scaled[0]) @ frame.cell, frame.cell, frame.pbc)
     if not 1e-5 < np.abs(strain).max() < _MAX_STRAIN or np.abs(step).max() > _MAX_STEP:
         return None
     volume = abs(np.linalg.det(before.cell) + np.linalg.det(frame.cell)) / 2
