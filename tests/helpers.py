@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import resource
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +25,7 @@ BACKBONE = "eqv2_plugin.backbones.equiformer_v2.backbone.EquiformerV2Backbone"
 TOY = "toy_backbone.ToyBackbone"
 ENERGY = {"module": "eqv2_plugin.heads.energy.EnergyHead"}
 FORCES = {"module": "eqv2_plugin.heads.forces.ForceHead"}
+STRESS = {"module": "eqv2_plugin.heads.stress.StressHead"}
 CONSERVATIVE = {"module": "eqv2_plugin.heads.conservative.ConservativeHead"}
 DIRECT_HEADS = {"energy": ENERGY, "forces": FORCES}
 
@@ -142,6 +146,17 @@ def _unwrapped(atoms: Atoms, dtype: torch.dtype) -> AtomicData:
     return data
 
 
+def hessian_by_differences(forces: Callable[[Atoms], np.ndarray], atoms: Atoms) -> np.ndarray:
+    """[3 atoms, 3 atoms] eV/Å^2, from central differences of the forces (eV/Å)."""
+    columns, step = [], 1e-5
+    for i in range(3 * len(atoms)):
+        near, far = atoms.copy(), atoms.copy()
+        near.positions.flat[i] -= step
+        far.positions.flat[i] += step
+        columns.append((forces(near) - forces(far)).ravel() / (2 * step))
+    return np.array(columns)
+
+
 def predict(model: EquiformerV2, *structures: Atoms) -> dict[str, torch.Tensor]:
     """Outputs for these structures in the dtype of the model, detached."""
     dtype = next(model.parameters()).dtype
@@ -206,12 +221,31 @@ def random_rotation(seed: int) -> torch.Tensor:
     return q * torch.linalg.det(q)
 
 
+def rotated(atoms: Atoms, rotation: torch.Tensor) -> Atoms:
+    """The structure with positions and cell rotated."""
+    result = atoms.copy()
+    result.positions = atoms.positions @ rotation.numpy().T
+    result.set_cell(np.array(atoms.cell) @ rotation.numpy().T)
+    return result
+
+
 def node_wigner(rotation: torch.Tensor, lmax: int) -> torch.Tensor:
     """D with Y(R v) = D Y(v) for all degrees up to ``lmax``, fitted to e3nn's harmonics."""
     points = randn(99, 4 * (lmax + 1) ** 2, 3)
     before = o3.spherical_harmonics(list(range(lmax + 1)), points, normalize=True)
     after = o3.spherical_harmonics(list(range(lmax + 1)), points @ rotation.T, normalize=True)
     return torch.linalg.lstsq(before, after).solution.T
+
+
+@contextmanager
+def no_file_beyond(size: int) -> Iterator[None]:
+    """Writes beyond ``size`` bytes fail, as on a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def largest(tensor: torch.Tensor) -> float:

@@ -83,9 +83,10 @@ def test_stress_is_the_derivative_of_the_energy_by_strain_per_volume(options, ma
         assert abs(stress[i, j] - wanted) < 1e-6 * np.abs(stress).max()
 
 
-def test_forces_are_the_same_with_and_without_stress():
+@pytest.mark.parametrize("make_structure", [crystal, molecule])
+def test_energy_and_forces_are_the_same_with_and_without_stress(make_structure):
     with_stress, without = conservative_model(**GATE), conservative_model(stress=False, **GATE)
-    ours, reference = predict(with_stress, crystal()), predict(without, crystal())
+    ours, reference = predict(with_stress, make_structure()), predict(without, make_structure())
     assert "stress" not in reference
     assert relative_error(ours["forces"], reference["forces"]) < 1e-13
     assert torch.equal(ours["energy"], reference["energy"])

@@ -92,7 +92,10 @@ def make_checkpoint(path: Path, kind: str) -> EquiformerV2:
     return averaged.eval()
 
 
-@pytest.fixture(scope="module", params=["direct", "conservative", "toy"])
+EAGER = ["direct", "conservative", "toy"]
+
+
+@pytest.fixture(scope="module", params=EAGER)
 def kind(request) -> str:
     return request.param
 
@@ -130,8 +133,7 @@ def run(models: dict[Path, EquiformerV2], **kinds: list[str]) -> dict[str, dict]
 
 @pytest.fixture(scope="module")
 def uncompiled(models) -> dict[str, dict]:
-    both = ["direct", "conservative"]
-    return run(models, eager=both, isolated=both, default=["direct_16_channels"])
+    return run(models, eager=EAGER, isolated=EAGER, default=["direct_16_channels"])
 
 
 def deviation(ours: list[dict], reference: list[dict]) -> float:

@@ -10,6 +10,7 @@ import torch
 from helpers import (
     BACKBONES,
     DIRECT_HEADS,
+    STRESS,
     TOY,
     batch_of,
     boxed_molecule,
@@ -22,7 +23,6 @@ from helpers import (
     tiny_model,
 )
 
-STRESS = {"module": "eqv2_plugin.heads.stress.StressHead"}
 HEADS = {**DIRECT_HEADS, "stress": STRESS}
 backbones = pytest.mark.parametrize("options", BACKBONES.values(), ids=BACKBONES)
 CALM = {"alpha_drop": 0.0, "drop_path_rate": 0.0}

@@ -11,7 +11,7 @@ from ase import Atoms
 from helpers import (
     BACKBONES,
     DIRECT_HEADS,
-    GATE,
+    STRESS,
     TOY,
     batch_of,
     conservative_model,
@@ -24,9 +24,6 @@ from helpers import (
     tiny_model,
 )
 
-from eqv2_plugin.graphs.build import build_graph
-
-STRESS = {"module": "eqv2_plugin.heads.stress.StressHead"}
 WITH_STRESS = {**DIRECT_HEADS, "stress": STRESS}
 ATOM = Atoms("Cu", positions=[[0.3, 0.2, 0.1]])
 ATOM_IN_BOX = Atoms("Cu", positions=[[0.3, 0.2, 0.1]], cell=[20, 20, 20], pbc=True)
@@ -116,20 +113,15 @@ def test_the_energy_of_separate_parts_is_the_sum_of_their_energies(model):
     assert relative_error(both, parts) < 1e-12
 
 
-def test_a_molecule_does_not_depend_on_its_cell(model):
-    reference = predict(model, molecule())
-    for cell in ([1, 1, 1], [30, 30, 30], [[5, 1, 0], [0, 6, 2], [1, 0, 7]], [0, 0, 9]):
-        atoms = molecule()
-        atoms.set_cell(cell)
-        outputs = predict(model, atoms)
-        for name, value in reference.items():
-            assert relative_error(outputs[name], value) < 1e-12
+ANY_CELL = [[1, 1, 1], [30, 30, 30], [[5, 1, 0], [0, 6, 2], [1, 0, 7]], [0, 0, 9]]
+BOXES = [(cell, False) for cell in ANY_CELL] + [([30, 31, 32], True)]
 
 
-def test_a_large_periodic_box_equals_no_box(model):
+@pytest.mark.parametrize(("cell", "pbc"), BOXES, ids=str)
+def test_a_molecule_depends_neither_on_its_cell_nor_on_images_out_of_reach(model, cell, pbc):
     atoms = molecule()
-    atoms.set_cell([30, 31, 32])
-    atoms.pbc = True
+    atoms.set_cell(cell)
+    atoms.pbc = pbc
     outputs, reference = predict(model, atoms), predict(model, molecule())
     for name, value in reference.items():
         assert relative_error(outputs[name], value) < 1e-12
@@ -175,20 +167,3 @@ def test_a_cell_smaller_than_the_cutoff_equals_its_supercell(model, size):
     assert relative_error(outputs["energy"], 4 * reference["energy"]) < 1e-12
     forces = reference["forces"].repeat(4, 1)
     assert largest(outputs["forces"] - forces) < 1e-10
-
-
-def test_given_edges_equal_the_graph_of_the_model():
-    own, given = tiny_model(**GATE), tiny_model(otf_graph=False, **GATE)
-    data = batch_of(slab(), crystal())
-    graph = build_graph(data, own.backbone.config)
-    source, target = graph.edge_index
-    structure = data.batch[target]
-    shifts = graph.vectors - data.pos[source] + data.pos[target]
-    data.edge_index = graph.edge_index
-    data.cell_offsets = torch.linalg.solve(
-        data.cell[structure].transpose(1, 2), shifts.unsqueeze(2)
-    ).squeeze(2)
-    data.nedges = torch.bincount(structure, minlength=2)
-    outputs, reference = given(data), predict(own, slab(), crystal())
-    for name, value in reference.items():
-        assert relative_error(outputs[name], value) < 1e-12

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from ase import Atoms
 from helpers import (
     ACTIVATIONS,
     BACKBONES,
@@ -20,6 +19,7 @@ from helpers import (
     predict,
     random_rotation,
     relative_error,
+    rotated,
     slab,
     tiny_model,
 )
@@ -49,13 +49,6 @@ def model(request):
 def test_every_registered_backbone_is_under_contract():
     under_contract = {options["backbone"] for options in [*EXACT.values(), *BACKBONES.values()]}
     assert set(registered_backbones()) <= under_contract
-
-
-def rotated(atoms: Atoms, rotation: torch.Tensor) -> Atoms:
-    result = atoms.copy()
-    result.positions = atoms.positions @ rotation.numpy().T
-    result.set_cell(np.array(atoms.cell) @ rotation.numpy().T)
-    return result
 
 
 def rotated_outputs(outputs: dict[str, torch.Tensor], rotation: torch.Tensor) -> dict:

@@ -122,11 +122,3 @@ def test_rotation_helpers_equal_block_diagonal_products(lmax, mmax):
         picked = turned[:, layout.rows_within_degree(degree)]
         wanted = truncation_scale(degree, mmax) * block.transpose(1, 2) @ picked
         assert largest(back[:, degree_slice(degree)] - wanted) < 1e-13
-
-
-@pytest.mark.parametrize("lmax", [2, 4, 6])
-def test_turning_there_and_back_is_the_identity_without_truncation(lmax):
-    layout, blocks = EdgeLayout(lmax, lmax), rows(frames(), lmax, lmax)
-    features = randn(3, len(frames()), (lmax + 1) ** 2, 2)
-    turned = rotate_to_edge_frame((features,), blocks, layout)
-    assert largest(rotate_from_edge_frame(turned, blocks, layout) - features) < 1e-13

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 import pytest
 import torch
-from helpers import CONSERVATIVE, DIRECT_HEADS, ENERGY, FORCES, GATE, TOY, tiny_config, tiny_model
+from helpers import (
+    CONSERVATIVE,
+    DIRECT_HEADS,
+    ENERGY,
+    FORCES,
+    GATE,
+    STRESS,
+    TOY,
+    tiny_config,
+    tiny_model,
+)
 from toy_backbone import ToyBackbone
 
 from eqv2_plugin.backbones.registered import backbone_class
@@ -12,8 +22,6 @@ from eqv2_plugin.heads.conservative import ConservativeHead
 from eqv2_plugin.heads.energy import EnergyHead
 from eqv2_plugin.heads.forces import ForceHead
 from eqv2_plugin.heads.stress import StressHead
-
-STRESS = {"module": "eqv2_plugin.heads.stress.StressHead"}
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from ase.build import bulk
 from ase.build import molecule as ase_molecule
 from fairchem.core import FAIRChemCalculator
 from fairchem.core.units.mlip_unit.api.inference import InferenceSettings
+from helpers import hessian_by_differences
 from native_checkpoints import checkpoint
 
 from eqv2_plugin.common.text import warn_once
@@ -49,14 +50,8 @@ def test_a_hessian_on_request_is_the_derivative_of_the_forces(folder):
     atoms.rattle(0.05, seed=1)
     calc.calculate(atoms, ["hessian"], [])
     found = calc.results["hessian"].reshape(9, 9)
-    plain, step = calculator(folder, "conservative"), 1e-5
-    wanted = np.zeros((9, 9))
-    for i in range(9):
-        for sign in (1, -1):
-            moved = atoms.copy()
-            moved.positions.flat[i] += sign * step
-            moved.calc = plain
-            wanted[i] -= sign * moved.get_forces().ravel() / (2 * step)
+    without = calculator(folder, "conservative")
+    wanted = hessian_by_differences(without.get_forces, atoms)
     assert np.abs(found - wanted).max() < 1e-5 * np.abs(wanted).max()
 
 
@@ -93,6 +88,11 @@ def test_our_predictor_gives_a_stress_to_those_that_have_a_volume(folder):
     crystal.calc = calc
     wanted = crystal.get_stress(voigt=False)
     assert np.abs(found[1].stress - wanted).max() < 1e-10 * np.abs(wanted).max()
+
+
+def test_our_predictor_refuses_to_predict_nothing(folder):
+    with pytest.raises(ValueError, match="there are no structures to predict"):
+        BatchPredictor(calculator(folder, "direct").predictor, "oc20")([])
 
 
 def test_a_singular_cell_is_named_before_positions_are_wrapped_into_it(folder):

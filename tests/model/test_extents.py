@@ -22,7 +22,7 @@ from helpers import (
     tiny_model,
 )
 
-from eqv2_plugin import structure_checks
+from eqv2_plugin.graphs import checks
 from eqv2_plugin.graphs.build import build_graph
 from eqv2_plugin.graphs.checks import geometry_of
 from eqv2_plugin.graphs.compact import compact
@@ -57,15 +57,6 @@ def box(length: float, *skew: float) -> Atoms:
     return atoms
 
 
-FAR_OUT = {
-    "molecule": (at(molecule(), FAR), molecule()),
-    "two_parts": (two_parts(FAR), two_parts(np.array([50.0, 0, 0]))),
-    "box": (box(2e4), molecule()),
-    "skew_box": (box(2e4, 3e3, -8e3), molecule()),
-    "slab_without_c": (None, None),
-}
-
-
 def slab_at(height: float) -> Atoms:
     atoms = slab()
     atoms.pbc = [True, True, False]
@@ -73,7 +64,13 @@ def slab_at(height: float) -> Atoms:
     return atoms
 
 
-FAR_OUT["slab_without_c"] = (slab_at(1e4), slab_at(0.0))
+FAR_OUT = {
+    "molecule": (at(molecule(), FAR), molecule()),
+    "two_parts": (two_parts(FAR), two_parts(np.array([50.0, 0, 0]))),
+    "box": (box(2e4), molecule()),
+    "skew_box": (box(2e4, 3e3, -8e3), molecule()),
+    "slab_without_c": (slab_at(1e4), slab_at(0.0)),
+}
 
 
 @pytest.mark.parametrize("case", FAR_OUT)
@@ -173,7 +170,7 @@ def test_other_structures_are_not_touched(atoms):
 
 
 def test_coarse_positions_are_said_once(caplog, monkeypatch):
-    monkeypatch.delattr(structure_checks._warn_coarse, "said", raising=False)
+    monkeypatch.delattr(checks._warn_coarse, "said", raising=False)
     model = tiny_model(dtype=torch.float32, **GATE)
     with caplog.at_level(logging.WARNING):
         predict(model, molecule(), at(molecule(), FAR))

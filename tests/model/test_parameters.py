@@ -10,6 +10,7 @@ from fairchem.core.units.mlip_unit.mlip_unit import _get_optimizer_wd
 from helpers import (
     DIRECT_HEADS,
     GATE,
+    STRESS,
     activations,
     batch_of,
     conservative_model,
@@ -22,7 +23,6 @@ from helpers import (
     tiny_model,
 )
 
-STRESS = {"module": "eqv2_plugin.heads.stress.StressHead"}
 VARIANTS = {
     "full_order": {},
     "truncated": {"lmax": 3, "mmax": 1},
@@ -43,6 +43,12 @@ def gradients(model) -> dict[str, torch.Tensor | None]:
     return {name: parameter.grad for name, parameter in model.named_parameters()}
 
 
+def assert_all_learn_unless_frozen(model) -> None:
+    for name, gradient in gradients(model).items():
+        assert (gradient is not None) == model.get_parameter(name).requires_grad, name
+        assert gradient is None or largest(gradient) > 0, name
+
+
 def calm(**options) -> dict:
     return {"alpha_drop": 0.0, "drop_path_rate": 0.0, **options}
 
@@ -50,13 +56,7 @@ def calm(**options) -> dict:
 @activations
 @variants
 def test_every_parameter_of_an_energy_and_force_model_learns_unless_frozen(options, variant):
-    model = tiny_model(**calm(**options, **variant))
-    for name, gradient in gradients(model).items():
-        if model.get_parameter(name).requires_grad:
-            assert gradient is not None, name
-            assert largest(gradient) > 0, name
-        else:
-            assert gradient is None, name
+    assert_all_learn_unless_frozen(tiny_model(**calm(**options, **variant)))
 
 
 @activations
@@ -70,9 +70,7 @@ def test_every_parameter_of_a_conservative_model_gets_a_gradient_unless_frozen(o
 @pytest.mark.parametrize("decompose", [False, True])
 def test_every_parameter_of_a_stress_head_learns(decompose):
     model = tiny_model({**DIRECT_HEADS, "stress": {**STRESS, "decompose": decompose}}, **calm())
-    for name, gradient in gradients(model).items():
-        assert gradient is None or largest(gradient) > 0, name
-        assert (gradient is None) == (not model.get_parameter(name).requires_grad), name
+    assert_all_learn_unless_frozen(model)
 
 
 @activations

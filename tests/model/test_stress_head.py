@@ -7,22 +7,21 @@ exchange the axes do turn it.
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 import torch
 from helpers import (
-    ENERGY,
     GATE,
+    STRESS,
     crystal,
     largest,
     predict,
     random_rotation,
     relative_error,
+    rotated,
     slab,
     tiny_model,
 )
 
-HEAD = "eqv2_plugin.heads.stress.StressHead"
 OPTIONS = {
     "plain": {},
     "edge_level": {"edge_level_mlp": True},
@@ -32,15 +31,8 @@ options = pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
 
 
 def make(decompose: bool, **options):
-    head = {"module": HEAD, "decompose": decompose, **options}
+    head = {**STRESS, "decompose": decompose, **options}
     return tiny_model({"stress": head}, lmax=3, mmax=2, **GATE)
-
-
-def rotated(atoms, rotation):
-    turned = atoms.copy()
-    turned.positions = atoms.positions @ np.asarray(rotation).T
-    turned.set_cell(np.array(atoms.cell) @ np.asarray(rotation).T)
-    return turned
 
 
 @options
@@ -92,8 +84,3 @@ def test_an_extensive_decomposed_output_is_the_sum_over_atoms_over_their_average
     sizes = torch.tensor([[len(crystal())], [len(slab())]])
     for name, value in mean.items():
         assert relative_error(summed[name], value * sizes / 7.0) < 1e-13
-
-
-def test_degrees_below_two_are_refused():
-    with pytest.raises(ValueError, match="lmax of at least 2"):
-        tiny_model({"stress": {"module": HEAD}, "energy": ENERGY}, lmax=1, mmax=1)

@@ -20,7 +20,6 @@ from eqv2_plugin.training.summary import improvements
 
 CONFIG = Path(__file__).parents[2] / "configs" / "eqv2_finetune.yml"
 NOISE = {"module": "eqv2_plugin.heads.forces.NoiseHead"}
-STRESS = {"module": "eqv2_plugin.heads.stress.StressHead"}
 
 
 @pytest.fixture(scope="module")

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import resource
 import zipfile
 from pathlib import Path
 
 import pytest
+from helpers import no_file_beyond
 
 from eqv2_plugin.training.results import (
     History,
@@ -124,12 +124,9 @@ def test_a_resumed_run_keeps_what_was_before_its_checkpoint(history):
 
 
 def test_a_full_disk_leaves_the_lines_before(history):
-    before, size = resource.getrlimit(resource.RLIMIT_FSIZE), history.path.stat().st_size
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size + 5, before[1]))
-    try:
-        with pytest.raises(OSError, match=r"cannot write .*history\.jsonl.*goes on"):
-            history.append({"step": 12, "splits": {}})
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    size = history.path.stat().st_size
+    refused = pytest.raises(OSError, match=r"cannot write .*history\.jsonl.*goes on")
+    with no_file_beyond(size + 5), refused:
+        history.append({"step": 12, "splits": {}})
     assert history.path.stat().st_size == size
     assert history.read() == RECORDS

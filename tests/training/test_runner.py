@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import errno
-import resource
 from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
+from helpers import no_file_beyond
 from omegaconf import OmegaConf
 from torch.distributed import checkpoint as dcp
 
@@ -95,14 +95,10 @@ def test_a_full_disk_is_told_and_the_run_goes_on_from_the_checkpoint_before(tmp_
 def test_an_error_of_torchs_writer_is_told_in_one_line(tmp_path):
     made = runner(tmp_path / "run", Unit())
     made.load_state(None)
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
-    try:
-        with pytest.raises(OSError, match=r"step_7 was not written: .*File too large.*") as told:
-            made.save_state(str(tmp_path / "run" / "checkpoints" / "step_7"))
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-        made._lock.release()
+    refused = pytest.raises(OSError, match=r"step_7 was not written: .*File too large.*")
+    with no_file_beyond(100), refused as told:
+        made.save_state(str(tmp_path / "run" / "checkpoints" / "step_7"))
+    made._lock.release()
     assert "\n" not in str(told.value)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from eqv2_plugin.common.files import read_npz
 from eqv2_plugin.tasks.relaxation.initial_structures import open_initial_structures
 from eqv2_plugin.tasks.relaxation.metrics import free_atoms
 
@@ -20,8 +21,7 @@ CASES = [
 @pytest.mark.parametrize("name", CASES)
 def test_lmdb_records_are_initial_structures_with_targets(name):
     folder = FIXTURES / "data_oc"
-    with np.load(folder / f"expected_{name}.npz", allow_pickle=False) as file:
-        expected = {key: file[key] for key in file.files}
+    expected = read_npz(folder / f"expected_{name}.npz")
     numbers = sorted({key.split("/")[0] for key in expected})
     config = {"format": "lmdb", "src": str(folder / name)}
     initial = open_initial_structures({"id": config})["id"]

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import itertools
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 import torch
 from ase.constraints import FixAtoms
 from ase.io import read
-from relaxation_inputs import SHORT, emt, surfaces
+from relaxation_inputs import SHORT, emt, surfaces, with_forces
 
 from eqv2_plugin.inference.batch_size import BatchLimit
 from eqv2_plugin.inference.lockstep import relax_many
-from eqv2_plugin.inference.predictor import Prediction
 from eqv2_plugin.inference.relaxation import Relaxed
 from eqv2_plugin.inference.settings import RelaxationSettings
 from eqv2_plugin.inference.store import RelaxationStore, as_relaxed, read_finished
@@ -28,18 +28,21 @@ def cases():
     return [surfaces(2)[0], ("odd", odd), surfaces(2)[1]]
 
 
-def with_forces(change, at: int = 2):
-    """EMT, but one call for the odd structure returns other forces."""
-    calls = itertools.count()
+def odd_forces(change, at: int = 2):
+    return with_forces(change, ODD, at)
 
-    def predict(batch):
-        found = emt(batch)
-        for i, atoms in enumerate(batch):
-            if len(atoms) == ODD and next(calls) >= at:
-                found[i] = Prediction(found[i].energy, change(found[i].forces))
-        return found
 
-    return predict
+def break_optimizers(monkeypatch, error: Exception, fails=lambda atoms: True) -> None:
+    """Their steps end in ``error``."""
+    made = RelaxationSettings.make_optimizer
+
+    def broken(self, atoms, trajectory=None):
+        optimizer = made(self, atoms, trajectory)
+        if fails(atoms):
+            monkeypatch.setattr(optimizer, "step", Mock(side_effect=error))
+        return optimizer
+
+    monkeypatch.setattr(RelaxationSettings, "make_optimizer", broken)
 
 
 def relax_and_keep(tmp_path, predict, settings=SHORT, structures=None) -> dict[str, Relaxed]:
@@ -77,7 +80,7 @@ def test_forces_too_large_to_square_fail_alone(tmp_path, optimizer, dtype, size,
         return (forces + size).astype(dtype)
 
     settings = RelaxationSettings(optimizer, fmax=0.06, steps=10)
-    found = relax_and_keep(tmp_path, with_forces(change, at), settings)
+    found = relax_and_keep(tmp_path, odd_forces(change, at), settings)
     odd = assert_only_the_odd_one_failed(found)
     assert "force" in odd.error
     assert len(odd.energies) == at
@@ -86,7 +89,7 @@ def test_forces_too_large_to_square_fail_alone(tmp_path, optimizer, dtype, size,
 def test_an_optimizer_that_cannot_diagonalise_fails_alone(tmp_path):
     # Forces whose curvature overflows: BFGS diagonalises a matrix that is not finite.
     sign = itertools.cycle((1.0, -1.0))
-    predict = with_forces(lambda forces: next(sign) * np.full_like(forces, 7e153))
+    predict = odd_forces(lambda forces: next(sign) * np.full_like(forces, 7e153))
     odd = assert_only_the_odd_one_failed(
         relax_and_keep(tmp_path, predict, RelaxationSettings("bfgs", fmax=0.06, steps=10))
     )
@@ -95,37 +98,14 @@ def test_an_optimizer_that_cannot_diagonalise_fails_alone(tmp_path):
 
 @pytest.mark.parametrize("error", [np.linalg.LinAlgError("Eigenvalues"), AssertionError("odd")])
 def test_any_error_in_one_optimizer_fails_that_structure_alone(tmp_path, monkeypatch, error):
-    made = RelaxationSettings.make_optimizer
-
-    def broken(self, atoms, trajectory=None):
-        optimizer = made(self, atoms, trajectory)
-        if len(atoms) == ODD:
-
-            def step():
-                raise error
-
-            monkeypatch.setattr(optimizer, "step", step)
-        return optimizer
-
-    monkeypatch.setattr(RelaxationSettings, "make_optimizer", broken)
+    break_optimizers(monkeypatch, error, lambda atoms: len(atoms) == ODD)
     odd = assert_only_the_odd_one_failed(relax_and_keep(tmp_path, emt))
     assert odd.error.startswith(f"step 1 of the optimizer ended in {type(error).__name__}: ")
     assert len(odd.energies) == 1
 
 
 def test_a_full_disk_is_no_fault_of_a_structure(tmp_path, monkeypatch):
-    made = RelaxationSettings.make_optimizer
-
-    def broken(self, atoms, trajectory=None):
-        optimizer = made(self, atoms, trajectory)
-
-        def step():
-            raise OSError(28, "No space left on device")
-
-        monkeypatch.setattr(optimizer, "step", step)
-        return optimizer
-
-    monkeypatch.setattr(RelaxationSettings, "make_optimizer", broken)
+    break_optimizers(monkeypatch, OSError(28, "No space left on device"))
     with pytest.raises(OSError, match="No space left"):
         relax_and_keep(tmp_path, emt)
 
@@ -158,7 +138,7 @@ def test_a_structure_whose_algebra_fails_in_the_model_fails_alone(tmp_path):
 
 @pytest.mark.parametrize("at", [0, 2])
 def test_the_trajectory_of_a_failure_is_kept_apart_from_results(tmp_path, at):
-    predict = with_forces(lambda forces: np.full_like(forces, np.nan), at)
+    predict = odd_forces(lambda forces: np.full_like(forces, np.nan), at)
     found = relax_many(
         cases(), predict, SHORT, batch=BatchLimit(structures=3),
         trajectory_of=lambda identity: tmp_path / f"{identity}.traj",

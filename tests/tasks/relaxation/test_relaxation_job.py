@@ -15,6 +15,8 @@ from launches import launch
 from native_checkpoints import write_checkpoint
 from relaxation_inputs import surfaces, write_data
 
+from eqv2_plugin.common.files import read_npz
+
 pytestmark = pytest.mark.slow
 SPLITS = ("id", "ood_ads", "ood_cat", "ood_both")
 
@@ -44,11 +46,6 @@ def finished(overrides, tmp_path_factory) -> tuple[Path, str]:
     return folder / "job" / "results", done.stdout
 
 
-def arrays(path: Path) -> dict[str, np.ndarray]:
-    with np.load(path, allow_pickle=False) as file:
-        return {key: file[key] for key in file.files}
-
-
 def test_a_job_says_what_it_does_and_fairchems_script_takes_its_files(finished, tmp_path):
     results, out = finished
     assert "8 structures; of this process 8, 0 of them finished before" in out
@@ -59,7 +56,7 @@ def test_a_job_says_what_it_does_and_fairchems_script_takes_its_files(finished, 
     for kind in ("is2re", "is2rs"):
         files = [f"--{s.replace('_', '-')}={results / kind / f'{s}.npz'}" for s in SPLITS]
         joined = joined_by_fairchem(tmp_path / f"{kind}.npz", *files)
-        ours = arrays(results / f"{kind}_submission.npz")
+        ours = read_npz(results / f"{kind}_submission.npz")
         assert joined.keys() == ours.keys()
         for key, value in joined.items():
             np.testing.assert_array_equal(value, ours[key])
@@ -68,7 +65,7 @@ def test_a_job_says_what_it_does_and_fairchems_script_takes_its_files(finished, 
     joined = joined_by_fairchem(tmp_path / "traj.npz", "--is2re-relaxations", *folders)
     for split in SPLITS:
         order = np.argsort(joined[f"{split}_ids"])
-        ours = arrays(results / "is2re" / f"{split}.npz")
+        ours = read_npz(results / "is2re" / f"{split}.npz")
         np.testing.assert_array_equal(joined[f"{split}_ids"][order], ours["ids"])
         np.testing.assert_array_equal(joined[f"{split}_energy"][order], ours["energy"])
 
@@ -82,7 +79,7 @@ def joined_by_fairchem(out: Path, *arguments: str) -> dict[str, np.ndarray]:
         runpy.run_path(make_submission_file.__file__, run_name="__main__")
     finally:
         sys.argv = kept
-    return arrays(out)
+    return read_npz(out)
 
 
 def test_fairchems_own_runner_relaxes_with_our_checkpoint(model, tmp_path):

@@ -13,6 +13,7 @@ from helpers import job_config
 from native_checkpoints import write_checkpoint
 from relaxation_inputs import data_config, surfaces, write_data
 
+from eqv2_plugin.common.files import read_npz
 from eqv2_plugin.data.sample import load_sample
 from eqv2_plugin.inference import batch_size as memory
 from eqv2_plugin.inference.batch_size import find_limit, limit_from_peak
@@ -51,11 +52,9 @@ def ids(path: Path) -> list[str]:
 
 
 def results(folder: Path) -> dict[str, np.ndarray]:
-    found = {}
-    for kind in ("is2re", "is2rs"):
-        with np.load(folder / "run" / "results" / kind / "id.npz", allow_pickle=False) as file:
-            found |= {f"{kind}.{key}": file[key] for key in file.files}
-    return found
+    """{"KIND.KEY": array} of the files of both kinds."""
+    files = {kind: folder / "run" / "results" / kind / "id.npz" for kind in ("is2re", "is2rs")}
+    return {f"{kind}.{key}": v for kind, file in files.items() for key, v in read_npz(file).items()}
 
 
 @pytest.fixture(scope="module")

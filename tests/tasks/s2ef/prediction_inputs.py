@@ -24,6 +24,10 @@ def frames(split: str, count: int = SIZE) -> list[Atoms]:
     return every[:: len(every) // count][:count]
 
 
+def id_of(atoms: Atoms) -> str:
+    return f"{atoms.info['sid'].removeprefix('random')}_{atoms.info['fid']}"
+
+
 def write_data(folder: Path, atoms: Sequence[Atoms]) -> Path:
     folder.mkdir(parents=True)
     write_ase_db(list(atoms), folder)

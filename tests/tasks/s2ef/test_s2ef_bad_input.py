@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-import resource
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from ase import Atoms
-from prediction_inputs import frames, job_config, options, predict, write_data, write_model
+from helpers import no_file_beyond
+from prediction_inputs import (
+    frames,
+    id_of,
+    job_config,
+    options,
+    predict,
+    write_data,
+    write_model,
+)
 
 from eqv2_plugin.common.files import read_npz
 from eqv2_plugin.inference.predictor import BatchPredictor
@@ -19,20 +27,11 @@ V1 = Path(__file__).parents[2] / "fixtures" / "ckpt_ocp1_noprefix_modeldict" / "
 SPLITS = {"id": {"src": "id"}}
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory) -> Path:
-    return write_model(tmp_path_factory.mktemp("model") / "model.pt")
-
-
 def job(folder: Path, model: Path | str | None, atoms: list[Atoms] | None = None) -> dict:
     if atoms is None:
         atoms = frames("val_id")
     write_data(folder / "data" / "id", atoms)
     return options(folder / "data", model, SPLITS)
-
-
-def id_of(atoms: Atoms) -> str:
-    return f"{atoms.info['sid'].removeprefix('random')}_{atoms.info['fid']}"
 
 
 def no_forces(made) -> None:
@@ -212,12 +211,7 @@ def test_a_batch_beyond_the_memory_is_halved(tmp_path, model, monkeypatch):
 
 def test_a_full_disk_is_said_and_the_job_goes_on_afterwards(tmp_path, model):
     made = job(tmp_path, model)
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (3000, hard))
-    try:
-        with pytest.raises(OSError, match=r"cannot write .*00000\.npz.*Make room"):
-            predict(tmp_path, made)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    with no_file_beyond(3000), pytest.raises(OSError, match=r"write .*00000\.npz.*Make room"):
+        predict(tmp_path, made)
     assert not list((tmp_path / "results").rglob("*.npz*"))
     predict(tmp_path, made)

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from ase import Atoms
-from prediction_inputs import PER_PART, frames, options, predict, write_data, write_model
+from prediction_inputs import PER_PART, frames, id_of, options, predict, write_data
 
 from eqv2_plugin.common.files import read_npz, save_npz
 from eqv2_plugin.inference.parts import load_part
@@ -16,15 +15,6 @@ from eqv2_plugin.inference.predictor import BatchPredictor, Prediction
 from eqv2_plugin.tasks.s2ef import predicting
 
 SPLITS = {"id": {"src": "id"}, "ood": {"src": "ood"}, "mine": {"src": "mine"}}
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory) -> Path:
-    return write_model(tmp_path_factory.mktemp("model") / "model.pt")
-
-
-def id_of(atoms: Atoms) -> str:
-    return f"{atoms.info['sid'].removeprefix('random')}_{atoms.info['fid']}"
 
 
 def job(folder: Path, model: Path, bad: dict[str, list[int]]) -> tuple[dict, dict[str, list[str]]]:

@@ -14,12 +14,11 @@ from fairchem.core.modules.evaluator import Evaluator
 from fairchem.core.units.mlip_unit import load_predict_unit
 from prediction_inputs import (
     frames,
-    options,
+    id_of,
     predict,
     results,
     settings,
     write_data,
-    write_model,
 )
 
 from eqv2_plugin.checkpoints.door import export_native
@@ -27,28 +26,6 @@ from eqv2_plugin.common.files import read_npz
 from eqv2_plugin.inference.parts import cut, load_part, part_file
 from eqv2_plugin.tasks.s2ef.reading import batches_by_size
 from eqv2_plugin.tasks.submission.check import check_submission, expected_rows
-
-SPLITS = {"id": {"src": "id"}, "ood": {"src": "ood"}}
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory) -> dict:
-    folder = tmp_path_factory.mktemp("inputs")
-    write_data(folder / "id", frames("val_id"))
-    write_data(folder / "ood", frames("val_ood"))
-    return options(folder, write_model(folder / "model.pt"), SPLITS) | {"dataset": "oc22"}
-
-
-@pytest.fixture(scope="module")
-def whole(made, tmp_path_factory) -> Path:
-    """A job that one process did at once."""
-    folder = tmp_path_factory.mktemp("whole")
-    predict(folder, made)
-    return folder
-
-
-def bare_id(atoms) -> str:
-    return f"{atoms.info['sid'].removeprefix('random')}_{atoms.info['fid']}"
 
 
 @pytest.mark.parametrize("precision", ["float32", "float64"])
@@ -69,7 +46,7 @@ def test_numbers_are_those_of_the_calculator(made, tmp_path, precision):
     for i, atoms in enumerate(frames("val_id")):
         fixed = atoms.constraints[0].index
         atoms.calc = calculator
-        assert ids[i] == bare_id(atoms)
+        assert ids[i] == id_of(atoms)
         assert energies[i] == pytest.approx(atoms.get_potential_energy(), abs=tolerance)
         expected = np.delete(atoms.get_forces(apply_constraint=False), fixed, axis=0)
         assert forces[i].dtype == np.dtype(precision)
@@ -99,7 +76,7 @@ def test_metrics_are_those_of_all_structures_at_once(made, whole):
     report = json.loads((whole / "results" / "metrics.json").read_text())
     stored = read_npz(whole / "results" / "ood.npz")
     parts = np.split(stored["forces"].astype(float), stored["chunk_idx"])
-    known = {bare_id(atoms): atoms for atoms in frames("val_ood")}
+    known = {id_of(atoms): atoms for atoms in frames("val_ood")}
     atoms = [known[one] for one in stored["ids"].tolist()]
     free = [np.delete(np.arange(len(a)), a.constraints[0].index) for a in atoms]
     target = [a.get_forces(apply_constraint=False)[f] for a, f in zip(atoms, free, strict=True)]

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 from prediction_inputs import (
     frames,
-    options,
     predict,
     results,
     settings,
@@ -23,24 +22,8 @@ from tqdm import tqdm
 
 from eqv2_plugin.tasks.s2ef import predicting
 
-SPLITS = {"id": {"src": "id"}, "ood": {"src": "ood"}}
 # Renames of a run: of three descriptions, three parts of each split, and four files for the user.
 BEFORE, PARTS, AFTER = 3, 2 * 3, 4
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory) -> dict:
-    folder = tmp_path_factory.mktemp("inputs")
-    write_data(folder / "id", frames("val_id"))
-    write_data(folder / "ood", frames("val_ood"))
-    return options(folder, write_model(folder / "model.pt"), SPLITS) | {"dataset": "oc22"}
-
-
-@pytest.fixture(scope="module")
-def whole(made, tmp_path_factory) -> dict[str, bytes]:
-    folder = tmp_path_factory.mktemp("whole")
-    predict(folder, made)
-    return results(folder)
 
 
 def predict_until(folder: Path, made: dict, module: object, name: str, calls: int) -> None:
@@ -80,7 +63,7 @@ def test_a_job_killed_before_a_file_appears_goes_on(made, whole, tmp_path, calls
     assert len(finished) == min(max(0, calls - 1 - BEFORE), PARTS)
     predict(tmp_path, made)
     assert finished.items() <= parts(tmp_path).items()
-    assert results(tmp_path) == whole
+    assert results(tmp_path) == results(whole)
 
 
 @pytest.mark.slow
@@ -88,7 +71,7 @@ def test_a_job_killed_in_the_middle_of_a_part_goes_on(made, whole, tmp_path):
     kill_at(tmp_path, made, predicting, "predict_items", 5)
     assert 0 < len(parts(tmp_path)) < 6
     predict(tmp_path, made)
-    assert results(tmp_path) == whole
+    assert results(tmp_path) == results(whole)
 
 
 def test_a_finished_job_predicts_nothing_again(made, whole, tmp_path, monkeypatch):
@@ -99,14 +82,14 @@ def test_a_finished_job_predicts_nothing_again(made, whole, tmp_path, monkeypatc
 
     monkeypatch.setattr(predicting, "predict_items", refuse)
     predict(tmp_path, made)
-    assert results(tmp_path) == whole
+    assert results(tmp_path) == results(whole)
 
 
 def test_other_numbers_of_processes_may_go_on(made, whole, tmp_path):
     predict(tmp_path, made, job=0, jobs=3)
     predict(tmp_path, made, job=1, jobs=2)
     predict(tmp_path, made)
-    assert results(tmp_path) == whole
+    assert results(tmp_path) == results(whole)
 
 
 def another_model(made: dict, folder: Path) -> dict:
@@ -167,7 +150,7 @@ def test_the_same_data_elsewhere_may_go_on(made, whole, tmp_path):
     write_data(root / "ood", frames("val_ood"))
     changed = made | {"data": made["data"] | {"root": str(root)}}
     predict(tmp_path, changed)
-    assert results(tmp_path) == whole
+    assert results(tmp_path) == results(whole)
 
 
 def shorten(path: Path) -> None:
@@ -190,4 +173,4 @@ def test_a_damaged_part_is_refused(made, whole, tmp_path, damage):
         predict(tmp_path, made)
     part.unlink()
     predict(tmp_path, made)
-    assert results(tmp_path) == whole
+    assert results(tmp_path) == results(whole)

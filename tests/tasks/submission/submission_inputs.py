@@ -9,6 +9,12 @@ from fairchem.core.scripts.make_submission_file import SPLITS
 
 from eqv2_plugin.tasks.submission.layout import write_is2re, write_is2rs, write_s2ef
 
+WRITERS = {
+    "s2ef": lambda path, made: write_s2ef(path, **made, dtype=np.float16),
+    "is2re": lambda path, made: write_is2re(path, made["ids"], made["energies"]),
+    "is2rs": lambda path, made: write_is2rs(path, made["ids"], made["forces"]),
+}
+
 
 def predictions(seed: int, count: int = 4) -> dict:
     """Structures of 2 to 5 atoms, some fixed, ids in no order."""
@@ -36,13 +42,9 @@ def write_splits(folder: Path, dataset: str, dtype: type) -> dict[str, Path]:
 def write_good(path: Path, task: str) -> Path:
     """A file of one split without fault."""
     made = predictions(1)
-    systems = [one.split("_")[0] for one in made["ids"]]
-    if task == "s2ef":
-        write_s2ef(path, **made, dtype=np.float16)
-    elif task == "is2re":
-        write_is2re(path, systems, made["energies"])
-    else:
-        write_is2rs(path, systems, made["forces"])
+    if task != "s2ef":
+        made["ids"] = [one.split("_")[0] for one in made["ids"]]
+    WRITERS[task](path, made)
     return path
 
 

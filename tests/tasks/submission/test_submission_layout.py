@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import resource
-from contextlib import contextmanager
 
 import numpy as np
 import pytest
 from fairchem.core.scripts import make_submission_file
-from submission_inputs import predictions, read_independently, write_good, write_splits
+from helpers import no_file_beyond
+from submission_inputs import WRITERS, predictions, read_independently, write_good, write_splits
 
 from eqv2_plugin.common.files import read_npz, save_npz, save_text
 from eqv2_plugin.data.ids import s2ef_id, split_frame, system_id, system_ids
@@ -131,13 +130,6 @@ def test_fixed_atoms_may_have_any_force(tmp_path):
     assert np.isfinite(read_npz(tmp_path / "id.npz")["forces"]).all()
 
 
-WRITERS = {
-    "s2ef": lambda path, made: write_s2ef(path, **made, dtype=np.float16),
-    "is2re": lambda path, made: write_is2re(path, made["ids"], made["energies"]),
-    "is2rs": lambda path, made: write_is2rs(path, made["ids"], made["forces"]),
-}
-
-
 @pytest.mark.parametrize("task", WRITERS)
 def test_an_id_that_occurs_twice_is_refused(tmp_path, task):
     made, path = predictions(1), tmp_path / "id.npz"
@@ -162,17 +154,6 @@ def test_lengths_that_differ_are_refused(tmp_path):
 def test_the_same_predictions_make_the_same_bytes(tmp_path):
     first, second = (write_good(tmp_path / name, "s2ef") for name in ("a.npz", "b.npz"))
     assert first.read_bytes() == second.read_bytes()
-
-
-@contextmanager
-def no_file_beyond(size: int):
-    """Writes beyond ``size`` bytes fail, as on a full disk."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path):
