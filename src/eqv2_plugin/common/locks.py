@@ -109,13 +109,20 @@ class FileLock:
         self.release()
 
 
-def folder_lock(folder: Path, wait: float = _WAIT_SECONDS, name: str = LOCK_FILE) -> FileLock:
+def folder_lock(
+    folder: Path,
+    wait: float = _WAIT_SECONDS,
+    name: str = LOCK_FILE,
+    *,
+    children_hold: bool = False,
+) -> FileLock:
     """Lock a folder, which is made where it is missing, for one run at a time.
 
     Args:
         folder: that the run writes to.
         wait: seconds to wait for the processes of a run that was just killed.
         name: of the lock file.
+        children_hold: as for `FileLock`.
 
     Raises:
         InUseError: another run has it; the message says who, and what to do.
@@ -123,7 +130,7 @@ def folder_lock(folder: Path, wait: float = _WAIT_SECONDS, name: str = LOCK_FILE
     """
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        return FileLock(folder / name, wait)
+        return FileLock(folder / name, wait, children_hold=children_hold)
     except InUseError as error:
         raise InUseError(
             f"another run is writing to {folder}: {error}. Let it finish or end it, or give this "

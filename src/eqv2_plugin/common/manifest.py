@@ -28,13 +28,16 @@ def begin(
         OSError: it cannot be written.
     """
     if path.exists():
-        refuse_other(read_manifest(path), made_with, folder, holds, advice)
+        refuse_other(read_manifest(path, folder), made_with, folder, holds, advice)
     else:
         save_json(path, made_with)
 
 
-def read_manifest(path: Path) -> dict[str, Any]:
+def read_manifest(path: Path, folder: Path | None = None) -> dict[str, Any]:
     """What `begin` wrote.
+
+    Args:
+        folder: to remove where the manifest is damaged; by default the one that it lies in.
 
     Raises:
         FileNotFoundError: nothing was begun here.
@@ -46,7 +49,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
         return json.loads(path.read_text())
     except ValueError as error:
         raise ValueError(
-            f"{path} is damaged ({error}): remove {path.parent} and start again"
+            f"{path} is damaged ({error}): remove {folder or path.parent} and start again"
         ) from error
 
 

@@ -2,11 +2,13 @@
 
 import multiprocessing
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
+from functools import partial
 from glob import glob
 from pathlib import Path
 
@@ -14,6 +16,7 @@ import pytest
 from downloads import contents, convert_raw, download, read_by_fairchem, sample, write_pair
 from tqdm import tqdm
 
+from eqv2_plugin.common.locks import folder_lock
 from eqv2_plugin.data.conversion import folder as output_folder
 from eqv2_plugin.data.conversion import shard as shard_writer
 from eqv2_plugin.data.conversion.raw_oc20 import find_pairs
@@ -206,7 +209,7 @@ def test_another_kind_of_energy_is_refused(tmp_path, raw):
 
 
 def test_two_runs_at_once_are_refused(tmp_path, raw, monkeypatch):
-    monkeypatch.setattr(output_folder, "_LOCK_SECONDS", 0.2)
+    monkeypatch.setattr(output_folder, "folder_lock", partial(folder_lock, wait=0.2))
     code = (
         "import fcntl, sys, time; f = open(sys.argv[1], 'w'); "
         "fcntl.flock(f, fcntl.LOCK_EX); print('locked', flush=True); time.sleep(60)"
@@ -240,13 +243,16 @@ def test_a_lost_database_of_an_unfinished_conversion_is_made_again(tmp_path, raw
 
 
 @pytest.mark.parametrize("name", ["manifest.json", "data.0001.npz"])
-def test_damaged_notes_of_an_unfinished_conversion_are_told(tmp_path, raw, name):
+def test_damaged_notes_of_an_unfinished_conversion_are_told(tmp_path, raw, expected, name):
     out = tmp_path / "out"
     kill_at(raw, out, output_folder, "save_npz", 1)
     path = out / ".conversion" / name
     path.write_bytes(path.read_bytes()[:20])
-    with pytest.raises(ValueError, match=rf"{name} is damaged.*again"):
+    with pytest.raises(ValueError, match=rf"{name} is damaged.*remove {out} and start again"):
         convert_raw(raw, out)
+    shutil.rmtree(out)
+    convert_raw(raw, out)
+    assert contents(out) == expected
 
 
 def test_sources_are_found_before_the_folder_is_made(tmp_path):

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from eqv2_plugin.common.files import save_npz
-from eqv2_plugin.common.locks import FileLock, InUseError
+from eqv2_plugin.common.locks import folder_lock
 from eqv2_plugin.common.manifest import begin
 from eqv2_plugin.common.text import listed
 from eqv2_plugin.data.conversion.shard import Record, Shard, writing_to
@@ -24,8 +24,6 @@ METADATA = "metadata.npz"
 # Hidden, or fairchem would try to read what is in it.
 _WORK = ".conversion"
 _MANIFEST = "manifest.json"
-# The workers of a killed run hold its lock until they notice, well within this time.
-_LOCK_SECONDS = 5.0
 
 
 class OutputFolder:
@@ -89,7 +87,8 @@ def open_output(
         raise ValueError(f"{path} is a file: choose another --out")
     _refuse_strangers(folder)
     folder.work.mkdir(parents=True, exist_ok=True)
-    with _locked(folder):
+    # Workers hold the lock, too: those of a killed run until they notice.
+    with folder_lock(path, name=f"{_WORK}/lock", children_hold=True):
         advice = "choose another --out, or remove the folder"
         begin(folder.work / _MANIFEST, begun_with, path, "a conversion", advice)
         for unfinished in folder.work.glob("*.part*"):  # of a killed run
@@ -110,12 +109,3 @@ def _refuse_strangers(folder: OutputFolder) -> None:
             f"{folder.path} holds something else ({listed(strangers, 3)}): choose another --out, "
             "or remove it"
         )
-
-
-def _locked(folder: OutputFolder) -> FileLock:
-    try:
-        return FileLock(folder.work / "lock", _LOCK_SECONDS, children_hold=True)
-    except InUseError as error:
-        raise InUseError(
-            f"another run is writing to {folder.path}: {error}. Let it finish or end it"
-        ) from error
