@@ -63,7 +63,7 @@ def test_a_text_named_xz_is_refused(raw):
 def test_an_extxyz_file_cut_within_a_frame_is_refused(raw):
     text = (raw / "9.extxyz").read_bytes()
     (raw / "9.extxyz").write_bytes(text[:-3])
-    refused(raw, "9.extxyz, frame 2", "cut short, download it again")
+    refused(raw, "9.extxyz, frame 2", "cut short, download")
 
 
 def test_an_extxyz_file_with_too_few_frames_is_refused(raw):

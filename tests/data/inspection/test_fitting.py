@@ -34,9 +34,10 @@ def molecules(tmp_path):
     return [open_dataset(part) for part in parts]
 
 
-@pytest.mark.parametrize("batch_size", [7, 1024])
-def test_references_over_several_folders_are_recovered(molecules, batch_size):
-    fitted = fit_references(molecules, batch_size=batch_size)
+@pytest.mark.parametrize("batch", [7, 1024])
+def test_references_over_several_folders_are_recovered(molecules, batch, monkeypatch):
+    monkeypatch.setattr("eqv2_plugin.data.references.fitting._BATCH", batch)
+    fitted = fit_references(molecules)
     assert fitted.frames == 60
     for symbol, energy in TRUE.items():
         z = Atoms(symbol).numbers[0]
@@ -48,12 +49,13 @@ def test_references_over_several_folders_are_recovered(molecules, batch_size):
     assert fitted.before.mae == pytest.approx(np.abs(energies - energies.mean()).mean(), rel=1e-12)
 
 
-def test_residuals_are_those_of_the_coefficients(tmp_path):
+def test_residuals_are_those_of_the_coefficients(tmp_path, monkeypatch):
+    monkeypatch.setattr("eqv2_plugin.data.references.fitting._BATCH", 8)
     frames = random_molecules(50)
     noise = np.random.default_rng(3).normal(0, 0.5, 50)
     for index, atoms in enumerate(frames):
         frames[index] = relabelled(atoms, atoms.calc.results["energy"] + noise[index])
-    fitted = fit_references([open_dataset(write_dataset(tmp_path / "data", frames))], batch_size=8)
+    fitted = fit_references([open_dataset(write_dataset(tmp_path / "data", frames))])
     left = [
         atoms.calc.results["energy"] - fitted.fit.coefficients[atoms.numbers].sum()
         for atoms in frames

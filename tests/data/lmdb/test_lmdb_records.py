@@ -47,7 +47,7 @@ def test_what_a_record_lacks_has_its_usual_meaning():
     assert record.tags.tolist() == record.fixed.tolist() == [0, 0, 0]
     assert record.pbc.tolist() == [True, True, True]
     assert record.sid is record.fid is None
-    assert record.labels == []
+    assert record.energies == record.vectors == {}
 
 
 def test_open_boundaries_are_kept():
@@ -61,7 +61,8 @@ def test_a_nan_energy_is_kept():
 
 def test_stored_edges_are_dropped():
     edges = {"edge_index": torch.zeros(2, 7, dtype=torch.long), "distances": torch.ones(7)}
-    assert read_record(pyg2(attributes(**edges))).labels == ["energy", "forces"]
+    record = read_record(pyg2(attributes(**edges)))
+    assert [*record.energies, *record.vectors, *record.counts] == ["energy", "forces"]
 
 
 @pytest.mark.parametrize(

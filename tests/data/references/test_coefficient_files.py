@@ -78,11 +78,6 @@ def test_a_written_file_is_read_back_exactly(tmp_path):
         assert str(file["property"]) == "energy"
 
 
-def test_another_suffix_than_npz_is_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"written as \.npz"):
-        save_coefficients(tmp_path / "a.txt", np.ones(3), np.ones(3), np.ones(3), "energy")
-
-
 def write_text(path):
     path.write_text("H -3.4")
 

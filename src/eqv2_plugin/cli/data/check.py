@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from eqv2_plugin.cli.data.references import SOURCE_HELP
+from eqv2_plugin.cli.data.references import add_reading_arguments
 
 
 def add_parsers(commands: argparse._SubParsersAction) -> None:
@@ -13,13 +13,10 @@ def add_parsers(commands: argparse._SubParsersAction) -> None:
     check = commands.add_parser(
         "check", help="look for errors in data sets; exit status 1 if something is bad"
     )
-    check.add_argument("sources", nargs="+", metavar="DIR", help=SOURCE_HELP)
+    add_reading_arguments(check)
     check.add_argument("--out", type=Path, metavar="FOLDER", help="write histograms there")
     check.add_argument(
         "--sample", type=int, metavar="N", help="look at N frames of each, evenly spread"
-    )
-    check.add_argument(
-        "--workers", type=int, default=0, help="processes that read (default: 0, this one)"
     )
     check.set_defaults(run=run_check)
 

@@ -13,38 +13,39 @@ if TYPE_CHECKING:
 
     from eqv2_plugin.data.references.fitting import FittedNormalizers, FittedReferences
 
-SOURCE_HELP = (
-    "folder or file of labelled frames: .aselmdb, .db, .json or fairchem 1's .lmdb; or "
-    "embedded:SAMPLE/SPLIT"
-)
-
 
 def add_parsers(commands: argparse._SubParsersAction) -> None:
     """Add both commands to the parser of ``eqv2 data``."""
     references = commands.add_parser(
         "fit-references", help="fit an energy per element by least squares"
     )
-    references.add_argument("sources", nargs="+", metavar="SRC", help=SOURCE_HELP)
+    add_reading_arguments(references)
     references.add_argument("--out", required=True, type=Path, metavar="FILE.npz")
     references.add_argument(
         "--property", default="energy", help="number stored with each frame (default: energy)"
     )
-    _add_workers(references)
     references.set_defaults(run=run_references)
 
     normalizer = commands.add_parser(
         "fit-normalizer", help="mean and spread of energies and forces, as lines for a config"
     )
-    normalizer.add_argument("sources", nargs="+", metavar="SRC", help=SOURCE_HELP)
+    add_reading_arguments(normalizer)
     normalizer.add_argument(
         "--references", metavar="NAME|FILE", help="element references to subtract first"
     )
     normalizer.add_argument("--out", type=Path, metavar="FILE.yaml", help="write the lines there")
-    _add_workers(normalizer)
     normalizer.set_defaults(run=run_normalizer)
 
 
-def _add_workers(parser: argparse.ArgumentParser) -> None:
+def add_reading_arguments(parser: argparse.ArgumentParser) -> None:
+    """Sources, and the processes that read them."""
+    parser.add_argument(
+        "sources",
+        nargs="+",
+        metavar="SRC",
+        help="folder or file of labelled frames: .aselmdb, .db, .json or fairchem 1's .lmdb; or "
+        "embedded:SAMPLE/SPLIT",
+    )
     parser.add_argument(
         "--workers", type=int, default=0, help="processes that read (default: 0, this one)"
     )

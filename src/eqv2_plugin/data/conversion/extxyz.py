@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator
 from functools import lru_cache
 from io import BufferedReader
-from itertools import count, islice
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple, cast
 
@@ -58,6 +58,24 @@ def is_blank_to_the_end(line: bytes, rest: Iterator[bytes]) -> bool:
     return not line.strip() and not any(further.strip() for further in rest)
 
 
+def cut_frames(lines: Iterator[bytes]) -> Iterator[tuple[int, bytes, bytes]]:
+    """Yield number of atoms, header line and atoms' lines of each frame of an extxyz file.
+
+    Raises:
+        ValueError: no number of atoms where one is due, or the file is cut short.
+    """
+    for head in lines:
+        if is_blank_to_the_end(head, lines):
+            return
+        if not head.strip().isdigit() or int(head) == 0:
+            raise ValueError(f"{_shown(head)} is not a number of atoms")
+        header, block = next(lines, b""), b"".join(islice(lines, int(head)))
+        # A number cut short is still a number: only the newline shows that it is whole.
+        if block.count(b"\n") < int(head):
+            raise ValueError("the file ends within it; it is cut short, download or make it again")
+        yield int(head), header, block
+
+
 class ExtxyzFrame(NamedTuple):
     """One frame: the columns of its atoms, and what its header holds."""
 
@@ -85,31 +103,16 @@ def read_oc20_extxyz(lines: Iterator[bytes], path: Path) -> Iterator[ExtxyzFrame
         ValueError: the file has another layout, is cut short or damaged; says in which frame
             and from which line on.
     """
-    first_line = 1
-    for index in count():
-        head = next(lines, None)
-        if head is None or is_blank_to_the_end(head, lines):
-            return
-        try:
-            number_of_atoms = _number_of_atoms(head)
-            header = next(lines, b"")
-            block = b"".join(islice(lines, number_of_atoms))
-            # A number cut short is still a number: only the newline shows that it is whole.
-            if block.count(b"\n") < number_of_atoms:
-                raise ValueError("the file ends within it; it is cut short, download it again")
-            yield _frame(header, block, number_of_atoms)
-        except ValueError as error:
-            raise ValueError(f"{path}, frame {index} (line {first_line}): {error}") from error
-        first_line += number_of_atoms + 2
+    index, first_line = 0, 1
+    try:
+        for number_of_atoms, header, block in cut_frames(lines):
+            yield _frame(number_of_atoms, header, block)
+            index, first_line = index + 1, first_line + number_of_atoms + 2
+    except ValueError as error:
+        raise ValueError(f"{path}, frame {index} (line {first_line}): {error}") from error
 
 
-def _number_of_atoms(line: bytes) -> int:
-    if not line.strip().isdigit() or int(line) == 0:
-        raise ValueError(f"{_shown(line)} is not a number of atoms")
-    return int(line)
-
-
-def _frame(header: bytes, block: bytes, number_of_atoms: int) -> ExtxyzFrame:
+def _frame(number_of_atoms: int, header: bytes, block: bytes) -> ExtxyzFrame:
     entries = {name: quoted or bare for name, quoted, bare in _HEADER_ENTRY.findall(header)}
     start, width = _layout(_entry(entries, b"Properties"))
     tokens = block.split()

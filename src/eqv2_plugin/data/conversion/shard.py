@@ -86,7 +86,7 @@ class Record:
             return cls(file["natoms"], file["keys"], file["counts"], labels, notes)
         except (KeyError, ValueError) as error:
             raise ValueError(
-                f"{path} is damaged ({error}): remove the folder and start again"
+                f"{path} is damaged ({error}): remove {path.parent.parent} and start again"
             ) from error
 
 

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from io import StringIO
-from itertools import count, islice
+from itertools import count
 from pathlib import Path
 
 import ase.io
@@ -14,7 +14,7 @@ from ase import Atoms
 from ase.db import connect
 from ase.io.trajectory import Trajectory
 
-from eqv2_plugin.data.conversion.extxyz import is_blank_to_the_end, read_lines
+from eqv2_plugin.data.conversion.extxyz import cut_frames, read_lines
 from eqv2_plugin.data.conversion.frame import Frame, frame_of_atoms
 
 
@@ -100,15 +100,9 @@ def _is_part_of_download(path: Path) -> bool:
 
 def _read_extxyz(path: Path) -> Iterator[Atoms]:
     # ASE reads a whole file into memory, so it gets one frame at a time.
-    lines = read_lines(path)
-    for head in lines:
-        if is_blank_to_the_end(head, lines):
-            return
-        frame = [head, *islice(lines, int(head) + 1)]
-        # A number cut short is still a number: only the newline shows that it is whole.
-        if len(frame) < int(head) + 2 or not frame[-1].endswith(b"\n"):
-            raise ValueError("the file ends within it. It is cut short: make it again")
-        yield ase.io.read(StringIO(b"".join(frame).decode()), format="extxyz")
+    for number_of_atoms, header, block in cut_frames(read_lines(path)):
+        text = f"{number_of_atoms}\n{(header + block).decode()}"
+        yield ase.io.read(StringIO(text), format="extxyz")
 
 
 def _read_trajectory(path: Path) -> Iterator[Atoms]:

@@ -10,6 +10,7 @@ from itertools import combinations
 import numpy as np
 
 from eqv2_plugin.common.findings import SHOWN, Finding, Verdict, listed
+from eqv2_plugin.data.ids import system_id
 from eqv2_plugin.data.inspection.frames import Frame, FrameDataset
 
 
@@ -32,8 +33,7 @@ class Fingerprints:
             self.systems.append(self.ids[-1])
         else:
             fid = "" if frame.fid is None else frame.fid
-            # LMDBs of OC20 have the number of what the download calls random1234567.
-            system = frame.sid.removeprefix("random").encode()
+            system = system_id(frame.sid).encode()
             self.ids.append(_hash(system, b"\0", fid.encode()))
             self.systems.append(_hash(system))
         # float32 is what data sets store; adding 0 makes -0 and 0 one.

@@ -52,11 +52,6 @@ class Record:
     vectors: dict[str, np.ndarray]
     counts: dict[str, int]
 
-    @property
-    def labels(self) -> list[str]:
-        """Names of all stored labels."""
-        return [*self.energies, *self.vectors]
-
 
 def read_record(pickled: bytes) -> Record:
     """Read what fairchem-core 1 and its predecessors pickled for one structure.

@@ -118,11 +118,8 @@ def save_coefficients(
         frames, atoms: [elements] how many frames and atoms held the element.
 
     Raises:
-        ValueError: ``path`` does not end with ".npz".
         OSError: the file cannot be written.
     """
-    if path.suffix != ".npz":
-        raise ValueError(f"element references are written as .npz, but --out is {path}")
     arrays = {"coeff": coefficients, "frames": frames, "atoms": atoms, "property": np.array(label)}
     save_npz(path, arrays, compressed=False)
 

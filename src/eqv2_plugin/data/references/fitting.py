@@ -22,7 +22,7 @@ from eqv2_plugin.data.references.linear_fit import (
     compositions_of,
 )
 
-_BATCH = 1024  # frames
+_BATCH = 1024  # frames; does not change the results
 
 
 class Spread(NamedTuple):
@@ -61,7 +61,6 @@ def fit_references(
     datasets: Sequence[FrameDataset],
     label: str = "energy",
     workers: int = 0,
-    batch_size: int = _BATCH,
 ) -> FittedReferences:
     """Least squares of a label on the composition.
 
@@ -71,7 +70,6 @@ def fit_references(
         datasets: from `open_dataset`.
         label: "energy", or another number stored with every frame, eV.
         workers: processes that read; 0 reads in this one.
-        batch_size: frames that are added at a time; does not change the result.
 
     Raises:
         ValueError: a frame without that label, with one that is not finite, or with labels that
@@ -82,7 +80,7 @@ def fit_references(
         spool = _Spool(file)
         for dataset in datasets:
             values = scan(dataset, partial(_numbers_and_label, label), workers=workers)
-            for batch in _batches(values, batch_size):
+            for batch in _batches(values):
                 compositions = compositions_of([numbers for numbers, _ in batch])
                 targets = np.array([value for _, value in batch])
                 equations.add(compositions, targets)
@@ -121,7 +119,7 @@ def fit_normalizers(
     energies, forces = RunningMoments(), RunningMoments()
     for dataset in datasets:
         values = scan(dataset, partial(_energy_and_forces, coefficients), workers=workers)
-        for batch in _batches(values, _BATCH):
+        for batch in _batches(values):
             energies.add(np.array([energy for energy, _ in batch]))
             forces.add(np.concatenate([components for _, components in batch]))
     if not energies.deviation > 0:
@@ -167,8 +165,8 @@ def _known_elements(frame: Frame) -> np.ndarray:
     return frame.numbers
 
 
-def _batches(values: Iterator, size: int) -> Iterator[list]:
-    return iter(lambda: list(islice(values, size)), [])
+def _batches(values: Iterator) -> Iterator[list]:
+    return iter(lambda: list(islice(values, _BATCH)), [])
 
 
 class _Spool:
