@@ -85,9 +85,3 @@ def test_convert_takes_several_sources_and_tells_of_what_it_made_up(tmp_path, ca
         "labels: none; for prediction only",
         "note: 4 frames had no sid: named after their file, with their place in it as fid",
     ]
-
-
-def test_help_of_data_names_the_commands(capsys):
-    with pytest.raises(SystemExit):
-        main(["data", "--help"])
-    assert {"oc20", "convert"} <= set(capsys.readouterr().out.replace(",", " ").split())

@@ -19,7 +19,6 @@ from downloads import contents, convert_raw, download, fixture, read_by_fairchem
 from eqv2_plugin.data.conversion.frame import frame_of_atoms
 from eqv2_plugin.data.conversion.job import Summary, convert
 from eqv2_plugin.data.conversion.sources import READERS, find_sources
-from eqv2_plugin.data.sample import sample_directory
 
 
 def convert_files(paths: list[Path], out: Path, workers: int = 1) -> Summary:
@@ -27,7 +26,7 @@ def convert_files(paths: list[Path], out: Path, workers: int = 1) -> Summary:
 
 
 def assert_same(ours: Atoms, theirs: Atoms) -> None:
-    """Bit for bit: structure, labels, tags and constraints."""
+    """Bit for bit: structure, labels (also of fixed atoms), tags and constraints."""
     for name in ("numbers", "positions"):
         np.testing.assert_array_equal(ours.arrays[name], theirs.arrays[name])
     np.testing.assert_array_equal(ours.cell.array, theirs.cell.array)
@@ -102,16 +101,6 @@ def test_our_own_folders_convert_to_themselves(tmp_path):
     one, two = atoms_of(tmp_path / "one"), atoms_of(tmp_path / "two")
     assert len(one) == 12
     for a, b in zip(one, two, strict=True):
-        assert_same(a, b)
-        assert a.info == b.info
-
-
-def test_the_embedded_sample_converts_to_itself(tmp_path):
-    source = sample_directory("oc20_sample", "val_ood", tmp_path / "cache")
-    convert_files([source], tmp_path / "out")
-    ours, theirs = atoms_of(tmp_path / "out"), atoms_of(source)
-    assert len(ours) == len(theirs) == 90
-    for a, b in zip(ours, theirs, strict=True):
         assert_same(a, b)
         assert a.info == b.info
 
@@ -196,14 +185,6 @@ def test_what_cannot_be_kept_is_counted(tmp_path):
     ase.io.write(path, frames)
     summary = convert_files([path], tmp_path / "out")
     assert summary.notes == {"frames had the per-atom array 'spin_axis', which is left out": 3}
-
-
-def test_forces_of_fixed_atoms_are_kept(tmp_path):
-    path = write_database(tmp_path / "a.aselmdb", sample(1))
-    convert_files([path], tmp_path / "out")
-    (ours,) = atoms_of(tmp_path / "out")
-    fixed = ours.constraints[0].index
-    assert np.abs(ours.get_forces(apply_constraint=False)[fixed]).max() > 0.01
 
 
 def test_labels_are_kept_even_if_the_atoms_were_changed_since():

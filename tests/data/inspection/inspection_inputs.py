@@ -7,9 +7,8 @@ from pathlib import Path
 import numpy as np
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
-from ase_db_backends.aselmdb import LMDBDatabase
 
-from eqv2_plugin.data.sample import load_sample
+from eqv2_plugin.data.sample import load_sample, write_ase_db
 
 
 def oc20_frames(count: int = 40) -> list[Atoms]:
@@ -34,9 +33,7 @@ def relabelled(atoms: Atoms, energy=None, forces=None) -> Atoms:
 def write_dataset(folder: Path, frames: list[Atoms], natoms: np.ndarray | None = None) -> Path:
     """A folder as fairchem reads it; ``natoms`` replaces what metadata.npz should say."""
     folder.mkdir()
-    with LMDBDatabase(folder / "part.aselmdb", use_lock_file=False) as database:
-        for atoms in frames:
-            database.write(atoms, data=atoms.info)
-    sizes = np.array([len(atoms) for atoms in frames]) if natoms is None else natoms
-    np.savez(folder / "metadata.npz", natoms=sizes)
+    write_ase_db(frames, folder)
+    if natoms is not None:
+        np.savez(folder / "metadata.npz", natoms=natoms)
     return folder

@@ -39,7 +39,7 @@ def test_frames_of_a_folder_are_as_they_were_written(folder):
 
 
 def test_one_file_is_a_data_set_too(folder):
-    assert_same(open_dataset(folder / "part.aselmdb")[2], frame_of(oc20_frames(4)[2]))
+    assert_same(open_dataset(folder / "sample.aselmdb")[2], frame_of(oc20_frames(4)[2]))
 
 
 def test_other_ase_databases_are_read(tmp_path):
@@ -82,26 +82,26 @@ def test_old_lmdb_files_are_read_as_stored():
 
 
 def cut_off(folder: Path) -> None:
-    data = (folder / "part.aselmdb").read_bytes()
-    (folder / "part.aselmdb").write_bytes(data[:5000])
+    data = (folder / "sample.aselmdb").read_bytes()
+    (folder / "sample.aselmdb").write_bytes(data[:5000])
 
 
 def empty(folder: Path) -> None:
-    (folder / "part.aselmdb").unlink()
+    (folder / "sample.aselmdb").unlink()
     write_dataset(folder / "new", [])
-    (folder / "new" / "part.aselmdb").rename(folder / "part.aselmdb")
+    (folder / "new" / "sample.aselmdb").rename(folder / "sample.aselmdb")
     shutil.rmtree(folder / "new")
 
 
 def text_file(folder: Path) -> None:
-    (folder / "part.aselmdb").write_text("energies")
+    (folder / "sample.aselmdb").write_text("energies")
 
 
 WRONG = {
     "gone": (shutil.rmtree, FileNotFoundError, ".*data does not exist"),
-    "no database": (lambda f: (f / "part.aselmdb").unlink(), ValueError, "holds no database"),
-    "cut off": (cut_off, ValueError, "part.aselmdb is cut off"),
-    "no database file": (text_file, ValueError, "cannot open .*part.aselmdb"),
+    "no database": (lambda f: (f / "sample.aselmdb").unlink(), ValueError, "holds no database"),
+    "cut off": (cut_off, ValueError, "sample.aselmdb is cut off"),
+    "no database file": (text_file, ValueError, "cannot open .*sample.aselmdb"),
     "no frames": (empty, ValueError, "cannot read .*data"),
     "wrong metadata": (
         lambda f: np.savez(f / "metadata.npz", sizes=np.ones(4)),
