@@ -62,7 +62,7 @@ def make_download(folder: Path, frames: int) -> tuple[RawPair, RawPair]:
 
 def stages(plain: RawPair, packed: RawPair, folder: Path) -> dict[str, Callable[[], object]]:
     """What is timed; every call handles all frames once."""
-    images = ase.io.read(plain.extxyz, ":")
+    images = ase.io.read(plain.files[0], ":")
 
     def write_with_ase() -> None:
         with LMDBDatabase(folder / "ase.aselmdb", use_lock_file=False) as database:
@@ -74,15 +74,15 @@ def stages(plain: RawPair, packed: RawPair, folder: Path) -> dict[str, Callable[
             check_frame(frame)
 
     def parse() -> None:
-        for _ in read_oc20_extxyz(read_lines(plain.extxyz), plain.extxyz):
+        for _ in read_oc20_extxyz(read_lines(plain.files[0]), plain.files[0]):
             pass
 
     (folder / "shard").mkdir(exist_ok=True)
     return {
-        "ASE: read extxyz": lambda: ase.io.read(plain.extxyz, ":"),
+        "ASE: read extxyz": lambda: ase.io.read(plain.files[0], ":"),
         "ASE: write atoms to aselmdb": write_with_ase,
-        "lines of the file": lambda: sum(1 for _ in read_lines(plain.extxyz)),
-        "lines of the file, xz": lambda: sum(1 for _ in read_lines(packed.extxyz)),
+        "lines of the file": lambda: sum(1 for _ in read_lines(plain.files[0])),
+        "lines of the file, xz": lambda: sum(1 for _ in read_lines(packed.files[0])),
         "parse extxyz": parse,
         "parse, pair and check": lambda: read_pair(plain),
         "all: one shard": lambda: write_shard(

@@ -55,11 +55,6 @@ class Labels:
     conflicts: tuple[str, ...]
     unread: tuple[str, ...]
 
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Those of ``LABELS`` that are there."""
-        return tuple(name for name in LABELS if getattr(self, name) is not None)
-
 
 def read_labels(atoms: Atoms, where: str) -> Labels:
     """The labels of a structure.

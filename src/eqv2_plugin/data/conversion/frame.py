@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from ase import Atoms
@@ -48,19 +48,20 @@ class Frame:
         return tuple(name for name in LABELS if name in self.row)
 
 
-class Source(Protocol):
+@dataclass(frozen=True)
+class Source:
     """Files that yield frames. It is sent to worker processes, so it holds paths only."""
+
+    files: tuple[Path, ...]
 
     @property
     def name(self) -> str:
         """What errors call it."""
-
-    @property
-    def files(self) -> tuple[Path, ...]:
-        """The files that it reads."""
+        return str(self.files[0])
 
     def frames(self, notes: Counter[str]) -> Iterator[Frame]:
         """Stream the frames; what the user should know is counted in ``notes``."""
+        raise NotImplementedError
 
 
 def frame_of_atoms(atoms: Atoms, system: str, index: int, where: str, notes: Counter[str]) -> Frame:

@@ -23,7 +23,7 @@ from eqv2_plugin.data.conversion.extxyz import (
     read_lines,
     read_oc20_extxyz,
 )
-from eqv2_plugin.data.conversion.frame import Frame
+from eqv2_plugin.data.conversion.frame import Frame, Source
 
 # "referenced" is the adsorption energy, total minus reference; "none" is for test data.
 Energy = Literal["referenced", "total", "none"]
@@ -40,20 +40,10 @@ class _Id(NamedTuple):
 
 
 @dataclass(frozen=True)
-class RawPair:
-    """Two files of the download that belong together."""
+class RawPair(Source):
+    """An extxyz and a text file of the download that belong together."""
 
-    extxyz: Path
-    txt: Path
     energy: Energy
-
-    @property
-    def name(self) -> str:
-        return str(self.extxyz)
-
-    @property
-    def files(self) -> tuple[Path, ...]:
-        return self.extxyz, self.txt
 
     def frames(self, notes: Counter[str]) -> Iterator[Frame]:
         """Stream the frames.
@@ -64,26 +54,27 @@ class RawPair:
             ValueError: a file is damaged, one is longer than the other, or a label is missing.
             OSError: a file cannot be read.
         """
-        ids = self._ids()
+        extxyz, txt = self.files
+        ids = self._ids(txt)
         number = 0
-        for frame in read_oc20_extxyz(read_lines(self.extxyz), self.extxyz):
+        for frame in read_oc20_extxyz(read_lines(extxyz), extxyz):
             line = next(ids, None)
             if line is None:
                 raise self._unequal(f"has only {number} lines, and the other more frames")
-            where = f"{self.extxyz}, frame {number}"
+            where = f"{extxyz}, frame {number}"
             yield Frame(*self._entries(frame, line, where, notes), where)
             number += 1
         if next(ids, None) is not None:
             raise self._unequal(f"has more lines than the other has frames, {number}")
 
     def _unequal(self, difference: str) -> ValueError:
+        extxyz, txt = self.files
         return ValueError(
-            f"{self.txt} {difference} ({self.extxyz}): one of them is not whole, download both "
-            "again"
+            f"{txt} {difference} ({extxyz}): one of them is not whole, download both again"
         )
 
-    def _ids(self) -> Iterator[_Id]:
-        lines = read_lines(self.txt)
+    def _ids(self, txt: Path) -> Iterator[_Id]:
+        lines = read_lines(txt)
         for number in count(1):
             line = next(lines, None)
             if line is None or is_blank_to_the_end(line, lines):
@@ -91,24 +82,13 @@ class RawPair:
             found = _LINE.fullmatch(line.strip())
             if found is None or (found[3] is None and self.energy != "none"):
                 raise ValueError(
-                    f"{self.txt}, line {number}: {line.strip()[:100].decode(errors='replace')!r} "
+                    f"{txt}, line {number}: {line.strip()[:100].decode(errors='replace')!r} "
                     "is not random<sid>,frame<fid>,<reference energy>. Download the file again; "
                     "for test data, which has no reference energies, give --test-data"
                 )
-            reference = None if self.energy == "none" else self._reference(found[3], number)
+            where = f"{txt}, line {number}"
+            reference = None if self.energy == "none" else _reference(found[3], where)
             yield _Id(found[1].decode(), int(found[2]), reference)
-
-    def _reference(self, text: bytes, line: int) -> float:
-        try:
-            reference = float(text)
-        except ValueError:
-            reference = math.nan
-        if not math.isfinite(reference):
-            raise ValueError(
-                f"{self.txt}, line {line}: the reference energy {text.decode(errors='replace')!r} "
-                "is not a finite number. Download the file again"
-            )
-        return reference
 
     def _entries(
         self, frame: ExtxyzFrame, line: _Id, where: str, notes: Counter[str]
@@ -136,6 +116,19 @@ class RawPair:
             row["energy"] = frame.energy - line.reference
             info["ref_energy"] = line.reference
         return row, info
+
+
+def _reference(text: bytes, where: str) -> float:
+    try:
+        reference = float(text)
+    except ValueError:
+        reference = math.nan
+    if not math.isfinite(reference):
+        raise ValueError(
+            f"{where}: the reference energy {text.decode(errors='replace')!r} is not a finite "
+            "number. Download the file again"
+        )
+    return reference
 
 
 def find_pairs(folder: Path, energy: Energy) -> list[RawPair]:
@@ -174,7 +167,7 @@ def find_pairs(folder: Path, energy: Energy) -> list[RawPair]:
             "download it again"
         )
     return [
-        RawPair(found["extxyz"][stem], found["txt"][stem], energy)
+        RawPair((found["extxyz"][stem], found["txt"][stem]), energy)
         for stem in sorted(found["extxyz"], key=_in_number_order)
     ]
 

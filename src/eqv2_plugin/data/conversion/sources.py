@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from io import StringIO
 from itertools import count
 from pathlib import Path
@@ -15,22 +14,11 @@ from ase.db import connect
 from ase.io.trajectory import Trajectory
 
 from eqv2_plugin.data.conversion.extxyz import cut_frames, read_lines
-from eqv2_plugin.data.conversion.frame import Frame, frame_of_atoms
+from eqv2_plugin.data.conversion.frame import Frame, Source, frame_of_atoms
 
 
-@dataclass(frozen=True)
-class FileSource:
+class FileSource(Source):
     """One file with frames of any kind in ``READERS``."""
-
-    path: Path
-
-    @property
-    def name(self) -> str:
-        return str(self.path)
-
-    @property
-    def files(self) -> tuple[Path, ...]:
-        return (self.path,)
 
     def frames(self, notes: Counter[str]) -> Iterator[Frame]:
         """Stream the frames; what cannot be kept is counted in ``notes``.
@@ -38,16 +26,17 @@ class FileSource:
         Raises:
             ValueError: the file is damaged, or an id is not usable.
         """
-        frames = READERS[_kind(self.path)](self.path)
+        (path,) = self.files
+        frames = READERS[_kind(path)](path)
         for index in count():
-            where = f"{self.path}, frame {index}"
+            where = f"{path}, frame {index}"
             try:
                 atoms = next(frames, None)
             except Exception as error:  # each reader has errors of its own
                 raise ValueError(f"{where} cannot be read: {error}") from error
             if atoms is None:
                 return
-            yield frame_of_atoms(atoms, _stem(self.path), index, where, notes)
+            yield frame_of_atoms(atoms, _stem(path), index, where, notes)
 
 
 def find_sources(paths: Sequence[Path]) -> list[FileSource]:
@@ -79,7 +68,7 @@ def find_sources(paths: Sequence[Path]) -> list[FileSource]:
                 f"{path} has its ids and reference energies in the .txt file beside it: use eqv2 "
                 "data oc20"
             )
-    return [FileSource(path) for path in found]
+    return [FileSource((path,)) for path in found]
 
 
 def _kind(path: Path) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -14,7 +14,8 @@ from eqv2_plugin.data.inspection.frames import Frame, minimum_image
 # root mean square. Both come from the same bonds, one as the sum of r f, the other of f: medians of
 # 20 frames are 0.25 to 2.1 in each of five sets of inorganic crystals (2,783 frames of 89 elements,
 # cold and hot, up to 1000 GPa). GPa make 40 or more of it, Hartree/Bohr^3 0.0115 or less.
-_SHEAR_BAD, _SHEAR_USUAL = 30.0, (0.06, 8.0)
+# Too little is never bad: one atom moved from a symmetric place hardly strains a crystal.
+_SHEAR_POSSIBLE, _SHEAR_USUAL = (0.0, 30.0), (0.06, 8.0)
 _SHEAR = 0.6
 _MIN_FORCE = 0.05  # eV/Å: relaxed atoms tell nothing
 _MIN_FRAMES = 5
@@ -25,7 +26,7 @@ _VIRIAL_BAD, _VIRIAL_RELAXED, _VIRIAL_OUTLIER = 20.0, 1.0, 300.0
 _MAX_STRAIN, _MAX_STEP, _MIN_WORK = 0.03, 0.1, 1e-3
 _MIN_PAIRS = 5
 # A basis that changes with the cell (Pulay stress) takes some of the work, but no factor of it.
-_WORK_BAD, _WORK_USUAL = (0.3, 3.0), (0.5, 1.5)
+_WORK_POSSIBLE, _WORK_USUAL = (0.3, 3.0), (0.5, 1.5)
 _ASYMMETRY = 1e-2  # of the largest component
 # What a stress in this unit is, in eV/Å^3 as a number.
 _UNITS = {
@@ -106,11 +107,11 @@ class StressCheck:
         virial = float(np.median(self.virials))
         text = f"median |stress| x volume {virial:.3g} eV per atom"
         if len(self.works) >= _MIN_PAIRS:
-            return _judged(self.works, 1.0, f"{text}; its work at strained cells is",
-                           "times the change of the energy", _outside_work)  # fmt: skip
+            text += "; its work at strained cells is {} times the change of the energy"
+            return _judged(text, self.works, 1.0, _WORK_POSSIBLE, _WORK_USUAL)
         if len(self.shears) >= _MIN_FRAMES:
-            found = _judged(self.shears, _SHEAR, f"{text}; shear against forces",
-                            "(usual: 0.2 to 2)", _outside_shear)  # fmt: skip
+            text += "; shear against forces {} (usual: 0.2 to 2)"
+            found = _judged(text, self.shears, _SHEAR, _SHEAR_POSSIBLE, _SHEAR_USUAL)
             if found.verdict is not Verdict.OK:
                 return found
             text = found.text
@@ -129,35 +130,24 @@ class StressCheck:
 
 
 def _judged(
+    text: str,
     ratios: Sequence[float],
-    usual: float,
-    what: str,
-    against: str,
-    outside: Callable[[float], Verdict],
+    expected: float,
+    possible: tuple[float, float],
+    usual: tuple[float, float],
 ) -> Finding:
+    """What the median of the ratios, which goes into the text, says of the unit."""
     ratio = float(np.median(ratios))
-    text, verdict = f"{what} {ratio:.3g} {against}", outside(ratio)
-    if verdict is Verdict.OK:
-        return _said(verdict, text)
-    likely = [u for u, size in _UNITS.items() if 0.2 < ratio / (usual * size) < 5]
+    text = text.format(f"{ratio:.3g}")
+    if usual[0] < ratio < usual[1]:
+        return _said(Verdict.OK, text)
+    likely = [u for u, size in _UNITS.items() if 0.2 < ratio / (expected * size) < 5]
+    verdict = Verdict.LOOK if possible[0] < ratio < possible[1] else Verdict.BAD
     return _said(verdict, f"{text}: {' or '.join(likely) or 'another unit'}?")
 
 
 def _said(verdict: Verdict, text: str) -> Finding:
     return Finding("units of stress", verdict, text)
-
-
-def _outside_shear(ratio: float) -> Verdict:
-    # Too little may be meant: one atom moved from a symmetric place hardly strains a crystal.
-    if ratio > _SHEAR_BAD:
-        return Verdict.BAD
-    return Verdict.OK if _SHEAR_USUAL[0] < ratio < _SHEAR_USUAL[1] else Verdict.LOOK
-
-
-def _outside_work(ratio: float) -> Verdict:
-    if not _WORK_BAD[0] < ratio < _WORK_BAD[1]:
-        return Verdict.BAD
-    return Verdict.OK if _WORK_USUAL[0] < ratio < _WORK_USUAL[1] else Verdict.LOOK
 
 
 def _shear_ratio(frame: Frame, volume: float) -> float | None:
