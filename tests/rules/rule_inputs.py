@@ -141,6 +141,14 @@ def call(arguments: list[str]) -> tuple[int, str]:
     return status, out.getvalue() + (errors.getvalue() if status else "")
 
 
+def done(*arguments: str | Path) -> str:
+    """The output of a command; a refusal is raised again, as the runners raise theirs."""
+    status, printed = call([str(one) for one in arguments])
+    if status:
+        raise ValueError(printed)
+    return printed
+
+
 def scores(results: Path) -> dict:
     """The numbers of a job, without the names of its files."""
     return {k: v for k, v in json.loads((results / "metrics.json").read_text()).items()

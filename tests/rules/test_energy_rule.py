@@ -15,7 +15,7 @@ from ase.io import write as write_file
 from fairchem.core import FAIRChemCalculator
 from fairchem.core.datasets.atomic_data import AtomicData
 from registry import Rule, configs
-from rule_inputs import call, compose, frames, run_in, run_job, write
+from rule_inputs import compose, done, frames, run_in, run_job, write
 
 from eqv2_plugin.checkpoints.door import read_inference_checkpoint
 from eqv2_plugin.checkpoints.native import read_native
@@ -55,13 +55,6 @@ def folder(tmp_path_factory) -> Path:
     coefficients[8] = -5.0
     np.savez(found / "oxygen.npz", coeff=coefficients, atoms=np.zeros(119))
     return found
-
-
-def done(*arguments: str | Path) -> str:
-    status, printed = call([str(one) for one in arguments])
-    if status:
-        raise ValueError(printed)
-    return printed
 
 
 def metrics(results: Path) -> dict:

@@ -9,7 +9,17 @@ import numpy as np
 import pytest
 from ase.io import write as write_file
 from registry import Rule
-from rule_inputs import ONE_SPLIT, call, frames, run_job, scores, training_data, with_info, write
+from rule_inputs import (
+    ONE_SPLIT,
+    call,
+    done,
+    frames,
+    run_job,
+    scores,
+    training_data,
+    with_info,
+    write,
+)
 
 RULE = Rule("labels in two places")
 # The last frame alone has another number in atoms.info; every refusal names it.
@@ -43,7 +53,7 @@ def converts(folder: Path, kind: str) -> list[float]:
     from eqv2_plugin.data.inspection.frames import open_dataset
 
     out = folder / f"converted_{kind}"
-    refused_or_done(["data", "convert", str(folder / f"{kind}.traj"), "--out", str(out)])
+    done("data", "convert", folder / f"{kind}.traj", "--out", out)
     data = open_dataset(out)
     assert not any(set(data.structures.stored(i).info) & set(POISON) for i in range(len(data)))
     return [data[i].energy for i in range(len(data))]
@@ -62,13 +72,13 @@ def checks(folder: Path, kind: str) -> None:
 @RULE.behaviour("eqv2 data fit-references")
 def fits_references(folder: Path, kind: str) -> bytes:
     out = folder / f"references_{kind}.npz"
-    refused_or_done(["data", "fit-references", str(folder / kind), "--out", str(out)])
+    done("data", "fit-references", folder / kind, "--out", out)
     return out.read_bytes()
 
 
 @RULE.behaviour("eqv2 data fit-normalizer")
 def fits_normalizer(folder: Path, kind: str) -> str:
-    printed = refused_or_done(["data", "fit-normalizer", str(folder / kind)])
+    printed = done("data", "fit-normalizer", folder / kind)
     return "\n".join(line for line in printed.splitlines() if not line.startswith("#"))
 
 
@@ -100,14 +110,6 @@ RULE.does_not_concern(
     "the download holds its labels in columns and a text file, and has no atoms.info",
     "eqv2 data oc20",
 )
-
-
-def refused_or_done(arguments: list[str]) -> str:
-    """The output of a command; a refusal is raised again, as the runners raise theirs."""
-    status, printed = call(arguments)
-    if status:
-        raise ValueError(printed)
-    return printed
 
 
 def act(name: str, folder: Path, kind: str):

@@ -33,8 +33,8 @@ class ConstraintCheck:
             self.seen.add("all fixed", frame.name)
         if not frame.tags.any():
             self.seen.add("untagged", frame.name)
-        before, self.before = self.before, frame
-        if before is None or not frame.follows(before):
+        before, self.before = frame.after(self.before), frame
+        if before is None:
             return
         kept = before.fixed & frame.fixed
         if kept.any():

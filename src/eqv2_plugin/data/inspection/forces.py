@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import heapq
 from array import array
+from operator import itemgetter
 
 import numpy as np
 
@@ -32,7 +32,7 @@ class ForceCheck:
     def __init__(self) -> None:
         self.histogram = np.zeros(len(BINS) + 1, np.int64)  # with both overflows
         self.largest = array("d")  # of every frame
-        self.worst: list[tuple[float, int, str]] = []
+        self.worst: list[tuple[float, str]] = []  # the largest first
         self.zero_frames = 0
 
     def add(self, frame: Frame) -> None:
@@ -43,12 +43,9 @@ class ForceCheck:
         self.histogram += np.bincount(np.searchsorted(BINS, norms), minlength=len(BINS) + 1)
         most = float(norms.max())
         self.zero_frames += most == 0
-        entry = (most, len(self.largest), frame.name)
         self.largest.append(most)
-        if len(self.worst) < _WORST:
-            heapq.heappush(self.worst, entry)
-        else:
-            heapq.heappushpop(self.worst, entry)
+        worst = [*self.worst, (most, frame.name)]
+        self.worst = sorted(worst, key=itemgetter(0), reverse=True)[:_WORST]
 
     def findings(self) -> list[Finding]:
         if not self.largest:
@@ -78,8 +75,7 @@ class ForceCheck:
         count = int((largest > limit).sum())
         if not count:
             return Finding("force outliers", Verdict.OK, f"none beyond {limit:.3g} eV/Å")
-        ranked = sorted(self.worst, reverse=True)
-        listed = "; ".join(f"{name}: {size:.3g}" for size, _, name in ranked if size > limit)
+        listed = "; ".join(f"{name}: {size:.3g}" for size, name in self.worst if size > limit)
         text = f"{count} frames with a force beyond {limit:.3g} eV/Å ({listed})"
         impossible = largest.max() > IMPOSSIBLE
         return Finding("force outliers", Verdict.BAD if impossible else Verdict.LOOK, text)

@@ -80,13 +80,11 @@ class Frame:
         """Nearest neighbours of the atoms."""
         return nearest_neighbours(self.numbers, self.positions, self.cell, self.pbc)
 
-    def follows(self, other: Frame | None) -> bool:
-        """Whether two frames are of one system: same sid (both may lack it), same atoms."""
-        return (
-            other is not None
-            and self.sid == other.sid
-            and np.array_equal(self.numbers, other.numbers)
-        )
+    def after(self, other: Frame | None) -> Frame | None:
+        """The other frame if it is of the same system: same sid (both may lack it) and atoms."""
+        if other is None or self.sid != other.sid:
+            return None
+        return other if np.array_equal(self.numbers, other.numbers) else None
 
     def displacement(self, before: Frame) -> np.ndarray:
         """Shortest way of every atom from an earlier frame to this one, [atoms, 3] Å."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
+from operator import itemgetter
 
 import numpy as np
 
@@ -49,8 +50,8 @@ class LabelCheck:
             return
         per_atom = energy / len(frame.numbers)
         self.energies.append(per_atom)
-        self.lowest = min(self.lowest, (per_atom, frame.name), key=_size)
-        self.highest = max(self.highest, (per_atom, frame.name), key=_size)
+        self.lowest = min(self.lowest, (per_atom, frame.name), key=itemgetter(0))
+        self.highest = max(self.highest, (per_atom, frame.name), key=itemgetter(0))
         if abs(energy) > _THOMAS_FERMI * (np.maximum(frame.numbers, 0) ** (7 / 3)).sum():
             self.seen.add("impossible", frame.name)
 
@@ -100,7 +101,3 @@ class LabelCheck:
             text += f"; below {_USUAL[0]:g} are only all-electron energies (lowest: {lowest})"
             return Verdict.LOOK, text
         return Verdict.OK, text
-
-
-def _size(entry: tuple[float, str]) -> float:
-    return entry[0]

@@ -70,9 +70,8 @@ class StressCheck:
         self.largest = max(self.largest, (virial, frame.name))
         if (shear := _shear_ratio(frame, volume)) is not None:
             self.shears.append(shear)
-        before, self.before = self.before, frame
-        together = frame.follows(before)
-        if together and before is not None and (work := _work_ratio(before, frame)) is not None:
+        before, self.before = frame.after(self.before), frame
+        if before is not None and (work := _work_ratio(before, frame)) is not None:
             self.works.append(work)
 
     def findings(self) -> list[Finding]:

@@ -53,13 +53,12 @@ class UnitCheck:
             return
         if not (np.isfinite(frame.energy) and np.isfinite(forces).all()):
             return
-        before, self.before = self.before, frame
-        together = frame.follows(before)
-        if not together:
+        before, self.before = frame.after(self.before), frame
+        if before is None:
             self._close()
         self.energy.add(np.array([frame.energy]))
         self.squares.add(forces**2)
-        if together and before is not None:
+        if before is not None:
             self._compare(before, frame)
 
     def _compare(self, before: Frame, frame: Frame) -> None:
