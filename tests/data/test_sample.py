@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ase.geometry import wrap_positions
-from fairchem.core.datasets import create_dataset
+from downloads import read_by_fairchem
 
 from eqv2_plugin.data.sample import SAMPLE_FOLDER, SAMPLES, load_sample, sample_directory
 
@@ -24,8 +24,7 @@ def cache(tmp_path_factory) -> Path:
 def stored(request, cache):
     """Frames of one split, and the same frames as fairchem reads them."""
     folder = oc20_sample_directory(request.param, cache)
-    config = {"format": "ase_db", "splits": {"train": {"src": str(folder)}}, "no_shuffle": True}
-    return load_oc20_sample(request.param), create_dataset(config, "train")
+    return load_oc20_sample(request.param), read_by_fairchem(folder)
 
 
 def keys(split: str) -> set[tuple[str, int]]:
@@ -133,9 +132,7 @@ def test_the_molecule_sample_has_the_splits_of_the_paper(tmp_path):
     assert np.abs(atoms.calc.results["forces"].sum(axis=0)).max() < 1e-4
     energies = [a.calc.results["energy"] for a in load_sample("rmd17_ethanol", "train")]
     assert abs(np.mean(energies)) < 1e-6
-    folder = sample_directory("rmd17_ethanol", "val", tmp_path)
-    config = {"format": "ase_db", "splits": {"train": {"src": str(folder)}}}
-    assert len(create_dataset(config, "train")) == 50
+    assert len(read_by_fairchem(sample_directory("rmd17_ethanol", "val", tmp_path))) == 50
 
 
 def test_unknown_sample_lists_the_known_ones():

@@ -97,12 +97,7 @@ def run_normalizer(options: argparse.Namespace) -> int:
 
 
 def check_writable(path: Path) -> None:
-    """A run of hours must not end at its output file.
-
-    Raises:
-        FileNotFoundError: the folder does not exist.
-        IsADirectoryError: it is a folder itself.
-    """
+    """A run of hours must not end at its output file."""
     if path.is_dir():
         raise IsADirectoryError(f"--out {path} is a folder: give a file in it")
     if not path.parent.is_dir():

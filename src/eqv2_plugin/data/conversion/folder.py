@@ -53,11 +53,7 @@ class OutputFolder:
         return Record.load(self.work / shard.record)
 
     def publish(self, records: Sequence[Record]) -> None:
-        """Put all databases in place, and then ``metadata.npz`` with ``natoms``.
-
-        Raises:
-            OSError: the folder cannot be written.
-        """
+        """Put all databases in place, and then ``metadata.npz`` with ``natoms``."""
         natoms = np.concatenate([record.natoms for record in records], dtype=np.int64)
         with writing_to(self.path):
             for shard in self.shards:

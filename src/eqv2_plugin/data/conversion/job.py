@@ -166,11 +166,6 @@ def write_shards(
     """Write the shards into ``folder``, by ``workers`` processes, or here if it is one.
 
     The processes end when this one ends, however it does.
-
-    Raises:
-        ValueError: a source is damaged or holds what must not go in.
-        OSError: a file cannot be read or written.
-        RuntimeError: a worker was killed.
     """
     if workers == 1 or len(shards) <= 1:
         for shard in shards:
