@@ -26,6 +26,7 @@ import torch
 from ase import Atoms
 from ase.geometry import wrap_positions
 from ase_db_backends.aselmdb import LMDBDatabase
+from compare.report import spread
 from fairchem.core.datasets.atomic_data import atomicdata_list_to_batch
 from fairchem.core.datasets.mt_concat_dataset import ConcatDataset
 from torch.utils.data import DataLoader
@@ -160,13 +161,9 @@ def main() -> None:
         for way in ways:
             ours, theirs = rates[way, "lmdb"], rates[way, "ase_db"]
             ratio = statistics.median(a / b for a, b in zip(ours, theirs, strict=True))
-            print(f"| {way} | {_spread(ours)} | {_spread(theirs)} | {ratio:.2f} |")
+            print(f"| {way} | {spread(ours, 0)} | {spread(theirs, 0)} | {ratio:.2f} |")
         if STATUS.exists():
             print_memory(root / "lmdb" / "data.0000.lmdb", 20_000)
-
-
-def _spread(rates: list[float]) -> str:
-    return f"{statistics.median(rates):.0f} ({min(rates):.0f} to {max(rates):.0f})"
 
 
 if __name__ == "__main__":

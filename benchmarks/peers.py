@@ -18,7 +18,7 @@ from pathlib import Path
 from compare.cases import MODELS, save_structures, structures
 from compare.environment import mace_python
 from compare.process import Worker, worker_script
-from compare.report import processor
+from compare.report import processor, spread, table
 
 
 def escnmd(layers: int, lmax: int, conservative: bool, ff_type: str) -> tuple[str, dict]:
@@ -81,20 +81,16 @@ def main() -> None:
     device = "GPU" if options.device == "cuda" else processor()
     threads = "1 thread" if options.threads == 1 else f"{options.threads} threads"
     print(f"{device}, {threads}, fp32, 70 atoms; medians (least to largest) in seconds\n")
-    print("| model | parameters | energy and forces | training step | times EquiformerV2 31M |")
-    print("|---|---|---|---|---|")
-    first = next(iter(chosen))
+    header = ("model", "parameters", "energy and forces", "training step", "times EquiformerV2 31M")
+    first, rows = next(iter(chosen)), []
     for name in chosen:
-        cells = [_spread(seconds[name, work]) for work in ("inference", "training")]
+        cells = [spread(seconds[name, work]) for work in ("inference", "training")]
         ratios = " / ".join(
             f"{statistics.median(seconds[name, w]) / statistics.median(seconds[first, w]):.2f}"
             for w in ("inference", "training")
         )
-        print(f"| {name} | {parameters[name] / 1e6:.1f}M | {cells[0]} | {cells[1]} | {ratios} |")
-
-
-def _spread(times: list[float]) -> str:
-    return f"{statistics.median(times):.2f} ({min(times):.2f} to {max(times):.2f})"
+        rows.append([name, f"{parameters[name] / 1e6:.1f}M", *cells, ratios])
+    print("\n".join(table(header, rows)))
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ import torch
 import torch.distributed
 import torch.multiprocessing
 from compare.cases import slab
-from compare.report import processor
+from compare.report import processor, table
 from fairchem.core.datasets.atomic_data import AtomicData, atomicdata_list_to_batch
 
 from eqv2_plugin.graphs.build import build_graph
@@ -207,8 +207,7 @@ def _train_rank(rank: int, ranks: int, repeats: int, folder: str) -> None:
 
 
 def _table(title: str, header: tuple[str, ...], rows: list[tuple]) -> list[str]:
-    lines = ["", f"### {title}", "", "| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
-    return lines + ["| " + " | ".join(str(cell) for cell in row) + " |" for row in rows]
+    return ["", f"### {title}", "", *table(header, rows)]
 
 
 if __name__ == "__main__":

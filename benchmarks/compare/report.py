@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Iterable, Sequence
 from datetime import date
 from pathlib import Path
 from statistics import median
@@ -64,11 +65,11 @@ def _table(rows: list[Row], work: str) -> list[str]:
     header += [f"{name}: less memory" for name in ours]
     if work == "inference":
         header.append("difference (reference's own)")
-    lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
+    body = []
     for row in rows:
         case = row.case
         cells = [case.model, case.system, str(case.threads), case.allocator]
-        cells += [_seconds(row, name) for name in (*baselines, *ours)]
+        cells += [spread(row.seconds.get(name, ())) for name in (*baselines, *ours)]
         cells += [_ratio(row.median("reference"), row.median(name)) for name in ours]
         if work == "inference":
             cells.append(_ratio(row.median("frozen reference"), row.median("plugin")))
@@ -81,15 +82,21 @@ def _table(rows: list[Row], work: str) -> list[str]:
             cells.append(f"{both[0]:.0e} ({both[1]:.0e})" if both else "")
         if row.note:
             cells[1] += f" ({row.note})"
-        lines.append("| " + " | ".join(cells) + " |")
-    return lines
+        body.append(cells)
+    return table(header, body)
 
 
-def _seconds(row: Row, name: str) -> str:
-    times = row.seconds.get(name)
-    if not times:
+def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:
+    """The lines of a Markdown table."""
+    lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
+    return lines + ["| " + " | ".join(map(str, row)) + " |" for row in rows]
+
+
+def spread(values: Sequence[float], digits: int = 2) -> str:
+    """ "median (least to largest)", or "-" without values."""
+    if not values:
         return "-"
-    return f"{row.median(name):.2f} ({min(times):.2f} to {max(times):.2f})"
+    return f"{median(values):.{digits}f} ({min(values):.{digits}f} to {max(values):.{digits}f})"
 
 
 def _ratio(reference: float | None, ours: float | None, digits: int = 1) -> str:

@@ -13,11 +13,10 @@ import numpy as np
 from adsorbml_inputs import write_slab_input
 from ase import Atoms
 from ase.build import fcc111, molecule
-from ase.calculators.emt import EMT
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.constraints import FixAtoms
 from native_checkpoints import write_checkpoint
-from relaxation_inputs import write_data
+from relaxation_inputs import emt_once, write_data
 
 from eqv2_plugin.data.sample import write_ase_db
 
@@ -155,10 +154,7 @@ def frames(seed: int, count: int) -> list[Atoms]:
         atoms.rattle(0.1, seed=seed + number)
         atoms.set_tags([1, 1, 1, 1, 2, 2])
         atoms.info = {"sid": f"s{seed + number}", "fid": number}
-        bare = atoms.copy()
-        bare.set_constraint()
-        bare.calc = EMT()
-        energy, forces = bare.get_potential_energy(), bare.get_forces()
-        atoms.calc = SinglePointCalculator(atoms, energy=energy, forces=forces)
+        found = emt_once(atoms)
+        atoms.calc = SinglePointCalculator(atoms, energy=found.energy, forces=found.forces)
         made.append(atoms)
     return made

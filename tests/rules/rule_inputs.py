@@ -13,7 +13,6 @@ import hydra
 import numpy as np
 from ase import Atoms
 from ase.build import add_adsorbate, fcc111
-from ase.calculators.emt import EMT
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.constraints import FixAtoms, FixCartesian, FixScaled
 from fairchem.core._cli import get_hydra_config_from_yaml
@@ -21,6 +20,7 @@ from helpers import job_config
 from native_checkpoints import write_checkpoint
 from omegaconf import DictConfig
 from registry import config_path
+from relaxation_inputs import emt_once
 
 from eqv2_plugin.cli import main
 from eqv2_plugin.data.sample import write_ase_db
@@ -52,11 +52,8 @@ def frames(hold: str = "FixAtoms") -> list[Atoms]:
             atoms.rattle(0.02, seed=10 * sid)
             atoms.positions[HELD:] += 0.02 * fid * np.random.default_rng(sid).normal(size=(5, 3))
             atoms.info = {"sid": str(sid), "fid": fid}
-            bare = atoms.copy()
-            bare.calc = EMT()
-            atoms.calc = SinglePointCalculator(
-                atoms, energy=bare.get_potential_energy(), forces=bare.get_forces()
-            )
+            label = emt_once(atoms)
+            atoms.calc = SinglePointCalculator(atoms, energy=label.energy, forces=label.forces)
             atoms.set_constraint(HOLDS[hold](list(range(HELD))))
             found.append(atoms)
     return found
