@@ -40,10 +40,6 @@ def interpolated_node(content: Content) -> None:
     content.tasks_config._content.append(task)
 
 
-def whole_task(content: Content) -> None:
-    content.tasks_config.append(dict(CALL))
-
-
 def task_text(content: Content) -> None:
     content.tasks_config = TEXT
 
@@ -84,7 +80,7 @@ PLAIN_KINDS: dict[str, Callable[[Content], None]] = {
     "nested lists": put("tasks.0.datasets", [["oc20", [CALL]]]),
     "flag": put("tasks.0.train_on_free_atoms", CALL),
     "unknown key of a task": put("tasks.0.spare", CALL),
-    "whole task": whole_task,
+    "whole task": put("tasks.1", dict(CALL)),
     "class of the task": put("tasks.0._target_", RUN),
     "partial": put("tasks.0._partial_", True),
     "arguments": put("tasks.0._args_", [CALL]),
@@ -122,10 +118,6 @@ class Bomb:
         return os.system, (f"touch {SENTINEL}",)
 
 
-def pickle_in_config(content: Content) -> None:
-    content.tasks_config = [Bomb()]
-
-
 def pickle_among_weights(content: Content) -> None:
     content.ema_state_dict["module.bomb"] = Bomb()
 
@@ -134,14 +126,6 @@ def widened(content: Content) -> None:
     """A gigabyte that takes four bytes in the file."""
     name = "module.backbone.atom_embedding.weight"
     content.ema_state_dict[name] = torch.zeros(1).expand(16_000, 16_000)
-
-
-def widened_references(content: Content) -> None:
-    many = torch.zeros(1).expand(300_000_000)
-    content.tasks_config[0]["element_references"] = {
-        "_target_": REFERENCES,
-        "element_references": many,
-    }
 
 
 def doubled(content: Content) -> None:
@@ -153,12 +137,15 @@ def doubled(content: Content) -> None:
 
 
 PICKLE_KINDS: dict[str, Callable[[Content], None]] = {
-    "pickle in the config": pickle_in_config,
+    "pickle in the config": put("tasks.0", Bomb()),
     "pickle among the weights": pickle_among_weights,
 }
 BOMBS: dict[str, Callable[[Content], None]] = {
     "widened weight": widened,
-    "widened references": widened_references,
+    "widened references": put(
+        "tasks.0.element_references",
+        {"_target_": REFERENCES, "element_references": torch.zeros(1).expand(300_000_000)},
+    ),
     "doubled lists": doubled,
     "many layers": put("model.backbone.num_layers", 10**9),
     "wide layers": put("model.backbone.sphere_channels", 10**9),

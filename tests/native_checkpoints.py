@@ -111,9 +111,9 @@ def put(path: str, value: Any) -> Callable[[Any], None]:
     def change(content: Any) -> None:
         if isinstance(content, MLIPInferenceCheckpoint):
             content = {"model": content.model_config, "tasks": content.tasks_config}
-        *parents, last = path.split(".")
+        *parents, last = (int(key) if key.isdigit() else key for key in path.split("."))
         for key in parents:
-            content = content[int(key) if key.isdigit() else key]
+            content = content[key]
         if value is None:
             del content[last]
         else:

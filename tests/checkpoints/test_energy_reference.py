@@ -20,14 +20,6 @@ from eqv2_plugin.checkpoints.v1.energy_reference import OC22 as OC22_DATA
 OC20_NUMBERS = (-0.7554450631141663, 2.887317180633545)
 
 
-def test_the_embedded_files_say_what_they_are():
-    found = {
-        path.parent.name: taken_apart(path).metadata.energy_kind for path in (OC22, DENS, PLAIN)
-    }
-    assert set(found.values()) == {"total_linear", "adsorption"}
-    assert taken_apart(PLAIN).metadata.energy_kind == "adsorption"
-
-
 @pytest.mark.parametrize("word", ["oc22", "odac", "omat", "mptrj", "oc20"])
 def test_the_path_of_the_training_data_tells_the_data_set(word):
     data, basis = find_data_set({"dataset": {"src": f"/data/{word}/train"}}, None, "a.pt", None)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from checkpoint_inputs import EMBEDDED, Expected, checkpoint_cases
+from checkpoint_inputs import Expected, checkpoint_cases
 from fairchem.core import FAIRChemCalculator
 
 from eqv2_plugin.checkpoints.describe import describe_file
@@ -77,7 +77,3 @@ def test_averaged_weights_of_a_training_checkpoint_are_those_of_the_best_one(
 ):
     convert_file(training / "checkpoint.pt", tmp_path / "ema.pt", weights="ema")
     assert check(best, tmp_path / "ema.pt")
-
-
-def test_the_embedded_cases_are_there():
-    assert len([folder for folder in CASES if folder.parent == EMBEDDED]) >= 3 or len(CASES) >= 12

@@ -71,8 +71,8 @@ def refuse_other_family(model_name: str | None, parameters: Iterable[str]) -> No
     family = family_of(model_name, parameters)
     if family == EQUIFORMER_V2:
         return
-    named = f" (config: {model_name!r})" if model_name else ""
-    what = f"a checkpoint of {family}" if family else "a checkpoint of a model not known here"
+    named = f" (config: {model_name[:200]!r})" if model_name else ""
     raise ValueError(
-        f"this is {what}{named}; only EquiformerV2 and its DeNS variants are converted"
+        f"this is a checkpoint of {family or 'a model not known here'}{named}, not of "
+        "EquiformerV2 or its DeNS variants"
     )

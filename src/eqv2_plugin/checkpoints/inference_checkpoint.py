@@ -10,7 +10,7 @@ import torch
 from fairchem.core.units.mlip_unit.api.inference import MLIPInferenceCheckpoint
 
 from eqv2_plugin.backbones.registered import registered_backbones
-from eqv2_plugin.checkpoints.families import EQUIFORMER_V2, family_of
+from eqv2_plugin.checkpoints.families import refuse_other_family
 from eqv2_plugin.checkpoints.plain import check_tensor, plain_config
 from eqv2_plugin.checkpoints.reading import UNSAFE_HINT
 from eqv2_plugin.checkpoints.record import NativeHeader, NativeModel, check_weights
@@ -107,7 +107,4 @@ def _refuse_other_models(model: dict[str, Any]) -> None:
     name = backbone.get("model") if isinstance(backbone, dict) else None
     ours = name in registered_backbones() or str(name).startswith("eqv2_plugin.")
     if isinstance(name, str) and not ours:
-        family = family_of(name, ())
-        if family != EQUIFORMER_V2:
-            kind = f"a model of {family}" if family else "another model"
-            raise ValueError(f"it holds {kind} (backbone {name[:200]!r}), not EquiformerV2")
+        refuse_other_family(name, ())

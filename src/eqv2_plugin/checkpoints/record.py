@@ -16,7 +16,6 @@ import torch
 from fairchem.core.units.mlip_unit.api.inference import MLIPInferenceCheckpoint
 
 from eqv2_plugin.checkpoints.whitelist import (
-    HEADS,
     MODELS,
     check_model_config,
     class_of,
@@ -24,8 +23,6 @@ from eqv2_plugin.checkpoints.whitelist import (
 )
 from eqv2_plugin.common.options import make_options
 from eqv2_plugin.common.text import listed
-
-__all__ = ["HEADS", "NativeHeader", "NativeModel", "TaskRecord", "as_checkpoint", "check_weights"]
 
 UNIT = "fairchem.core.units.mlip_unit.mlip_unit"
 NORMALIZATION = "fairchem.core.modules.normalization"

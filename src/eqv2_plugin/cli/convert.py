@@ -61,10 +61,10 @@ def run(options: argparse.Namespace) -> int:
         options.unsafe,
         options.energy_reference,
     )
-    metadata = done.metadata
+    old, metadata = done.old, done.metadata
     lines = {
-        "layout": done.layout,
-        "weights": done.weights,
+        "layout": old.layout.describe(),
+        "weights": f"{old.weights.name} ({old.weights.reason})",
         "parameters": f"{done.parameters:,}, all of them fit",
         "energy": f"{metadata.energy_reference} ({metadata.provenance})",
         "energy kind": energy_kind_of(metadata).value,
@@ -78,10 +78,11 @@ def run(options: argparse.Namespace) -> int:
         "SHA-256 of file": f"{metadata.source_sha256}  {metadata.source_file}",
         "of weights": metadata.weights_sha256,
     }
-    notes = list(done.notes)
+    notes = list(old.notes)
     if energy_kind_of(metadata) == EnergyKind.UNKNOWN:
         notes.append("if you know what the energies are, say so with --energy-reference")
     print_lines(lines, notes)
-    written = f"{options.new} (FAIRChemCalculator's task_name: {done.task_name!r})"
+    task_name = old.content.header.tasks[0].datasets[0]
+    written = f"{options.new} (FAIRChemCalculator's task_name: {task_name!r})"
     print_lines({"written": written})
     return 0

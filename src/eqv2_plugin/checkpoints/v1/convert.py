@@ -21,7 +21,7 @@ from eqv2_plugin.checkpoints.record import (
     check_weights,
 )
 from eqv2_plugin.checkpoints.v1.config import read_yaml
-from eqv2_plugin.checkpoints.v1.file import take_apart
+from eqv2_plugin.checkpoints.v1.file import V1File, take_apart
 from eqv2_plugin.common.files import atomic_write
 from eqv2_plugin.common.hashing import file_sha256, state_sha256
 from eqv2_plugin.models.hydra import EquiformerV2
@@ -38,22 +38,16 @@ class Conversion:
     """What was done.
 
     Attributes:
+        old: what the old file held, and which of it was taken.
         metadata: as written into the checkpoint.
-        layout: of the old file, in words.
-        weights: which were taken, and why.
         parameters: their number.
-        task_name: for `FAIRChemCalculator`.
         checked: {task: prediction} of the forward check.
-        notes: what the user should know besides.
     """
 
+    old: V1File
     metadata: ModelMetadata
-    layout: str
-    weights: str
     parameters: int
-    task_name: str
     checked: dict[str, torch.Tensor]
-    notes: list[str]
 
 
 def convert_file(
@@ -102,13 +96,10 @@ def convert_file(
     with atomic_write(target) as building, building.open("wb") as file:
         torch.save(converted, file)
     return Conversion(
+        old=parts,
         metadata=metadata,
-        layout=parts.layout.describe(),
-        weights=f"{parts.weights.name} ({parts.weights.reason})",
         parameters=sum(parameter.numel() for parameter in model.parameters()),
-        task_name=tasks[0].datasets[0],
         checked=checked,
-        notes=parts.notes,
     )
 
 
