@@ -114,18 +114,17 @@ class StressHead(nn.Module, HeadInterface):
         graph: Graph = emb["graph"]
         vectors = graph.vectors
         invariants = self._edge_invariants(emb["node_embedding"], graph)
-        pool = _Pooling(self, graph, data["batch"], len(data["natoms"]))
         if not self.decompose:
             outer = (vectors.unsqueeze(2) * vectors.unsqueeze(1)).flatten(1)
-            return self._of_volumes(data, {"": pool(outer, invariants, self.tensor_mlp)})
+            full = self._pooled(outer, invariants, self.tensor_mlp, graph, data)
+            return self._of_volumes(data, {"": full})
         harmonics = o3.spherical_harmonics(2, vectors, normalize=True)
-        isotropic = pool(torch.ones_like(harmonics[:, :1]), invariants, self.scalar_mlp)
-        anisotropic = pool(harmonics.detach(), invariants, self.degree_2_mlp)
+        ones = torch.ones_like(harmonics[:, :1])
+        isotropic = self._pooled(ones, invariants, self.scalar_mlp, graph, data)
+        anisotropic = self._pooled(harmonics.detach(), invariants, self.degree_2_mlp, graph, data)
         if self.extensive:
-            isotropic, anisotropic = (
-                isotropic / self.avg_num_nodes,
-                anisotropic / self.avg_num_nodes,
-            )
+            isotropic = isotropic / self.avg_num_nodes
+            anisotropic = anisotropic / self.avg_num_nodes
         return self._of_volumes(data, {"_isotropic": isotropic, "_anisotropic": anisotropic})
 
     def _of_volumes(
@@ -144,26 +143,24 @@ class StressHead(nn.Module, HeadInterface):
         projected = [torch.einsum("ekc,ek->ec", nodes[end], harmonics) for end in ends]
         return self.edge_norm(torch.cat(projected, dim=1))
 
-
-class _Pooling:
-    """Tensor times MLP of invariants, averaged over edges, then pooled over atoms."""
-
-    def __init__(self, head: StressHead, graph: Graph, batch: torch.Tensor, num: int) -> None:
-        self.head, self.graph, self.batch, self.num = head, graph, batch, num
-        self.num_neighbors = graph.offsets.diff().clamp(min=1)
-
-    def __call__(
-        self, tensor: torch.Tensor, invariants: torch.Tensor, mlp: nn.Sequential
+    def _pooled(
+        self,
+        tensor: torch.Tensor,
+        invariants: torch.Tensor,
+        mlp: nn.Sequential,
+        graph: Graph,
+        data: AtomicData,
     ) -> torch.Tensor:
-        """[E, T] tensors and [E, width] invariants to [B, T]."""
+        """[E, T] tensors times MLP of [E, width] invariants, averaged over edges: [B, T]."""
         weighted = tensor.unsqueeze(2) * invariants.unsqueeze(1)
-        if self.head.edge_level_mlp:
+        if self.edge_level_mlp:
             weighted = mlp(weighted)
-        summed = sum_over_neighbours(weighted, self.graph.edge_index[1], self.graph.offsets)
-        atoms = summed / self.num_neighbors.view(-1, 1, 1)
-        if not self.head.edge_level_mlp:
+        summed = sum_over_neighbours(weighted, graph.edge_index[1], graph.offsets)
+        atoms = summed / graph.offsets.diff().clamp(min=1).view(-1, 1, 1)
+        if not self.edge_level_mlp:
             atoms = mlp(atoms)
-        pooled = sum_over_atoms(atoms.squeeze(2), self.batch, self.num)
-        if self.head.extensive:
+        batch, num_structures = data["batch"], len(data["natoms"])
+        pooled = sum_over_atoms(atoms.squeeze(2), batch, num_structures)
+        if self.extensive:
             return pooled
-        return pooled / torch.bincount(self.batch, minlength=self.num).unsqueeze(1)
+        return pooled / torch.bincount(batch, minlength=num_structures).unsqueeze(1)

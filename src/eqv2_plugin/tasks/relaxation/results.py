@@ -6,8 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from fairchem.core.scripts.make_submission_file import SPLITS
-
 from eqv2_plugin.common.files import save_json
 from eqv2_plugin.common.text import table
 from eqv2_plugin.inference.store import read_finished, read_made_with
@@ -24,6 +22,7 @@ from eqv2_plugin.tasks.relaxation.split_results import (
     write_split,
 )
 from eqv2_plugin.tasks.submission.joined import CheckedFile, Written, join_splits, missing_splits
+from eqv2_plugin.tasks.submission.layout import SPLITS, check_dataset
 
 METRICS, REPORT = "metrics.json", "report.html"
 _COLUMNS = ["split", "structures", "converged", "failed", "anomalies", "steps", "energy MAE eV",
@@ -48,9 +47,7 @@ class ResultOptions:
     failed: str = REFUSE
 
     def __post_init__(self) -> None:
-        if self.dataset.upper() not in SPLITS:
-            known = ", ".join(name.lower() for name in SPLITS)
-            raise ValueError(f"dataset must be one of {known}, not {self.dataset!r}")
+        check_dataset(self.dataset)
         if self.pictures < 0:
             raise ValueError(f"pictures must be a number from 0, got {self.pictures}")
         if self.failed not in CHOICES:
@@ -126,7 +123,7 @@ def _submissions(
     paths = {task: results / f"{task}_submission.npz" for task in (IS2RE, IS2RS)}
     refused = missing_splits(options.dataset, splits)
     if not refused:
-        wanted = {split: splits[split] for split in SPLITS[options.dataset.upper()]}
+        wanted = {split: splits[split] for split in SPLITS[options.dataset]}
         refused = refusal(wanted, options.failed)
     if refused:
         for path in paths.values():

@@ -13,7 +13,6 @@ from eqv2_plugin.common.manifest import read_manifest
 from eqv2_plugin.common.text import listed, table
 from eqv2_plugin.inference.parts import Part, Predicted, load_part, part_file
 from eqv2_plugin.tasks.s2ef.metrics import added, readable
-from eqv2_plugin.tasks.submission.check import SPLITS
 from eqv2_plugin.tasks.submission.joined import (
     CheckedFile,
     Written,
@@ -21,7 +20,7 @@ from eqv2_plugin.tasks.submission.joined import (
     join_splits,
     missing_splits,
 )
-from eqv2_plugin.tasks.submission.layout import S2EF_DTYPES, write_s2ef
+from eqv2_plugin.tasks.submission.layout import S2EF_DTYPES, SPLITS, write_s2ef
 
 PARTS, MANIFEST = "parts", "description.json"
 SUBMISSION, METRICS = "submission.npz", "metrics.json"

@@ -23,7 +23,7 @@ from eqv2_plugin.tasks.s2ef.predicting import LABELS, predict_part
 from eqv2_plugin.tasks.s2ef.reading import read_batches, read_item, some_labelled
 from eqv2_plugin.tasks.s2ef.results import MANIFEST, PARTS, write_results
 from eqv2_plugin.tasks.splits import describe_data, split_configs
-from eqv2_plugin.tasks.submission.layout import S2EF_DTYPES
+from eqv2_plugin.tasks.submission.layout import S2EF_DTYPES, check_dataset
 
 UNKNOWN = "energies of this model: the checkpoint does not say what they are relative to"
 
@@ -58,8 +58,7 @@ class S2EFPredictionRunner(InferenceRunner):
         unsafe: bool = False,
     ) -> None:
         super().__init__(checkpoint, inference_settings, task_name, unsafe)
-        if dataset not in S2EF_DTYPES:
-            raise ValueError(f"dataset must be one of {', '.join(S2EF_DTYPES)}, not {dataset!r}")
+        check_dataset(dataset)
         for name, value in {
             "atoms_per_batch": atoms_per_batch,
             "structures_per_part": structures_per_part,

@@ -13,10 +13,8 @@ from eqv2_plugin.common.files import read_npz
 from eqv2_plugin.common.findings import Finding, Verdict, listed
 from eqv2_plugin.data.ids import S2EF_ID, SYSTEM_ID, s2ef_id, split_frame, system_id
 from eqv2_plugin.data.inspection.frames import Frame, open_dataset
-from eqv2_plugin.tasks.submission.layout import S2EF_DTYPES
+from eqv2_plugin.tasks.submission.layout import S2EF_DTYPES, SPLITS
 
-# The same as in fairchem.core.scripts.make_submission_file, which a test compares.
-SPLITS = {"oc20": ("id", "ood_ads", "ood_cat", "ood_both"), "oc22": ("id", "ood")}
 KEYS = {
     "s2ef": ("ids", "energy", "forces", "chunk_idx"),
     "is2re": ("ids", "energy"),

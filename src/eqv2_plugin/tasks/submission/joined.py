@@ -7,11 +7,12 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from fairchem.core.scripts.make_submission_file import SPLITS, write_predictions
+from fairchem.core.scripts.make_submission_file import write_predictions
 
 from eqv2_plugin.common.files import atomic_write
 from eqv2_plugin.common.findings import Verdict
 from eqv2_plugin.tasks.submission.check import check_submission
+from eqv2_plugin.tasks.submission.layout import SPLITS
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ def checked(path: Path, dataset: str, task: str) -> CheckedFile:
 
 def missing_splits(dataset: str, splits: Collection[str]) -> str:
     """Why these splits make no submission; empty if they do."""
-    missing = [split for split in SPLITS[dataset.upper()] if split not in splits]
+    missing = [split for split in SPLITS[dataset] if split not in splits]
     return f"No submission file: it needs the split(s) {', '.join(missing)}, too." * bool(missing)
 
 
@@ -67,7 +68,7 @@ def join_splits(path: Path, files: Mapping[str, Path], dataset: str, task: str) 
     Raises:
         OSError: it cannot be written.
     """
-    wanted = {split: str(files[split]) for split in SPLITS[dataset.upper()]}
+    wanted = {split: str(files[split]) for split in SPLITS[dataset]}
     with atomic_write(path) as building:
         write_predictions(
             argparse.Namespace(

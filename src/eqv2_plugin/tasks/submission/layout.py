@@ -23,12 +23,21 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from fairchem.core.scripts import make_submission_file
 from numpy.typing import ArrayLike, DTypeLike
 
 from eqv2_plugin.common.files import save_npz
 from eqv2_plugin.common.text import listed
 
+# {data set: its splits}.
+SPLITS = {name.lower(): splits for name, splits in make_submission_file.SPLITS.items()}
 S2EF_DTYPES: dict[str, type[np.floating]] = {"oc20": np.float16, "oc22": np.float32}
+
+
+def check_dataset(name: str) -> None:
+    """Raise a ValueError for a data set without splits at EvalAI."""
+    if name not in SPLITS:
+        raise ValueError(f"dataset must be one of {', '.join(SPLITS)}, not {name!r}")
 
 
 def write_s2ef(
