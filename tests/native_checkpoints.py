@@ -26,10 +26,12 @@ KINDS = {"direct": (OPTIONS, DIRECT_HEADS), "conservative": (GRADIENTS, {"head":
 MEAN, SCALE = -0.7554450631141663, 2.887317180633545
 
 
-def task(name: str, level: str, dim: list[int], mean: float = 0.0) -> dict[str, Any]:
+def task(
+    name: str, level: str, dim: list[int], mean: float = 0.0, prefix: str = ""
+) -> dict[str, Any]:
     return {
         "_target_": f"{UNIT}.Task",
-        "name": name,
+        "name": f"{prefix}{name}",
         "level": level,
         "property": name,
         "loss_fn": {"_target_": "fairchem.core.modules.loss.MAELoss"},
@@ -62,29 +64,33 @@ def number_references() -> dict[str, Any]:
     return {"_target_": target, "element_references": tensor}
 
 
-def checkpoint(kind: str, references: dict[str, Any] | None = None) -> MLIPInferenceCheckpoint:
+def assemble(
+    backbone: dict[str, Any], heads: dict[str, Any], tasks: list[dict[str, Any]]
+) -> tuple[MLIPInferenceCheckpoint, EquiformerV2]:
+    """A checkpoint with random weights, and the model whose EMA weights it holds."""
     # A copy: tests edit what they get.
-    options, heads = copy.deepcopy(KINDS[kind])
-    config = {
-        "backbone": {"model": BACKBONE, **options},
-        "heads": heads,
-        "supports_single_atoms": True,
-        "pass_through_head_outputs": kind == "conservative",
-    }
+    config = copy.deepcopy({"backbone": backbone, "heads": heads})
+    config |= {"supports_single_atoms": True, "pass_through_head_outputs": "head" in heads}
     torch.manual_seed(0)
     averaged = randomise(EquiformerV2(**copy.deepcopy(config)), seed=3)
     latest = randomise(copy.deepcopy(averaged), seed=4)
-    tasks = [task("energy", "system", [1], MEAN), task("forces", "atom", [3])]
-    if kind == "conservative":
-        tasks[0]["normalizer"]["mean"] = 0.0
-        tasks.append(task("stress", "system", [1, 9]))
-    tasks[0]["element_references"] = references
-    return MLIPInferenceCheckpoint(
+    content = MLIPInferenceCheckpoint(
         model_config={"_target_": "eqv2_plugin.models.hydra.EquiformerV2", **config},
         model_state_dict=latest.state_dict(),
         ema_state_dict=AveragedModel(averaged).state_dict(),
         tasks_config=tasks,
     )
+    return content, averaged.eval()
+
+
+def checkpoint(kind: str, references: dict[str, Any] | None = None) -> MLIPInferenceCheckpoint:
+    options, heads = KINDS[kind]
+    tasks = [task("energy", "system", [1], MEAN), task("forces", "atom", [3])]
+    if kind == "conservative":
+        tasks[0]["normalizer"]["mean"] = 0.0
+        tasks.append(task("stress", "system", [1, 9]))
+    tasks[0]["element_references"] = references
+    return assemble({"model": BACKBONE, **options}, heads, tasks)[0]
 
 
 def write_checkpoint(path: Path, kind: str, references: dict[str, Any] | None = None) -> Path:

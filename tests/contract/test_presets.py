@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import os
 import subprocess
@@ -13,20 +12,8 @@ import calculator_worker as worker
 import numpy as np
 import pytest
 import torch
-from fairchem.core.units.mlip_unit.api.inference import MLIPInferenceCheckpoint
-from helpers import (
-    BACKBONE,
-    CONSERVATIVE,
-    ENERGY,
-    FORCES,
-    SIZES,
-    TINY,
-    TOY,
-    batch_of,
-    flatten,
-    randomise,
-)
-from torch.optim.swa_utils import AveragedModel
+from helpers import BACKBONE, CONSERVATIVE, ENERGY, FORCES, SIZES, TINY, TOY, batch_of, flatten
+from native_checkpoints import assemble, task
 
 import eqv2_plugin
 from eqv2_plugin.models.hydra import EquiformerV2
@@ -34,62 +21,31 @@ from eqv2_plugin.models.hydra import EquiformerV2
 SCALE, MEAN = 2.5, -0.7
 OPTIONS = {"model": BACKBONE, **TINY, "num_layers": 1}
 GRADIENTS = {**OPTIONS, "direct_forces": False, "regress_stress": True}
+NAMED = {"oc20_energy": ENERGY, "oc20_forces": FORCES}
+# Options, heads, and what names of tasks begin with.
 KINDS = {
-    "direct": (
-        {**OPTIONS, "lmax": 1, "mmax": 1},
-        {"oc20_energy": ENERGY, "oc20_forces": FORCES},
-        "oc20_",
-    ),
-    "direct_16_channels": (
-        {**OPTIONS, "sphere_channels": 16},
-        {"oc20_energy": ENERGY, "oc20_forces": FORCES},
-        "oc20_",
-    ),
+    "direct": ({**OPTIONS, "lmax": 1, "mmax": 1}, NAMED, "oc20_"),
+    "direct_16_channels": ({**OPTIONS, "sphere_channels": 16}, NAMED, "oc20_"),
     "conservative": (GRADIENTS, {"head": CONSERVATIVE}, ""),
-    "toy": ({"model": TOY, **SIZES[TOY]}, {"oc20_energy": ENERGY, "oc20_forces": FORCES}, "oc20_"),
+    "toy": ({"model": TOY, **SIZES[TOY]}, NAMED, "oc20_"),
 }
-
-
-def task(name: str, prop: str, level: str, dim: list[int], mean: float = 0.0) -> dict:
-    unit, modules = "fairchem.core.units.mlip_unit.mlip_unit", "fairchem.core.modules"
-    normalizer = {"_target_": f"{modules}.normalization.normalizer.Normalizer"}
-    return {
-        "_target_": f"{unit}.Task",
-        "name": name,
-        "level": level,
-        "property": prop,
-        "out_spec": {"_target_": f"{unit}.OutputSpec", "dim": dim, "dtype": "float32"},
-        "normalizer": {**normalizer, "mean": mean, "rmsd": SCALE},
-        "datasets": ["oc20"],
-    }
 
 
 def make_checkpoint(path: Path, kind: str) -> EquiformerV2:
     """Write an inference checkpoint; the model whose averaged weights it holds."""
     options, heads, prefix = KINDS[kind]
-    config = {
-        "backbone": options,
-        "heads": heads,
-        "supports_single_atoms": True,
-        "pass_through_head_outputs": kind == "conservative",
-    }
-    torch.manual_seed(0)
-    averaged = randomise(EquiformerV2(**copy.deepcopy(config)), seed=3)
-    latest = randomise(copy.deepcopy(averaged), seed=4)
     tasks = [
-        task(f"{prefix}energy", "energy", "system", [1], MEAN),
-        task(f"{prefix}forces", "forces", "atom", [3]),
+        task("energy", "system", [1], MEAN, prefix=prefix),
+        task("forces", "atom", [3], prefix=prefix),
     ]
     if kind == "conservative":
-        tasks.append(task("stress", "stress", "system", [1, 9]))
-    checkpoint = MLIPInferenceCheckpoint(
-        model_config={"_target_": "eqv2_plugin.models.hydra.EquiformerV2", **config},
-        model_state_dict=latest.state_dict(),
-        ema_state_dict=AveragedModel(averaged).state_dict(),
-        tasks_config=tasks,
-    )
-    torch.save(checkpoint, path)
-    return averaged.eval()
+        tasks.append(task("stress", "system", [1, 9]))
+    for one in tasks:  # fairchem's own
+        target = "fairchem.core.modules.normalization.normalizer.Normalizer"
+        one["normalizer"] |= {"_target_": target, "rmsd": SCALE}
+    content, model = assemble(options, heads, tasks)
+    torch.save(content, path)
+    return model
 
 
 EAGER = ["direct", "conservative", "toy"]

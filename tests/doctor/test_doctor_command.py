@@ -32,7 +32,7 @@ def files(tmp_path_factory):
 def test_a_table_numbers_and_a_picture_are_made(files, capsys, name):
     report, picture = files / f"{name}.json", files / f"{name}.png"
     arguments = ["doctor", str(files / name), "--structures", str(files / "some.extxyz")]
-    arguments += ["--device", "cpu", "--seconds", "4", "--json", str(report), "--plot"]
+    arguments += ["--device", "cpu", "--seconds", "2", "--json", str(report), "--plot"]
     status = main([*arguments, str(picture)])
     text = capsys.readouterr().out
     found = json.loads(report.read_text())
