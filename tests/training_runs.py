@@ -52,6 +52,13 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
     return {f"{p}.{k}": torch.as_tensor(v) for p, d in parts.items() for k, v in d.items()}
 
 
+def assert_same_weights(first: Path, second: Path) -> None:
+    """Of the results in two run folders, bit for bit, EMA weights included."""
+    expected, found = weights(first), weights(second)
+    assert expected.keys() == found.keys()
+    assert all(torch.equal(expected[key], found[key]) for key in expected)
+
+
 def history(folder: Path) -> list[dict]:
     lines = (folder / "results" / "history.jsonl").read_text().splitlines()
     return [json.loads(line) for line in lines]

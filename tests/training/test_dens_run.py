@@ -5,16 +5,10 @@ from __future__ import annotations
 import json
 
 import pytest
-import torch
-from training_runs import history, run, run_and_kill, weights
+from training_runs import assert_same_weights, history, run, run_and_kill
 
 pytestmark = pytest.mark.slow
 DENS = "eqv2_dens_oc20"
-
-
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    return tmp_path_factory.mktemp("cache")
 
 
 @pytest.fixture(scope="module")
@@ -43,9 +37,7 @@ def test_a_killed_run_resumes_and_ends_with_the_same_bits(finished, cache, tmp_p
     whole, _ = finished
     run_and_kill(tmp_path, cache, config=DENS, step=14)
     assert "Resuming the run" in run(tmp_path, cache, config=DENS)
-    expected, found = weights(whole), weights(tmp_path / "sample")
-    assert expected.keys() == found.keys()
-    assert all(torch.equal(expected[key], found[key]) for key in expected)
+    assert_same_weights(whole, tmp_path / "sample")
     # Means of training losses and of denoising since the last validation, too.
     assert history(tmp_path / "sample") == history(whole)
 

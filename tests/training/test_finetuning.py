@@ -20,12 +20,7 @@ from eqv2_plugin.training.summary import improvements
 
 CONFIG = Path(__file__).parents[2] / "configs" / "eqv2_finetune.yml"
 NOISE = {"module": "eqv2_plugin.heads.forces.NoiseHead"}
-
-
-@pytest.fixture(scope="module")
-def start(tmp_path_factory) -> tuple[Path, dict[str, torch.Tensor]]:
-    path = tmp_path_factory.mktemp("start") / "start.pt"
-    return path, write_start(path)
+STRESS = {"module": "eqv2_plugin.heads.stress.StressHead"}
 
 
 def begin(path: Path, heads=DIRECT_HEADS, seed: int = 0, backbone=None, **options) -> EquiformerV2:
@@ -171,12 +166,7 @@ def test_conservative_forces_start_from_their_head(tmp_path):
     [
         ({"new_heads": ["stress"]}, r"new_heads names \['stress'\]"),
         (
-            {
-                "heads": {
-                    **DIRECT_HEADS,
-                    "stress": {"module": "eqv2_plugin.heads.stress.StressHead"},
-                }
-            },
+            {"heads": {**DIRECT_HEADS, "stress": STRESS}},
             r"no head to start 'stress' \(StressHead\).*energy \(EnergyHead\).*=\[stress\]",
         ),
         ({"from_scratch": True, "freeze_backbone": True}, "would freeze random weights"),
@@ -252,18 +242,13 @@ def test_fitted_values_are_written_out(start, tmp_path):
 
 def test_labels_choose_tasks_and_heads(start):
     scale = ("stress_normalizer.mean=0", "stress_normalizer.rmsd=0.1")
+    both, stress, dens = (["energy", "forces", *m] for m in ([], ["stress"], ["noise_forces"]))
     cases = {
-        (): (["energy", "forces"], ["energy", "forces"]),
+        (): (both, both),
         ("finetune/labels=energy",): (["energy"], ["energy"]),
-        ("finetune/labels=energy_forces_stress", *scale): (
-            ["energy", "forces", "stress"],
-            ["energy", "forces", "stress"],
-        ),
-        ("finetune/training=dens",): (
-            ["energy", "forces", "noise_forces"],
-            ["energy", "forces", "noise_forces"],
-        ),
-        ("heads=conservative", "energy_normalizer.rmsd=2.0"): (["energy", "forces"], ["gradient"]),
+        ("finetune/labels=energy_forces_stress", *scale): (stress, stress),
+        ("finetune/training=dens",): (dens, dens),
+        ("heads=conservative", "energy_normalizer.rmsd=2.0"): (both, ["gradient"]),
     }
     for overrides, expected in cases.items():
         unit = compose(start[0], *overrides).train_eval_unit

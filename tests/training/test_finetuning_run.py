@@ -12,25 +12,13 @@ import yaml
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 from fairchem.core.units.mlip_unit.utils import load_tasks
-from finetuning_inputs import write_start
 from launches import launch
-from training_runs import attempt, history, run, run_and_kill, weights
+from training_runs import assert_same_weights, attempt, history, run, run_and_kill, weights
 
 from eqv2_plugin.data.sample import write_ase_db
 
 pytestmark = pytest.mark.slow
 FINETUNE = "eqv2_finetune"
-
-
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory) -> Path:
-    return tmp_path_factory.mktemp("cache")
-
-
-@pytest.fixture(scope="module")
-def start(tmp_path_factory) -> tuple[Path, dict[str, torch.Tensor]]:
-    path = tmp_path_factory.mktemp("start") / "start.pt"
-    return path, write_start(path)
 
 
 def dens(path: Path) -> list[str]:
@@ -76,9 +64,7 @@ def test_a_killed_run_resumes_and_ends_with_the_same_bits(finished, cache, start
     whole, _ = finished
     run_and_kill(tmp_path, cache, *dens(start[0]), config=FINETUNE, step=10)
     assert "Resuming the run" in run(tmp_path, cache, *dens(start[0]), config=FINETUNE)
-    expected, found = weights(whole), weights(tmp_path / "sample")
-    assert expected.keys() == found.keys()
-    assert all(torch.equal(expected[key], found[key]) for key in expected)
+    assert_same_weights(whole, tmp_path / "sample")
 
 
 def test_energies_alone_train_without_forces(cache, start, tmp_path):

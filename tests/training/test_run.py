@@ -7,17 +7,11 @@ import shutil
 from pathlib import Path
 
 import pytest
-import torch
-from training_runs import attempt, history, run, run_and_kill, weights
+from training_runs import assert_same_weights, attempt, history, run, run_and_kill
 
 from eqv2_plugin.common.locks import folder_lock
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory) -> Path:
-    return tmp_path_factory.mktemp("cache")
 
 
 @pytest.fixture(scope="module")
@@ -77,9 +71,7 @@ def test_a_killed_run_resumes_and_ends_with_the_same_bits(finished, killed, cach
     out = run(tmp_path, cache)
     assert "Resuming the run" in out
     assert "from step_" in out
-    expected, found = weights(whole), weights(tmp_path / "sample")
-    assert expected.keys() == found.keys()
-    assert all(torch.equal(expected[key], found[key]) for key in expected)
+    assert_same_weights(whole, tmp_path / "sample")
     # Means of training losses since the last validation, too.
     assert history(tmp_path / "sample") == history(whole)
 
@@ -98,8 +90,7 @@ def test_a_run_that_lost_its_results_writes_them_again_without_training(finished
     assert "another run is writing to" in refused.stderr
     out = run(tmp_path, cache)
     assert "is trained: its results are written now" in out
-    expected, found = weights(whole), weights(folder)
-    assert all(torch.equal(expected[key], found[key]) for key in expected)
+    assert_same_weights(whole, folder)
     assert history(folder) == history(whole)
     reports = [json.loads((f / "results" / "metrics.json").read_text()) for f in (whole, folder)]
     for report in reports:

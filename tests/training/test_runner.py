@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -55,35 +56,40 @@ def runner(run: Path, unit: Unit) -> EquiformerV2TrainRunner:
     return made
 
 
-def test_two_runs_in_one_folder_are_refused_until_the_first_has_ended(tmp_path, monkeypatch):
+@pytest.fixture
+def begun(tmp_path) -> Iterator[EquiformerV2TrainRunner]:
+    """A runner that has begun in the folder ``run``."""
+    made = runner(tmp_path / "run", Unit())
+    made.load_state(None)
+    yield made
+    made._lock.release()
+
+
+def test_two_runs_in_one_folder_are_refused_until_the_first_has_ended(begun, tmp_path, monkeypatch):
     monkeypatch.setattr(runner_module, "folder_lock", partial(folder_lock, wait=0.1))
-    first, second = (runner(tmp_path / "run", Unit()) for _ in range(2))
-    first.load_state(None)
+    second = runner(tmp_path / "run", Unit())
     with pytest.raises(InUseError, match=r"another run is writing to .*run: process \d+ on"):
         second.load_state(None)
-    first._lock.release()
+    begun._lock.release()
     second.load_state(None)
     second._lock.release()
 
 
-def test_a_refused_command_does_not_change_the_config_in_checkpoints(tmp_path):
-    made = runner(tmp_path / "run", Unit())
-    made.load_state(None)
-    made.train_eval_unit.config.write_text("that of another command")
-    made.save_state(str(tmp_path / "run" / "checkpoints" / "step_7"))
-    assert made.train_eval_unit.saved_config == CONFIG
-    made._lock.release()
+def test_a_refused_command_does_not_change_the_config_in_checkpoints(begun, tmp_path):
+    begun.train_eval_unit.config.write_text("that of another command")
+    begun.save_state(str(tmp_path / "run" / "checkpoints" / "step_7"))
+    assert begun.train_eval_unit.saved_config == CONFIG
 
 
-def test_a_full_disk_is_told_and_the_run_goes_on_from_the_checkpoint_before(tmp_path, capsys):
+def test_a_full_disk_is_told_and_the_run_goes_on_from_the_checkpoint_before(
+    begun, tmp_path, capsys
+):
     checkpoints = tmp_path / "run" / "checkpoints"
-    made = runner(tmp_path / "run", Unit())
-    made.load_state(None)
-    made.save_state(str(checkpoints / "step_7"))
-    made.train_eval_unit.full = True
+    begun.save_state(str(checkpoints / "step_7"))
+    begun.train_eval_unit.full = True
     with pytest.raises(OSError, match=r"step_14 was not written: .*No space.*make room"):
-        made.save_state(str(checkpoints / "step_14"))
-    made._lock.release()
+        begun.save_state(str(checkpoints / "step_14"))
+    begun._lock.release()
     again = runner(tmp_path / "run", Unit())
     again.load_state(None)
     assert again.train_eval_unit.loaded == str(checkpoints / "step_7")
@@ -92,26 +98,20 @@ def test_a_full_disk_is_told_and_the_run_goes_on_from_the_checkpoint_before(tmp_
     again._lock.release()
 
 
-def test_an_error_of_torchs_writer_is_told_in_one_line(tmp_path):
-    made = runner(tmp_path / "run", Unit())
-    made.load_state(None)
+def test_an_error_of_torchs_writer_is_told_in_one_line(begun, tmp_path):
     refused = pytest.raises(OSError, match=r"step_7 was not written: .*File too large.*")
     with no_file_beyond(100), refused as told:
-        made.save_state(str(tmp_path / "run" / "checkpoints" / "step_7"))
-    made._lock.release()
+        begun.save_state(str(tmp_path / "run" / "checkpoints" / "step_7"))
     assert "\n" not in str(told.value)
 
 
-def test_a_checkpoint_that_is_written_again_does_not_count_meanwhile(tmp_path):
+def test_a_checkpoint_that_is_written_again_does_not_count_meanwhile(begun, tmp_path):
     location = tmp_path / "run" / "checkpoints" / "step_7"
-    made = runner(tmp_path / "run", Unit())
-    made.load_state(None)
-    made.save_state(str(location))
-    made.train_eval_unit.full = True
+    begun.save_state(str(location))
+    begun.train_eval_unit.full = True
     with pytest.raises(OSError, match="was not written"):
-        made.save_state(str(location))
+        begun.save_state(str(location))
     assert not (location / ".metadata").exists()
-    made._lock.release()
 
 
 def test_a_given_checkpoint_that_is_not_there_is_told(tmp_path):
@@ -122,12 +122,9 @@ def test_a_given_checkpoint_that_is_not_there_is_told(tmp_path):
     folder_lock(tmp_path / "run", wait=0.0).release()
 
 
-def test_an_ended_run_leaves_a_link_to_its_last_checkpoint_for_a_queue(tmp_path):
+def test_an_ended_run_leaves_a_link_to_its_last_checkpoint_for_a_queue(begun, tmp_path):
     checkpoints = tmp_path / "run" / "checkpoints"
-    made = runner(tmp_path / "run", Unit())
-    made.load_state(None)
-    made.save_state(str(checkpoints / "step_7"))
+    begun.save_state(str(checkpoints / "step_7"))
     (checkpoints / "preemption_state").mkdir()  # as fairchem does before it asks
-    assert made.save_state(str(checkpoints / "preemption_state"), is_preemption=True)
+    assert begun.save_state(str(checkpoints / "preemption_state"), is_preemption=True)
     assert (checkpoints / "preemption_state").resolve() == checkpoints / "step_7"
-    made._lock.release()

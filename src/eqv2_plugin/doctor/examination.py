@@ -60,15 +60,8 @@ class Subject:
 class Examination:
     """One subject on its way through the checks.
 
-    Args:
-        subject: the model.
-        structures: see `choose_structures`.
-        seconds: for all checks together; those that need more do less, or say so.
-        clock: seconds.
-
-    Attributes:
-        findings: of each check so far.
-        measured: what is behind them, for pictures and for later checks.
+    ``seconds`` are for all checks together; those that need more do less, or say so. ``findings``
+    are those of the checks so far, ``measured`` what is behind them, for pictures and later checks.
     """
 
     def __init__(

@@ -85,12 +85,8 @@ def time_batches(
 ) -> Timings:
     """Double the batch until time or memory ends.
 
-    Args:
-        predict: is called once to warm up, then once per batch size.
-        atoms: the structure.
-        device: "cpu" or "cuda".
-        limit_s: no batch is begun that would, at the speed of the last one, end later.
-        clock: seconds.
+    No batch is begun that would, at the speed of the last one, end after ``limit_s``. ``predict``
+    is called once to warm up, then once per batch size.
     """
     begin = clock()
     predict([atoms])

@@ -58,27 +58,19 @@ def rotation(exam: Examination, precision: str) -> Outcome:
     if isinstance(predict, str):
         raise CannotRunError(predict)
     count = exam.affordable(0.12, exam.cost(predict, exam.structures), _ROTATIONS)
-    seeds = map(np.random.RandomState, range(len(exam.structures)))
-    changes = _changes(predict, exam.structures, count, _rotated, seeds)
+    changes = _changes(predict, exam.structures, count, _rotated, _per_structure())
     exam.measured.setdefault("rotations", {})[precision] = changes[:, 0]
     return _judged(changes, _ROTATION, f"; {len(changes)} rotations")
 
 
 def stress(exam: Examination) -> Outcome:
     """The same of the stress, where there is a volume."""
-    predict, found = exam.subject.predict, []
+    predict = exam.subject.predict
     structures = [atoms for atoms in exam.structures if atoms.pbc.all()]
     if not structures:
         raise CannotRunError("no structure is periodic in three directions, so none has a stress")
     count = exam.affordable(0.05, exam.cost(predict, structures), _ROTATIONS)
-    for seed, atoms in enumerate(structures):
-        (before,) = predict([atoms])
-        size = 0.0 if before.stress is None else np.abs(before.stress).max()
-        if before.stress is None or size == 0:
-            raise CannotRunError("the model predicts no stress for a structure")
-        for after in _rotated(predict, atoms, count, np.random.RandomState(seed)):
-            changed = np.nan if after.stress is None else after.stress - before.stress
-            found.append(np.abs(changed).max() / size)
+    found = _changes(predict, structures, count, _rotated, _per_structure(), _stress_change)
     largest, median = float(np.max(found)), float(np.median(found))
     text = (
         f"stress changes by {largest:.1e} of its largest component (median {median:.1e}); "
@@ -201,21 +193,6 @@ def _repeated(exam: Examination, share: float, variants: _Variants) -> np.ndarra
     )
 
 
-def _changes(
-    predict: Predict,
-    structures: Sequence[Atoms],
-    count: int,
-    variants: _Variants,
-    randoms: Iterable[Any],
-) -> np.ndarray:
-    """[comparisons, 3], see `_change`."""
-    found = []
-    for atoms, random in zip(structures, randoms, strict=False):
-        (before,) = predict([atoms])
-        found += [_change(before, after) for after in variants(predict, atoms, count, random)]
-    return np.array(found)
-
-
 def _change(before: Prediction, after: Prediction) -> tuple[float, float, float]:
     """Of a force component relative to the largest, of the energy in meV per atom and relative."""
     size = np.abs(before.forces).max()
@@ -227,6 +204,34 @@ def _change(before: Prediction, after: Prediction) -> tuple[float, float, float]
         1e3 * energy / len(before.forces),
         energy / max(abs(before.energy), np.finfo(float).tiny),
     )
+
+
+def _stress_change(before: Prediction, after: Prediction) -> float:
+    size = 0.0 if before.stress is None else np.abs(before.stress).max()
+    if size == 0:
+        raise CannotRunError("the model predicts no stress for a structure")
+    changed = np.nan if after.stress is None else after.stress - before.stress
+    return float(np.abs(changed).max() / size)
+
+
+def _changes(
+    predict: Predict,
+    structures: Sequence[Atoms],
+    count: int,
+    variants: _Variants,
+    randoms: Iterable[Any],
+    change: Callable[[Prediction, Prediction], Any] = _change,
+) -> np.ndarray:
+    """[comparisons, ...] what ``change`` returns; ``randoms`` are those of each structure."""
+    found = []
+    for atoms, random in zip(structures, randoms, strict=False):
+        (before,) = predict([atoms])
+        found += [change(before, after) for after in variants(predict, atoms, count, random)]
+    return np.array(found)
+
+
+def _per_structure() -> Iterator[np.random.RandomState]:
+    return map(np.random.RandomState, itertools.count())
 
 
 def _judged(changes: np.ndarray, limits: Limits, more: str = "") -> Outcome:

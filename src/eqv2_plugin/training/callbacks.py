@@ -24,12 +24,8 @@ _LINE = "{percentage:3.0f}% {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_fm
 class SeedEveryStep(Callback):
     """Seeds torch before each step from (seed, rank, step).
 
-    Checkpoints do not hold the state of random number generators. With this, a resumed
-    run draws the same dropout masks as an uninterrupted one, and ranks draw different
-    ones.
-
-    Args:
-        seed: the job's seed.
+    Checkpoints do not hold the state of random number generators. With this, a resumed run draws
+    the same dropout masks as an uninterrupted one, and ranks draw different ones.
     """
 
     def __init__(self, seed: int) -> None:
@@ -41,10 +37,9 @@ class SeedEveryStep(Callback):
 
 
 class TaskLosses:
-    """Records the loss of each task at every step.
+    """Records the loss of each task at every step, with a forward hook on it.
 
-    fairchem's training step adds the losses up and keeps only the sum; a forward hook on
-    each task's loss sees them without repeating that step.
+    fairchem's training step keeps only the sum over the tasks.
     """
 
     def __init__(self, unit: TTrainUnit) -> None:
@@ -143,7 +138,6 @@ class ProgressBar(Callback):
         self.samples += 1
 
     def on_train_step_end(self, state: State, unit: TTrainUnit) -> None:
-        self.losses.count_step()
         if self.bar is None:
             return
         now = time.monotonic()

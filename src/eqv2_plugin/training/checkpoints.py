@@ -82,11 +82,7 @@ class Sums(Protocol):
 
 
 def save_averages(checkpoint: Path, sums: dict[str, Sums]) -> None:
-    """Write the sums of all ranks into a checkpoint's folder; call it on each of them.
-
-    Raises:
-        OSError: they cannot be written.
-    """
+    """Write the sums of all ranks into a checkpoint's folder; call it on each of them."""
     ranks = distutils.gather_objects({name: value.state() for name, value in sums.items()})
     if distutils.is_master():
         save_text(checkpoint / AVERAGES, json.dumps(ranks) + "\n")

@@ -81,9 +81,7 @@ def check_frames(
         every: read all frames, each of which must hold finite labels (fine-tuning: small sets).
 
     Raises:
-        ValueError: a label is missing, contradicted by another one, not finite, or impossible,
-            such as the stress of a structure without volume; an element is not embedded, or has no
-            reference; names the first such frame.
+        ValueError: names the first frame with a label or an element that cannot be trained.
     """
     # A task of no data set has labels that the training unit makes (DeNS).
     labels = [task.name for task in tasks if task.datasets]
@@ -114,13 +112,7 @@ class CheckedCollater:
     """fairchem's collater, which refuses frames with an element that has no reference.
 
     It works where frames are read, so that no step is taken with such a frame and the device waits
-    for nothing.
-
-    Args:
-        tasks: of the run.
-
-    Raises on a call:
-        ValueError: names the frame, the elements and the task.
+    for nothing. The ValueError names the frame, the elements and the task.
     """
 
     def __init__(self, tasks: Sequence[Task]) -> None:

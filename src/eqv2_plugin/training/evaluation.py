@@ -47,11 +47,7 @@ class SplitPredictions:
 
 
 def predict_splits(unit: MLIPTrainEvalUnit, dataloader) -> dict[str, SplitPredictions]:
-    """Run the evaluation model (EMA weights, if there are) over a loader.
-
-    Args:
-        unit: fairchem's training unit; its tasks include "energy".
-        dataloader: of labelled frames.
+    """Run the evaluation model (EMA weights, if there are) over a loader of labelled frames.
 
     Returns:
         Predictions per split name ("val_id" of "oc20.val_id"), gathered from all ranks.

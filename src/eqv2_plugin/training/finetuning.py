@@ -108,13 +108,11 @@ def _with_heads(
     overrides: Mapping[str, Any],
     heads: Mapping[str, Mapping[str, Any]],
 ) -> tuple[EquiformerV2, dict[str, Any]]:
-    """What fairchem's ``initialize_finetuning_model`` makes, of what was read and checked.
+    """The model, its weights not yet checked, and its configuration.
 
-    That function unpickles the file by itself. As there, the saved model is made first and its
-    heads are exchanged, so that equal seeds give new heads equal weights.
-
-    Returns:
-        The model, its weights not yet checked, and its configuration.
+    fairchem's ``initialize_finetuning_model`` would unpickle the file by itself. As there, the
+    saved model is made first and its heads are exchanged, so that equal seeds give new heads equal
+    weights.
     """
     content = MLIPInferenceCheckpoint(deepcopy(dict(saved)), dict(weights), {}, [])
     model, content = load_inference_model(

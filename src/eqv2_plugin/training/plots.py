@@ -38,7 +38,7 @@ def plot_learning_curve(
     Args:
         history: records with "step", and "losses" (per task) and/or "splits" (metrics).
         zero_forces: force MAE of predicting zero per split, meV/Å; drawn as dashed lines.
-        path: PNG file to write.
+        path: of the PNG file.
     """
     denoising = any("denoising" in record for record in history)
     figure, grid = plt.subplots(
@@ -99,13 +99,9 @@ def _draw(
 def plot_parity(
     splits: dict[str, SplitPredictions], kind: str, metrics: dict[str, dict[str, float]], path: Path
 ) -> None:
-    """Prediction against target for every split.
+    """Predicted "energy" (per structure) or "forces" (components on free atoms) against target.
 
-    Args:
-        splits: from `predict_splits`.
-        kind: "energy" (per structure) or "forces" (components on free atoms).
-        metrics: MAEs for the titles.
-        path: PNG file to write.
+    The titles of the splits' panels name the MAEs in ``metrics``.
     """
     figure, axes = plt.subplots(
         1, len(splits), figsize=(4.2 * len(splits), 4.1), layout="constrained", squeeze=False

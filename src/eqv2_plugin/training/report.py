@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from torchtnt.framework.state import State
 from torchtnt.framework.unit import TEvalUnit, TTrainUnit
 from tqdm import tqdm
 
-from eqv2_plugin.common.files import atomic_write, save_text
+from eqv2_plugin.common.files import atomic_write, save_json
 from eqv2_plugin.training.baselines import baselines
 from eqv2_plugin.training.callbacks import TaskLosses
 from eqv2_plugin.training.checkpoints import FINAL, Sums, load_averages, save_averages
@@ -34,14 +33,11 @@ from eqv2_plugin.training.summary import errors_line, summary
 
 
 class RunReport(Callback):
-    """Validates, keeps a history, and writes ``results/`` at the end of a run.
-
-    Files: ``inference_ckpt.pt``, ``metrics.json``, ``history.jsonl``,
-    ``learning_curve.png``, ``parity_energy.png``, ``parity_forces.png``, and last
-    ``finished.json``, which says that all are there.
+    """Keeps a history of validations, and writes ``results/`` at the end of a run.
 
     fairchem's unit evaluates the EMA weights at the end of each epoch (and every
-    ``evaluate_every_n_steps``); the history takes its metrics from there.
+    ``evaluate_every_n_steps``); the history takes its metrics from there. The last file,
+    ``finished.json``, says that all are there.
 
     Args:
         with_baselines: compare with zero forces and the nearest training frame; reads the
@@ -100,11 +96,7 @@ class RunReport(Callback):
             self._record(unit, {name: split.metrics() for name, split in splits.items()})
 
     def save_averages(self, checkpoint: Path, unit: TTrainUnit) -> None:
-        """Keep the sums since the last validation with a checkpoint; call it on all ranks.
-
-        Raises:
-            OSError: they cannot be written.
-        """
+        """Keep the sums since the last validation with a checkpoint; call it on all ranks."""
         if self.losses is not None:
             save_averages(checkpoint, self._sums(unit))
 
@@ -140,7 +132,7 @@ class RunReport(Callback):
         }
         if history and "denoising" in history[-1]:
             report["denoising"] = history[-1]["denoising"]
-        save_text(self.results / METRICS, json.dumps(report, indent=2) + "\n")
+        save_json(self.results / METRICS, report)
         zero = {name: b["zero_forces_mae_meV_per_A"] for name, b in compared.items()}
         plot_learning_curve(history, zero, self.results / LEARNING_CURVE)
         for kind in ("energy", "forces"):

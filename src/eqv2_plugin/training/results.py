@@ -8,7 +8,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-from eqv2_plugin.common.files import save_text
+from eqv2_plugin.common.files import save_json, save_text
 
 METRICS, HISTORY = "metrics.json", "history.jsonl"
 INFERENCE_CHECKPOINT, LEARNING_CURVE = "inference_ckpt.pt", "learning_curve.png"
@@ -53,12 +53,7 @@ class History:
         return records
 
     def restart(self, step: int) -> None:
-        """Keep what was recorded up to a step; what comes after will be recorded again.
-
-        Raises:
-            ValueError: as `read`.
-            OSError: the file cannot be written.
-        """
+        """Keep what was recorded up to a step; what comes after will be recorded again."""
         kept = [record for record in self.read() if record["step"] <= step] if step else []
         save_text(self.path, "".join(json.dumps(record) + "\n" for record in kept))
 
@@ -84,22 +79,13 @@ class History:
 
 
 def mark_finished(results: Path, step: int) -> None:
-    """Say that all files of the results are there, of a run that ended at ``step``.
-
-    Raises:
-        OSError: the marker cannot be written.
-    """
+    """Say that all files of the results are there, of a run that ended at ``step``."""
     files = sorted(p for p in results.iterdir() if p.is_file() and p.name[0] != ".")
-    content = {"steps": step, "files": {p.name: p.stat().st_size for p in files}}
-    save_text(results / MARKER, json.dumps(content, indent=2) + "\n")
+    save_json(results / MARKER, {"steps": step, "files": {p.name: p.stat().st_size for p in files}})
 
 
 def mark_if_missing(results: Path) -> None:
-    """Write the marker of complete results: a kill came before it, or a version without it.
-
-    Raises:
-        OSError: the marker cannot be written.
-    """
+    """Write the marker of complete results: a kill came before it, or a version without it."""
     if not (results / MARKER).is_file():
         mark_finished(results, (_json(results / METRICS) or {}).get("steps", 0))
 

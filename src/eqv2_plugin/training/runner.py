@@ -29,8 +29,6 @@ from eqv2_plugin.training.report import RunReport
 from eqv2_plugin.training.results import are_complete, mark_if_missing
 
 RESUME_CONFIG = "resume.yaml"
-
-
 # How a run begins, the same on every rank: whether it is finished already, and the checkpoint to go
 # on from, if any.
 _Begin = tuple[bool, Path | None]
@@ -227,13 +225,9 @@ def _decided_by_master(decide: Callable[[], _Begin]) -> _Begin:
 
 
 def check_same_model(checkpoint: Path, options: Any) -> None:
-    """The checkpoint must belong to the model that is configured now.
+    """The folder of a training checkpoint must belong to the model of these options.
 
     Facts are words about its numbers, of which newer versions write more: they may differ.
-
-    Args:
-        checkpoint: folder of a training checkpoint.
-        options: config of the model.
 
     Raises:
         ValueError: the model's options differ.

@@ -50,9 +50,7 @@ class StartCheckpoint:
 def read_start(path: str | Path, unsafe: bool = False) -> StartCheckpoint:
     """Read the configs of a checkpoint; the file is read once as long as it does not change.
 
-    Args:
-        path: the ``.pt`` file.
-        unsafe: unpickle and believe whatever is in it.
+    With ``unsafe`` whatever is in it is unpickled and believed.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -81,14 +79,9 @@ def ema_weights(path: Path, unsafe: bool = False) -> dict[str, torch.Tensor]:
 def start_normalizer(
     source: str, checkpoint: str, label: str, key: str, unsafe: bool = False
 ) -> float:
-    """``mean`` or ``rmsd`` of a label's normaliser.
+    """The ``key`` "mean" or "rmsd" of a label's ("energy", "forces" or "stress") normaliser.
 
-    Args:
-        source: "checkpoint", or a file that ``eqv2 data fit-normalizer --out`` wrote.
-        checkpoint: to start from.
-        label: "energy", "forces" or "stress".
-        key: "mean" or "rmsd".
-        unsafe: see `read_start`.
+    ``source`` is "checkpoint", or a file that ``eqv2 data fit-normalizer --out`` wrote.
 
     Raises:
         FileNotFoundError, ValueError: no such file, or no such normaliser in it.
@@ -119,11 +112,8 @@ def start_normalizer(
 def start_references(source: str, checkpoint: str, unsafe: bool = False) -> dict[str, Any] | None:
     """Config of the energy's element references.
 
-    Args:
-        source: "checkpoint", "none", a published name, or an ``.npz`` file that
-            ``eqv2 data fit-references`` wrote.
-        checkpoint: to start from.
-        unsafe: see `read_start`.
+    ``source`` is "checkpoint", "none", a published name, or an ``.npz`` file that
+    ``eqv2 data fit-references`` wrote.
 
     Raises:
         ValueError: an unknown name, or a file of another content.

@@ -18,14 +18,7 @@ _COMPARED = (
 def summary(
     report: dict[str, Any], results: Path, compare_with_start: bool, closing_note: str | None
 ) -> str:
-    """The table and the lines that close a run.
-
-    Args:
-        report: content of ``metrics.json``.
-        results: the folder.
-        compare_with_start: see `RunReport`.
-        closing_note: the last line, if any.
-    """
+    """The table and the lines that close a run, from the content of ``metrics.json``."""
     head = f"{'split':<10} {'what':<28} {'forces meV/Å':>13} {'energy meV':>11}"
     lines = ["", head, "-" * len(head)]
 
@@ -64,11 +57,7 @@ def summary(
 def improvements(
     before: dict[str, dict[str, float]], after: dict[str, dict[str, float]]
 ) -> list[str]:
-    """Lines such as "val: force MAE 210.0 -> 95.0 meV/Å: 2.2 times lower".
-
-    Args:
-        before, after: metrics per split.
-    """
+    """Lines such as "val: force MAE 210.0 -> 95.0 meV/Å: 2.2 times lower", of both's metrics."""
     lines = []
     for split, end in after.items():
         for key, what, unit in _COMPARED:
