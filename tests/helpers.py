@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import resource
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -64,6 +65,10 @@ SIZES = {
 # Every registered backbone, in the variants that matter.
 BACKBONES = {**{k: {"backbone": BACKBONE, **v} for k, v in ACTIVATIONS.items()},
              "toy": {"backbone": TOY}}  # fmt: skip
+backbones = pytest.mark.parametrize("options", BACKBONES.values(), ids=BACKBONES)
+periodicities = pytest.mark.parametrize(
+    "pbc", list(itertools.product([False, True], repeat=3)), ids=str
+)
 # Those that are equivariant up to rounding: S2 grids of the usual size are not.
 EXACT = {
     "gate": {"backbone": BACKBONE, **GATE, "lmax": 3},

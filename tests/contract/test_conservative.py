@@ -10,6 +10,7 @@ from helpers import (
     ACTIVATIONS,
     BACKBONES,
     GATE,
+    backbones,
     batch_of,
     conservative_model,
     crystal,
@@ -21,7 +22,6 @@ from helpers import (
     slab,
 )
 
-backbones = pytest.mark.parametrize("options", BACKBONES.values(), ids=BACKBONES)
 STEP = 2e-4
 
 

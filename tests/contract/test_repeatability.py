@@ -12,6 +12,7 @@ from helpers import (
     DIRECT_HEADS,
     STRESS,
     TOY,
+    backbones,
     batch_of,
     boxed_molecule,
     conservative_model,
@@ -24,7 +25,6 @@ from helpers import (
 )
 
 HEADS = {**DIRECT_HEADS, "stress": STRESS}
-backbones = pytest.mark.parametrize("options", BACKBONES.values(), ids=BACKBONES)
 CALM = {"alpha_drop": 0.0, "drop_path_rate": 0.0}
 
 

@@ -13,11 +13,13 @@ from helpers import (
     DIRECT_HEADS,
     STRESS,
     TOY,
+    backbones,
     batch_of,
     conservative_model,
     crystal,
     largest,
     molecule,
+    periodicities,
     predict,
     relative_error,
     slab,
@@ -29,11 +31,7 @@ ATOM = Atoms("Cu", positions=[[0.3, 0.2, 0.1]])
 ATOM_IN_BOX = Atoms("Cu", positions=[[0.3, 0.2, 0.1]], cell=[20, 20, 20], pbc=True)
 FAR_APART = Atoms("CuO", positions=[[0, 0, 0], [0, 0, 30.0]])
 EDGELESS = {"atom": ATOM, "atom_in_box": ATOM_IN_BOX, "far_apart": FAR_APART}
-backbones = pytest.mark.parametrize("options", BACKBONES.values(), ids=BACKBONES)
 edgeless = pytest.mark.parametrize("atoms", EDGELESS.values(), ids=EDGELESS)
-periodicities = pytest.mark.parametrize(
-    "pbc", list(itertools.product([False, True], repeat=3)), ids=str
-)
 
 
 @pytest.fixture(scope="module", params=["gate", "toy"])

@@ -8,12 +8,11 @@ import numpy as np
 import pytest
 import torch
 from ase import Atoms
-from helpers import batch_of, crystal, molecule, slab, tiny_config
+from helpers import batch_of, crystal, molecule, periodicities, slab, tiny_config
 
 from eqv2_plugin.graphs.build import build_graph
 
 TILTED = np.array([[5.0, 1, 2], [1, 5, -2], [0, 0, 9]])
-PERIODICITIES = list(itertools.product([False, True], repeat=3))
 
 
 def check(*structures: Atoms, dtype: torch.dtype = torch.float64) -> None:
@@ -33,7 +32,7 @@ def away(seed: int, distance: float) -> np.ndarray:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("pbc", PERIODICITIES, ids=str)
+@periodicities
 def test_across_every_tilted_lattice_vector(pbc, dtype):
     random = np.random.default_rng(0)
     for seed, jump in enumerate([(0, 0, 0), (2, -1, 0), (-1, 1, 0), (1, 2, -1), (-3, 0, 2)]):

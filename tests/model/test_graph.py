@@ -8,13 +8,11 @@ import numpy as np
 import pytest
 import torch
 from ase import Atoms
-from helpers import TINY, batch_of, crystal, molecule, randn, slab, tiny_config
+from helpers import TINY, batch_of, crystal, molecule, periodicities, randn, slab, tiny_config
 
 from eqv2_plugin.graphs.build import Graph, build_graph
 
-PERIODICITIES = list(itertools.product([False, True], repeat=3))
 versions = pytest.mark.parametrize("version", [1, 2, 3])
-periodicities = pytest.mark.parametrize("pbc", PERIODICITIES, ids=str)
 
 
 def images(atoms: Atoms, cutoff: float) -> list[tuple]:
