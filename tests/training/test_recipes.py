@@ -158,16 +158,11 @@ def test_a_molecule_has_the_numbers_of_its_table(molecule):
 
 
 def test_the_molecules_recipe_without_dens_differs_in_nothing_else():
-    overrides = ["molecule=uracil"]
-    plain = composed(MD17, *overrides).runner
-    dens = composed(DENS_MD17, *overrides).runner
-    for key in ("max_epochs", "train_dataloader", "eval_dataloader"):
-        ours, theirs = plain[key], dens[key]
-        if key == "max_epochs":
-            assert ours == theirs
-        else:
-            assert ours.dataset == theirs.dataset
-            assert ours.batch_sampler_fn == theirs.batch_sampler_fn
+    plain, dens = (composed(path, "molecule=uracil").runner for path in (MD17, DENS_MD17))
+    assert plain.max_epochs == dens.max_epochs
+    for key in ("train_dataloader", "eval_dataloader"):
+        assert plain[key].dataset == dens[key].dataset
+        assert plain[key].batch_sampler_fn == dens[key].batch_sampler_fn
     units = plain.train_eval_unit, dens.train_eval_unit
     for key in ("optimizer_fn", "cosine_lr_scheduler_fn", "clip_grad_norm", "ema_decay"):
         assert units[0][key] == units[1][key]

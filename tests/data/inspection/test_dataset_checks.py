@@ -293,12 +293,16 @@ def test_forces_on_fixed_atoms_do_not_count(tmp_path):
     assert unusual(report_of(tmp_path, data=edit_one(oc20_frames(), edit))) == {}
 
 
-def test_fixed_atoms_that_were_wrapped_into_the_cell_have_not_moved(tmp_path):
+@pytest.mark.parametrize("pbc", [True, (True, True, False)], ids=["crystal", "slab"])
+def test_fixed_atoms_that_were_wrapped_into_the_cell_have_not_moved(tmp_path, pbc):
+    frames = oc20_frames()
+    for atoms in frames:
+        atoms.pbc = atoms.calc.atoms.pbc = pbc
+
     def wrapped(atoms):
         atoms.set_positions(atoms.positions + atoms.cell[0], apply_constraint=False)
 
-    found = unusual(report_of(tmp_path, data=edit_one(oc20_frames(), wrapped)))
-    assert found == {}
+    assert unusual(report_of(tmp_path, data=edit_one(frames, wrapped))) == {}
 
 
 def test_data_sets_with_other_systems_share_nothing():
