@@ -10,6 +10,8 @@ import pytest
 import torch
 from reference_case import ReferenceCase, case_folders, fixtures_folder
 
+from eqv2_plugin.heads.forces import VectorHead
+
 CASES = case_folders(fixtures_folder(), pattern="dens_L*")
 MODES = ("plain", "denoise_all", "denoise_mask", "flag_false")
 # v1's names of the outputs of the force and the noise block.
@@ -44,7 +46,7 @@ def outputs_of(case: ReferenceCase, mode: str, dtype: torch.dtype) -> dict[str, 
     with torch.no_grad():
         for name, head in model.output_heads.items():
             if name in BLOCKS:
-                outputs[BLOCKS[name]] = head.vectors(emb)
+                outputs[BLOCKS[name]] = VectorHead.forward(head, data, emb)[head.output_name]
             else:
                 outputs.update(head(data, emb))
     return outputs
