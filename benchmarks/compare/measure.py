@@ -116,7 +116,7 @@ def measure(
 
 
 def _compare(row: Row, workers: dict[str, Worker], scratch: Path) -> None:
-    """Outputs of the reference, twice (its edge frames are drawn anew), and of the plugin."""
+    """Outputs of the reference, twice (its edge frames are drawn again), and of the plugin."""
     found = []
     for index, name in enumerate(("reference", "reference", "plugin")):
         path = str(scratch / f"outputs{index}.npz")

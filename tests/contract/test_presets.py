@@ -32,7 +32,7 @@ KINDS = {
 
 
 def make_checkpoint(path: Path, kind: str) -> EquiformerV2:
-    """Write an inference checkpoint; the model whose averaged weights it holds."""
+    """Write an inference checkpoint; the model whose EMA weights it holds."""
     options, heads, prefix = KINDS[kind]
     tasks = [
         task("energy", "system", [1], MEAN, prefix=prefix),
@@ -58,7 +58,7 @@ def kind(request) -> str:
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory) -> dict[Path, EquiformerV2]:
-    """Checkpoints, and the models whose averaged weights they hold."""
+    """Checkpoints, and the models whose EMA weights they hold."""
     folder = tmp_path_factory.mktemp("calculator")
     paths = [folder / f"{kind}.pt" for kind in KINDS]
     return {path: make_checkpoint(path, path.stem) for path in paths}

@@ -44,9 +44,9 @@ dtypes = pytest.mark.parametrize("dtype", list(PRECISION), ids=str)
 def test_frame_turns_its_edge_to_the_polar_axis(dtype):
     vectors = edges(dtype)
     lengths = vectors.norm(dim=1)
-    turned = torch.einsum("eij,ej->ei", edge_frames(vectors), vectors) / lengths.unsqueeze(1)
-    wanted = torch.tensor([0.0, 1.0, 0.0], dtype=dtype).expand_as(turned)
-    assert largest(turned - wanted) < PRECISION[dtype]
+    rotated = torch.einsum("eij,ej->ei", edge_frames(vectors), vectors) / lengths.unsqueeze(1)
+    wanted = torch.tensor([0.0, 1.0, 0.0], dtype=dtype).expand_as(rotated)
+    assert largest(rotated - wanted) < PRECISION[dtype]
 
 
 @dtypes

@@ -60,11 +60,11 @@ def test_blocks_are_orthogonal_matrices():
 @pytest.mark.parametrize("seed", [5, 6, 7])
 def test_rotated_harmonics_are_harmonics_of_the_rotated_vector(seed):
     vector = randn(seed, 1, 3)
-    turned = harmonics(torch.einsum("eij,j->ei", frames(), vector[0]))
+    rotated = harmonics(torch.einsum("eij,j->ei", frames(), vector[0]))
     before = harmonics(vector)
     for degree, block in enumerate(rows(frames(), LMAX, LMAX)):
         part = degree_slice(degree)
-        assert largest(torch.einsum("eij,j->ei", block, before[0, part]) - turned[:, part]) < 1e-12
+        assert largest(torch.einsum("eij,j->ei", block, before[0, part]) - rotated[:, part]) < 1e-12
 
 
 def test_blocks_of_a_product_are_products_of_blocks():
@@ -99,10 +99,10 @@ def test_float32_rows_stay_accurate_next_to_the_poles(lmax, mmax):
 def test_harmonics_of_an_edge_keep_only_order_zero_in_its_frame(lmax, mmax):
     layout = EdgeLayout(lmax, mmax)
     features = harmonics(edges(), lmax).unsqueeze(2)
-    turned = rotate_to_edge_frame((features,), rows(edge_frames(edges()), lmax, mmax), layout)
+    rotated = rotate_to_edge_frame((features,), rows(edge_frames(edges()), lmax, mmax), layout)
     polar = torch.tensor([(2 * l + 1) ** 0.5 for l in range(lmax + 1)], dtype=torch.float64)
-    assert largest(turned[:, : lmax + 1, 0] - polar) < 1e-12
-    assert float(turned[:, lmax + 1 :].abs().sum()) < 1e-11
+    assert largest(rotated[:, : lmax + 1, 0] - polar) < 1e-12
+    assert float(rotated[:, lmax + 1 :].abs().sum()) < 1e-11
 
 
 @pytest.mark.parametrize(("lmax", "mmax"), TRUNCATIONS)
@@ -112,13 +112,13 @@ def test_rotation_helpers_equal_block_diagonal_products(lmax, mmax):
     num = len(frames())
     first, second = randn(1, num, (lmax + 1) ** 2, 3), randn(2, num, (lmax + 1) ** 2, 3)
     both = torch.cat((first, second), dim=2)
-    turned = rotate_to_edge_frame((first, second), blocks, layout)
-    assert turned.shape == (num, layout.size, 6)
+    rotated = rotate_to_edge_frame((first, second), blocks, layout)
+    assert rotated.shape == (num, layout.size, 6)
     for degree, block in enumerate(blocks):
         wanted = block @ both[:, degree_slice(degree)]
-        assert largest(turned[:, layout.rows_within_degree(degree)] - wanted) < 1e-13
-    back = rotate_from_edge_frame(turned, blocks, layout)
+        assert largest(rotated[:, layout.rows_within_degree(degree)] - wanted) < 1e-13
+    back = rotate_from_edge_frame(rotated, blocks, layout)
     for degree, block in enumerate(blocks):
-        picked = turned[:, layout.rows_within_degree(degree)]
+        picked = rotated[:, layout.rows_within_degree(degree)]
         wanted = truncation_scale(degree, mmax) * block.transpose(1, 2) @ picked
         assert largest(back[:, degree_slice(degree)] - wanted) < 1e-13

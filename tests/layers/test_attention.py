@@ -164,8 +164,8 @@ def test_a_rotation_passes_through_attention_with_gate_activation(m_share, mmax)
     rotation = random_rotation(5)
     turn = node_wigner(rotation, 3)
     output = layer(nodes, edge_batch(config, EVERY_ATOM))
-    turned = layer(turn @ nodes, edge_batch(config, EVERY_ATOM, rotation=rotation))
-    assert largest(turned - turn @ output) < 1e-11 * largest(output)
+    rotated = layer(turn @ nodes, edge_batch(config, EVERY_ATOM, rotation=rotation))
+    assert largest(rotated - turn @ output) < 1e-11 * largest(output)
 
 
 def test_an_atom_without_neighbours_receives_only_the_bias():

@@ -84,5 +84,5 @@ def test_a_rotation_of_the_edges_turns_the_edge_degree_embedding(mmax):
     layer, config = embedding(mmax)
     rotation = random_rotation(4)
     output = layer(edge_batch(config, EVERY_ATOM))
-    turned = layer(edge_batch(config, EVERY_ATOM, rotation=rotation))
-    assert largest(turned - node_wigner(rotation, 3) @ output) < 1e-12
+    rotated = layer(edge_batch(config, EVERY_ATOM, rotation=rotation))
+    assert largest(rotated - node_wigner(rotation, 3) @ output) < 1e-12

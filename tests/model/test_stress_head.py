@@ -60,8 +60,8 @@ def test_isotropic_part_is_invariant_under_every_rotation(options):
     assert outputs["stress_isotropic"].shape == (1, 1)
     assert outputs["stress_anisotropic"].shape == (1, 5)
     assert largest(outputs["stress_anisotropic"]) > 0
-    turned = predict(model, rotated(slab(), random_rotation(2)))
-    assert relative_error(turned["stress_isotropic"], outputs["stress_isotropic"]) < 1e-9
+    rotated_outputs = predict(model, rotated(slab(), random_rotation(2)))
+    assert relative_error(rotated_outputs["stress_isotropic"], outputs["stress_isotropic"]) < 1e-9
 
 
 @options

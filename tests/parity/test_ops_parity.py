@@ -98,11 +98,11 @@ def test_features_turn_into_the_edge_frame_as_in_the_reference():
     harmonics = stored("sh/component_normalized_l0to6")
     layout = EdgeLayout(6, 6)
     blocks = full_wigner(stored("wigner/rot"))
-    turned = rotate_to_edge_frame((harmonics.unsqueeze(2),), blocks, layout).squeeze(2)
+    rotated = rotate_to_edge_frame((harmonics.unsqueeze(2),), blocks, layout).squeeze(2)
     theirs = stored("sh/D_times_Y")
     degree_major = [layout.row_index[l, m] for l in range(7) for m in range(-l, l + 1)]
-    assert_equal(turned[:13, degree_major], theirs[:13], 1e-12)
-    assert_equal(turned[13:, degree_major], theirs[13:], 2e-7)
+    assert_equal(rotated[:13, degree_major], theirs[:13], 1e-12)
+    assert_equal(rotated[13:, degree_major], theirs[13:], 2e-7)
 
 
 @pytest.mark.parametrize(
