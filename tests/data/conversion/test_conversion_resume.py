@@ -3,10 +3,8 @@
 import multiprocessing
 import os
 import shutil
-import signal
 import subprocess
 import sys
-import threading
 import time
 from functools import partial
 from glob import glob
@@ -14,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from downloads import contents, convert_raw, download, read_by_fairchem, sample, write_pair
-from tqdm import tqdm
+from kill_at_call import kill_at_call, own_progress_bar
 
 from eqv2_plugin.common.locks import folder_lock
 from eqv2_plugin.data.conversion import folder as output_folder
@@ -25,35 +23,6 @@ PAIRS, FRAMES = 3, 2
 # published, and two for the metadata.
 RENAMES = 1 + 2 * PAIRS + PAIRS + 2
 METADATA = "metadata.npz"
-
-
-def own_progress_bar() -> None:
-    """tqdm's lock is shared with forked processes: one that is killed would keep it for ever."""
-    tqdm.set_lock(threading.RLock())
-
-
-def convert_until(raw: Path, out: Path, module: object, name: str, calls: int) -> None:
-    """Convert, and be killed at a certain call of a function."""
-    function, remaining = getattr(module, name), [calls]
-
-    def deadly(*arguments, **options):
-        remaining[0] -= 1
-        if remaining[0] == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return function(*arguments, **options)
-
-    setattr(module, name, deadly)
-    own_progress_bar()
-    convert_raw(raw, out)
-
-
-def kill_at(raw: Path, out: Path, module: object, name: str, calls: int) -> None:
-    process = multiprocessing.get_context("fork").Process(
-        target=convert_until, args=(raw, out, module, name, calls)
-    )
-    process.start()
-    process.join(60)
-    assert process.exitcode == -signal.SIGKILL
 
 
 def finished(out: Path) -> dict[str, int]:
@@ -90,7 +59,7 @@ POINTS = [
 )
 def test_a_run_killed_at_any_point_is_continued(tmp_path, raw, expected, module, name, calls):
     out = tmp_path / "out"
-    kill_at(raw, out, module, name, calls)
+    kill_at_call(module, name, calls, convert_raw, raw, out)
     before = finished(out)
     assert not (out / METADATA).exists()
     summary = convert_raw(raw, out)
@@ -112,7 +81,8 @@ def test_all_points_of_renaming_are_tried(tmp_path, raw, monkeypatch):
 
 def test_no_database_can_be_seen_before_all_are_finished(tmp_path, raw):
     out = tmp_path / "out"
-    kill_at(raw, out, os, "replace", 1 + 2 * PAIRS)  # all but the last record is there
+    # All but the last record is there.
+    kill_at_call(os, "replace", 1 + 2 * PAIRS, convert_raw, raw, out)
     assert len(finished(out)) == PAIRS - 1
     assert glob(f"{out}/*") == []  # as fairchem looks for databases
 
@@ -232,7 +202,7 @@ def test_a_lost_database_of_a_finished_conversion_is_told(tmp_path, raw):
 
 def test_a_lost_database_of_an_unfinished_conversion_is_made_again(tmp_path, raw, expected):
     out = tmp_path / "out"
-    kill_at(raw, out, output_folder, "save_npz", 1)
+    kill_at_call(output_folder, "save_npz", 1, convert_raw, raw, out)
     (out / "data.0001.aselmdb").unlink()
     assert convert_raw(raw, out).finished_before == PAIRS - 1
     assert contents(out) == expected
@@ -241,7 +211,7 @@ def test_a_lost_database_of_an_unfinished_conversion_is_made_again(tmp_path, raw
 @pytest.mark.parametrize("name", ["manifest.json", "data.0001.npz"])
 def test_damaged_notes_of_an_unfinished_conversion_are_told(tmp_path, raw, expected, name):
     out = tmp_path / "out"
-    kill_at(raw, out, output_folder, "save_npz", 1)
+    kill_at_call(output_folder, "save_npz", 1, convert_raw, raw, out)
     path = out / ".conversion" / name
     path.write_bytes(path.read_bytes()[:20])
     with pytest.raises(ValueError, match=rf"{name} is damaged.*remove {out} and start again"):

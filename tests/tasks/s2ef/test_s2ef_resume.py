@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
-import signal
-import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
+from kill_at_call import kill_at_call
 from prediction_inputs import (
     frames,
     predict,
@@ -18,37 +16,11 @@ from prediction_inputs import (
     write_data,
     write_model,
 )
-from tqdm import tqdm
 
 from eqv2_plugin.tasks.s2ef import predicting
 
 # Renames of a run: of three descriptions, three parts of each split, and four files for the user.
 BEFORE, PARTS, AFTER = 3, 2 * 3, 4
-
-
-def predict_until(folder: Path, made: dict, module: object, name: str, calls: int) -> None:
-    """Predict, and be killed at a certain call of a function."""
-    function, remaining = getattr(module, name), [calls]
-
-    def deadly(*arguments, **keywords):
-        remaining[0] -= 1
-        if remaining[0] == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return function(*arguments, **keywords)
-
-    setattr(module, name, deadly)
-    # tqdm's lock is shared with forked processes: one that is killed would keep it for ever.
-    tqdm.set_lock(threading.RLock())
-    predict(folder, made)
-
-
-def kill_at(folder: Path, made: dict, module: object, name: str, calls: int) -> None:
-    process = multiprocessing.get_context("fork").Process(
-        target=predict_until, args=(folder, made, module, name, calls)
-    )
-    process.start()
-    process.join(100)
-    assert process.exitcode == -signal.SIGKILL
 
 
 def parts(folder: Path) -> dict[Path, int]:
@@ -58,7 +30,7 @@ def parts(folder: Path) -> dict[Path, int]:
 @pytest.mark.slow
 @pytest.mark.parametrize("calls", [3, 6, 10, BEFORE + PARTS + AFTER])
 def test_a_job_killed_before_a_file_appears_goes_on(made, whole, tmp_path, calls):
-    kill_at(tmp_path, made, os, "replace", calls)
+    kill_at_call(os, "replace", calls, predict, tmp_path, made)
     finished = parts(tmp_path)
     assert len(finished) == min(max(0, calls - 1 - BEFORE), PARTS)
     predict(tmp_path, made)
@@ -68,7 +40,7 @@ def test_a_job_killed_before_a_file_appears_goes_on(made, whole, tmp_path, calls
 
 @pytest.mark.slow
 def test_a_job_killed_in_the_middle_of_a_part_goes_on(made, whole, tmp_path):
-    kill_at(tmp_path, made, predicting, "predict_items", 5)
+    kill_at_call(predicting, "predict_items", 5, predict, tmp_path, made)
     assert 0 < len(parts(tmp_path)) < 6
     predict(tmp_path, made)
     assert results(tmp_path) == results(whole)

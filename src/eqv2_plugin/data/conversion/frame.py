@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -49,7 +50,7 @@ class Frame:
 
 
 @dataclass(frozen=True)
-class Source:
+class Source(ABC):
     """Files that yield frames. It is sent to worker processes, so it holds paths only."""
 
     files: tuple[Path, ...]
@@ -59,9 +60,9 @@ class Source:
         """What errors call it."""
         return str(self.files[0])
 
+    @abstractmethod
     def frames(self, notes: Counter[str]) -> Iterator[Frame]:
         """Stream the frames; what the user should know is counted in ``notes``."""
-        raise NotImplementedError
 
 
 def frame_of_atoms(atoms: Atoms, system: str, index: int, where: str, notes: Counter[str]) -> Frame:
