@@ -17,6 +17,7 @@ from eqv2_plugin.cli import build_parser
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 _BLOCK = re.compile(r"^ *```(\w*)\n(.*?)^ *```", re.DOTALL | re.MULTILINE)
+_INSTALLED = re.compile(r'"\$\(eqv2 config (\w+)\)"')
 
 
 def commands(program: str) -> list[list[str]]:
@@ -27,7 +28,7 @@ def commands(program: str) -> list[list[str]]:
             if language not in ("bash", "sh", "console", ""):
                 continue
             for line in block.replace("\\\n", " ").splitlines():
-                text = line.strip().removeprefix("$ ")
+                text = _INSTALLED.sub(r"configs/\1.yml", line.strip().removeprefix("$ "))
                 if text.startswith(f"{program} "):
                     found[tuple(shlex.split(text, comments=True))] = None
     return [list(words) for words in found]

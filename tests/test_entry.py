@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+from eqv2_plugin.cli import main
+
 START = "import sys, eqv2_entry; sys.argv = ['eqv2', *ARGUMENTS]; status = 0\n"
 RUN = "try: status = eqv2_entry.main()\nexcept SystemExit as end: status = end.code\n"
 HEAVY = "print(status, *sorted({'ase', 'fairchem', 'numpy', 'torch'} & set(sys.modules)))\n"
@@ -34,3 +36,12 @@ def test_the_import_registers_our_classes():
 def test_what_only_imports_the_entry_registers_our_classes():
     """Processes that the command spawns import its script, whose ``main`` they do not call."""
     assert last_line("import eqv2_entry\n" + SHORT) == "True False"
+
+
+def test_paths_of_recipes_need_no_imports_that_take_long():
+    assert last_line(START + RUN + HEAVY, "config", "eqv2_oc20") == "0"
+
+
+def test_a_misspelt_recipe_is_guessed(capsys):
+    assert main(["config", "eqv2_oc20_"]) == 1
+    assert "did you mean 'eqv2_oc20'?" in capsys.readouterr().err
