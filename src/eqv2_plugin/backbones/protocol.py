@@ -22,7 +22,7 @@ from torch import nn
 
 from eqv2_plugin.backbones.options import BackboneOptions
 from eqv2_plugin.common.naming import element_name
-from eqv2_plugin.graphs.build import Graph, build_graph
+from eqv2_plugin.graphs.build import Graph, Topology, find_edges, graph_of
 from eqv2_plugin.graphs.checks import check_cell, complete_cells
 from eqv2_plugin.layers.norms import NormType
 
@@ -130,7 +130,7 @@ class Backbone(nn.Module, BackboneInterface):
         return False
 
     def forward(self, data: AtomicData) -> dict[str, Any]:
-        """`embed` a batch of fairchem's, see `build_graph`.
+        """`embed` a batch of fairchem's, see `find_edges`.
 
         Raises:
             RuntimeError: forces were encoded outside training.
@@ -139,6 +139,20 @@ class Backbone(nn.Module, BackboneInterface):
         # fairchem's element references look these up under graph-parallel names.
         data["atomic_numbers_full"] = data["atomic_numbers"]
         data["batch_full"] = data["batch"]
+        return self.on_edges(data, find_edges(data, self.config))
+
+    def on_edges(
+        self, data: AtomicData | dict[str, torch.Tensor], topology: Topology
+    ) -> dict[str, Any]:
+        """`embed` a batch whose edges are known: fixed shapes, and nothing is read back.
+
+        Gradients that a head will take start here: ``pos`` (and ``cell``) of ``data`` are made to
+        require them.
+
+        Args:
+            data: by fairchem's names, see `StaticBatch`.
+            topology: its edges.
+        """
         conservative = self.is_conservative
         if conservative:
             data["pos"].requires_grad_(True)
@@ -148,14 +162,16 @@ class Backbone(nn.Module, BackboneInterface):
                 data["cell"].requires_grad_(True)
         with torch.enable_grad() if conservative else nullcontext():
             return self.embed(
-                build_graph(data, self.config),
+                graph_of(topology, data["pos"], data["cell"]),
                 data["atomic_numbers"],
                 data["batch"],
                 len(data["natoms"]),
                 encoded=self._encoded_forces(data),
             )
 
-    def _encoded_forces(self, data: AtomicData) -> tuple[torch.Tensor, torch.Tensor] | None:
+    def _encoded_forces(
+        self, data: AtomicData | dict[str, torch.Tensor]
+    ) -> tuple[torch.Tensor, torch.Tensor] | None:
         if ENCODED_FORCES not in data:
             return None
         if not self.training:

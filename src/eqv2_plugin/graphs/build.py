@@ -1,23 +1,43 @@
-"""Graph construction on top of fairchem's graph builder, outside torch.compile."""
+"""Graph construction on top of fairchem's graph builder, outside torch.compile.
+
+Which atoms are neighbours (`find_edges`) depends on the values of a batch, waits for the device and
+has no derivative; where they are (`edge_vectors`) is a pure function of fixed shapes.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from types import SimpleNamespace
+from typing import NamedTuple
 
 import torch
 from fairchem.core.datasets.atomic_data import AtomicData
 from fairchem.core.graph.compute import generate_graph
 from fairchem.core.graph.radius_graph_pbc import get_max_neighbors_mask
 
-from eqv2_plugin.graphs.checks import check_structures, geometry_of
+from eqv2_plugin.graphs.checks import Geometry, check_structures, geometry_of
 from eqv2_plugin.graphs.compact import compact
 from eqv2_plugin.graphs.options import GraphOptions
 from eqv2_plugin.layers.edges import sort_by_target
 
 
-@dataclass(frozen=True)
-class Graph:
+class Topology(NamedTuple):
+    """Which atoms of a batch are neighbours; edges sorted by target.
+
+    Attributes:
+        edge_index: [2, E]; row 0 sources j, row 1 targets i.
+        images: [E, 3] cells that lie between j and i as seen by i, whole numbers in the
+            positions' dtype.
+        structure_of_edge: [E].
+        offsets: [N + 1] first edge of every target.
+    """
+
+    edge_index: torch.Tensor
+    images: torch.Tensor
+    structure_of_edge: torch.Tensor
+    offsets: torch.Tensor
+
+
+class Graph(NamedTuple):
     """Edges of a batch, sorted by target.
 
     Attributes:
@@ -31,12 +51,30 @@ class Graph:
     offsets: torch.Tensor
 
 
-@torch.compiler.disable
 def build_graph(data: AtomicData, options: GraphOptions) -> Graph:
+    """`find_edges`, and their vectors, differentiable with respect to positions and cell."""
+    return graph_of(find_edges(data, options), data.pos, data.cell)
+
+
+def graph_of(topology: Topology, positions: torch.Tensor, cells: torch.Tensor) -> Graph:
+    """The graph of these edges at other positions [N, 3] and cells [B, 3, 3] in Å."""
+    vectors = edge_vectors(topology, positions, cells)
+    return Graph(topology.edge_index, vectors, topology.offsets)
+
+
+def edge_vectors(topology: Topology, positions: torch.Tensor, cells: torch.Tensor) -> torch.Tensor:
+    """[E, 3] in Å, from target to source, of positions [N, 3] and cells [B, 3, 3] in Å."""
+    source, target = topology.edge_index
+    across = torch.einsum("ei,eij->ej", topology.images, cells[topology.structure_of_edge])
+    return positions[source] - positions[target] + across
+
+
+@torch.compiler.disable
+@torch.no_grad()
+def find_edges(data: AtomicData, options: GraphOptions) -> Topology:
     """Check the structures and find the neighbours within the cutoff.
 
-    Atoms may lie outside the cell. Edge vectors are differentiable with respect to
-    positions and cell.
+    Atoms may lie outside the cell.
 
     Args:
         data: fairchem's batch: ``pos`` [N, 3] in Å, ``cell`` [B, 3, 3] in Å, ``pbc``
@@ -51,70 +89,64 @@ def build_graph(data: AtomicData, options: GraphOptions) -> Graph:
     """
     geometry = geometry_of(data)
     may_be_far = check_structures(data, geometry, options)
-    pbc = data.pbc
-    # fairchem's builders search only the images within the cutoff of the cell.
-    shift = torch.floor(geometry.fractional) * pbc[data.batch]
-    if may_be_far and options.otf_graph:
-        near, pbc, shift = compact(geometry, pbc, data.batch, options.cutoff)
-    positions = data.pos - torch.einsum("ni,nij->nj", shift, data.cell[data.batch])
     if options.otf_graph:
-        searched = SimpleNamespace(
-            pos=near if may_be_far else positions.detach(),
-            cell=geometry.cells,
-            natoms=data.natoms,
-            batch=data.batch,
-            pbc=pbc,
-        )
-        edge_index, offsets, per_structure = _search(searched, options)
+        edge_index, images = _search(data, geometry, may_be_far, options)
     else:
-        edge_index, offsets, per_structure = _given(data, shift)
-    cells = data.cell.repeat_interleave(per_structure, dim=0)
-    periodic = torch.einsum("ei,eij->ej", offsets.to(positions.dtype), cells)
-    vectors = positions[edge_index[0]] - positions[edge_index[1]] + periodic
+        edge_index, images = data.edge_index, data.cell_offsets.to(data.pos.dtype)
+    structure_of_edge = data.batch[edge_index[1]]
+    found = Topology(edge_index, images, structure_of_edge, edge_index.new_empty(0))
     if not options.otf_graph:
-        kept = _within_limits(edge_index, vectors.detach(), data, options)
-        edge_index, vectors = edge_index[:, kept], vectors[kept]
-    order, targets = sort_by_target(edge_index, positions.shape[0])
-    return Graph(edge_index[:, order], vectors[order], targets)
+        found = _chosen(found, _within_limits(found, data, options))
+    order, offsets = sort_by_target(found.edge_index, len(data.pos))
+    return _chosen(found, order)._replace(offsets=offsets)
+
+
+def _chosen(topology: Topology, edges: torch.Tensor) -> Topology:
+    """Some edges, by index."""
+    return Topology(
+        topology.edge_index[:, edges],
+        topology.images[edges],
+        topology.structure_of_edge[edges],
+        topology.offsets,
+    )
 
 
 def _search(
-    structures: SimpleNamespace, options: GraphOptions
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Neighbours by fairchem's builder: edge_index, cell offsets, edges per structure."""
-    pbc = structures.pbc
+    data: AtomicData, geometry: Geometry, may_be_far: bool, options: GraphOptions
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Neighbours by fairchem's builder: edge_index, and the cells between them."""
+    pbc = data.pbc
+    # fairchem's builders search only the images within the cutoff of the cell.
+    shift = torch.floor(geometry.fractional) * pbc[data.batch]
+    if may_be_far:
+        near, pbc, shift = compact(geometry, pbc, data.batch, options.cutoff)
+    else:
+        near = data.pos - torch.einsum("ni,nij->nj", shift, data.cell[data.batch])
     version = options.radius_pbc_version
     if version == 1 and bool((pbc != pbc[:1]).any()):
         # Version 1 takes one periodicity for the whole batch.
         version = 2
+    searched = SimpleNamespace(
+        pos=near, cell=geometry.cells, natoms=data.natoms, batch=data.batch, pbc=pbc
+    )
     graph = generate_graph(
-        structures,
+        searched,
         cutoff=options.cutoff,
         max_neighbors=options.max_neighbors,
         enforce_max_neighbors_strictly=options.enforce_max_neighbors_strictly,
         radius_pbc_version=version,
         pbc=pbc,
     )
-    edge_index = graph["edge_index"]
-    targets = structures.batch[edge_index[1]]
-    per_structure = torch.bincount(targets, minlength=len(structures.natoms))
-    return edge_index, graph["cell_offsets"], per_structure
+    source, target = edge_index = graph["edge_index"]
+    # From the shifted atoms to the atoms as given.
+    images = graph["cell_offsets"].to(data.pos.dtype) - shift[source] + shift[target]
+    return edge_index, images
 
 
-def _given(
-    data: AtomicData, shift: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Edges that came with the input, their offsets relative to the wrapped positions."""
-    source, target = data.edge_index
-    offsets = data.cell_offsets.to(shift.dtype) + shift[source] - shift[target]
-    return data.edge_index, offsets, data.nedges
-
-
-def _within_limits(
-    edge_index: torch.Tensor, vectors: torch.Tensor, data: AtomicData, options: GraphOptions
-) -> torch.Tensor:
+def _within_limits(topology: Topology, data: AtomicData, options: GraphOptions) -> torch.Tensor:
     """Indices of the given edges that the model's own graph would hold, too."""
-    squared = vectors.square().sum(1)
+    edge_index = topology.edge_index
+    squared = edge_vectors(topology, data.pos, data.cell).square().sum(1)
     near = (squared <= options.cutoff**2).nonzero().squeeze(1)
     near = near[torch.argsort(edge_index[1, near], stable=True)]
     if len(near) == 0:

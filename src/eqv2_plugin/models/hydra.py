@@ -12,6 +12,7 @@ from fairchem.core.models.base import HydraModel
 from torch import nn
 
 from eqv2_plugin.common.text import warn_once
+from eqv2_plugin.graphs.static_batch import StaticBatch
 from eqv2_plugin.heads.conservative import ConservativeHead
 from eqv2_plugin.models.known_elements import (
     elements_with_references,
@@ -89,9 +90,25 @@ class EquiformerV2(HydraModel):
         return self._outputs(data)
 
     def _outputs(self, data: AtomicData) -> dict[str, dict[str, torch.Tensor]]:
-        outputs = super().forward(data)
+        return self._by_task(super().forward(data))
+
+    def outputs_on(self, batch: StaticBatch) -> dict[str, dict[str, torch.Tensor]]:
+        """`forward` of a batch whose edges are known: a function of tensors of fixed shapes.
+
+        What is conservative differentiates here; the caller's positions keep no trace of it.
+        """
+        data = batch._replace(pos=batch.pos.detach()).as_data()
+        embedding = self.backbone.on_edges(data, batch.topology)
+        outputs: dict[str, Any] = {}
         for name, head in self.output_heads.items():
-            # One head serves the energy and its gradients.
+            with torch.autocast(batch.pos.device.type, enabled=head.use_amp):
+                found = head(data, embedding)
+            outputs.update(found if self.pass_through_head_outputs else {name: found})
+        return self._by_task(outputs)
+
+    def _by_task(self, outputs: dict[str, Any]) -> dict[str, dict[str, torch.Tensor]]:
+        """One head may serve the energy and its gradients."""
+        for name, head in self.output_heads.items():
             if isinstance(head, ConservativeHead) and name in outputs:
                 outputs.update(outputs.pop(name))
         return outputs
