@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -172,10 +173,15 @@ def test_compiled_presets_agree_and_other_sizes_do_not_compile_again(compiled, p
     assert found["again"] == found["results"]
     assert found["frames"][0] == found["frames"][1] > 0
     assert found["graphs"][0] == found["graphs"][1] > 0
+    settings, first, second = found["said"]
+    assert "torch compiles this model at its first call" in first
+    assert re.fullmatch(r"compiled in [1-9]\d* s; structures of other sizes do not .*", second)
+    assert "compile=False" in settings
 
 
 def test_presets_that_compile_use_our_kernels_on_a_cpu_instead(uncompiled):
     found = uncompiled["default direct_16_channels"]
     assert found["graphs"][1] == 0
+    assert not any("compiled in" in line for line in found["said"])
     assert deviation(found["results"], found["eager"]) < 1e-5
     assert found["again"] == found["results"]

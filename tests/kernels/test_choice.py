@@ -145,13 +145,31 @@ def test_the_log_says_why_kernels_do_not_run(options, small, reason, monkeypatch
     assert caplog.text.count(f"attention kernels on the CPU: torch operators ({reason})") == 1
 
 
-def test_torch_compile_is_declined_only_where_kernels_can_run(monkeypatch):
-    model, positions = tiny_model(**CHANNELS).float(), torch.zeros(3, 3)
-    assert model.backbone.has_cpu_kernels(positions)
+@pytest.mark.parametrize(
+    ("device", "dtype", "channels", "declined"),
+    [
+        ("cpu", torch.float32, 16, True),
+        ("cpu", torch.float32, 12, False),
+        ("cpu", torch.float64, 16, False),
+        ("cuda", torch.float32, 16, True),
+        ("cuda", torch.float32, 12, True),
+        ("cuda", torch.float64, 16, True),
+        ("mps", torch.float32, 16, False),
+    ],
+)
+def test_torch_compile_is_declined_where_our_own_path_is_better(device, dtype, channels, declined):
+    where = torch.device(device), dtype, channels
+    assert choice.better_uncompiled(*where) == declined
     with choice.use_fused_kernels(False):
-        assert not model.backbone.has_cpu_kernels(positions)
+        assert not choice.better_uncompiled(*where)
+
+
+def test_torch_compile_is_not_declined_without_kernels_or_for_gradients(monkeypatch):
+    positions = torch.zeros(3, 3)
+    assert tiny_model(**CHANNELS).backbone.better_uncompiled(positions)
+    assert not conservative_model(**CHANNELS).backbone.better_uncompiled(positions)
     monkeypatch.setattr(choice, "numba_works", lambda: False)
-    assert not model.backbone.has_cpu_kernels(positions)
+    assert not tiny_model(**CHANNELS).backbone.better_uncompiled(positions)
 
 
 def test_kernels_can_be_switched_off_for_a_while_or_for_good(any_size, calls):

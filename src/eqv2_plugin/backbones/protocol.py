@@ -125,8 +125,8 @@ class Backbone(nn.Module, BackboneInterface):
         """By which sums over the atoms of a structure are divided."""
         return self.config.avg_num_nodes
 
-    def has_cpu_kernels(self, positions: torch.Tensor) -> bool:
-        """Whether kernels of its own run on these positions, and better without torch.compile."""
+    def better_uncompiled(self, positions: torch.Tensor) -> bool:
+        """Whether its own path on these positions is at least as good as torch.compile's."""
         return False
 
     def forward(self, data: AtomicData) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from torch import nn
 from eqv2_plugin.common.text import warn_once
 from eqv2_plugin.graphs.static_batch import StaticBatch
 from eqv2_plugin.heads.conservative import ConservativeHead
+from eqv2_plugin.models.compiled import Compiled
 from eqv2_plugin.models.known_elements import (
     elements_with_references,
     mark_unfitted,
@@ -24,6 +25,7 @@ from eqv2_plugin.models.metadata import ModelMetadata
 if TYPE_CHECKING:
     from ase import Atoms
     from fairchem.core.datasets.atomic_data import AtomicData
+    from fairchem.core.units.mlip_unit.api.inference import InferenceSettings
 
 
 @registry.register_model("equiformer_v2_hydra")
@@ -44,6 +46,7 @@ class EquiformerV2(HydraModel):
         self.metadata = ModelMetadata.from_mapping(facts) if facts else None
         # {data set: which elements its tasks have references of}
         self._known_elements: dict[str, np.ndarray] = {}
+        self._compiled: Compiled | None = None
 
     def setup_tasks(self, tasks_config: Sequence[Any]) -> None:
         """fairchem calls this where a calculator or predict unit is made."""
@@ -76,14 +79,31 @@ class EquiformerV2(HydraModel):
                 "stress is NaN. Energy and forces are not affected (said once)."
             )
 
+    def prepare_for_inference(self, data: AtomicData, settings: InferenceSettings) -> None:
+        """fairchem calls this before its first prediction, with settings of its own.
+
+        fairchem would compile this model wherever a preset asks for it. It is compiled here
+        instead, once its device is known and only if that is better (`Backbone.better_uncompiled`).
+        """
+        super().prepare_for_inference(data, settings)
+        self._compiled = Compiled(self._outputs) if settings.compile else None
+        settings.compile = False
+
     def forward(self, data: AtomicData) -> dict[str, dict[str, torch.Tensor]]:
         """Outputs per task: {task: {property: tensor}}.
 
-        torch.compile is declined where the backbone has CPU kernels of its own.
+        torch.compile is declined where the backbone does better without.
         """
-        if torch.compiler.is_compiling() and self.backbone.has_cpu_kernels(data["pos"]):
-            return self._uncompiled(data)
-        return self._outputs(data)
+        compiling = torch.compiler.is_compiling()
+        if not compiling and self._compiled is None:
+            return self._outputs(data)
+        if self.backbone.better_uncompiled(data["pos"]):
+            return self._uncompiled(data) if compiling else self._outputs(data)
+        if compiling:
+            return self._outputs(data)
+        # HydraModel notes it in its first call, and would be compiled again for that.
+        self.device = data["pos"].device.type
+        return self._compiled(data)
 
     @torch.compiler.disable
     def _uncompiled(self, data: AtomicData) -> dict[str, dict[str, torch.Tensor]]:

@@ -20,7 +20,7 @@ from eqv2_plugin.geometry.edge_frames import edge_frames
 from eqv2_plugin.geometry.irreps import EdgeLayout, num_coefficients
 from eqv2_plugin.geometry.wigner import stretched_coupling, wigner_rows
 from eqv2_plugin.graphs.build import Graph
-from eqv2_plugin.kernels.choice import choose_kernels, cpu_kernels_available
+from eqv2_plugin.kernels.choice import better_uncompiled, choose_kernels
 from eqv2_plugin.layers.constants import ExactConstants
 from eqv2_plugin.layers.edge_degree import EdgeDegreeEmbedding
 from eqv2_plugin.layers.edges import EdgeBatch, chunk_size
@@ -91,11 +91,11 @@ class EquiformerV2Backbone(Backbone):
         """See `Backbone`."""
         return Spherical(self.config.lmax, self.config.sphere_channels, self.config.norm_type)
 
-    def has_cpu_kernels(self, positions: torch.Tensor) -> bool:
-        """See `Backbone`; compiled by torch instead, the 31M model took 1.8 times as long."""
-        on_cpu = positions.device.type == "cpu" and positions.dtype == torch.float32
-        fits = on_cpu and self.config.direct_forces and self.config.sphere_channels % 16 == 0
-        return fits and cpu_kernels_available()
+    def better_uncompiled(self, positions: torch.Tensor) -> bool:
+        """See `Backbone`."""
+        return self.config.direct_forces and better_uncompiled(
+            positions.device, positions.dtype, self.config.sphere_channels
+        )
 
     def embed(
         self,
