@@ -39,6 +39,8 @@ class Step:
         torch.manual_seed(0)
         self.model = hydra.utils.instantiate(unit.model).train()
         self.tasks = [hydra.utils.instantiate(task) for task in unit.tasks]
+        for task in self.tasks:
+            task.loss_fn.level = task.level
         self.denoising = None
         if "denoising" in unit:
             self.denoising = DenoisingConfig.from_options(dict(unit.denoising))

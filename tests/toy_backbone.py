@@ -90,7 +90,8 @@ class ToyBackbone(Backbone):
         scalars = self.atom_embedding(atomic_numbers)
         vectors = scalars.new_zeros(len(scalars), 3, self.config.channels)
         if encoded is not None and self.force_embedding is not None:
-            vectors = self.force_embedding(encoded[0].unsqueeze(2))
+            forces = encoded[0] / self.config.force_scale
+            vectors = self.force_embedding(forces.unsqueeze(2))
         nodes = scalars, vectors
         for layer in self.layers:
             nodes = layer(nodes, graph)

@@ -24,7 +24,7 @@ SCENARIOS = [
     "random", "one structure", "one atom each", "excluded structures", "single corrupted atom",
     "all atoms corrupted", "no atom corrupted", "fully fixed structure", "nothing free",
 ]  # fmt: skip
-NORMALIZATIONS = ["per_structure", "per_batch"]
+NORMALIZATIONS = ["per_structure", "per_batch", "per_task"]
 
 
 def config(**changes) -> DenoisingConfig:
@@ -93,7 +93,9 @@ def tasks(
             out_spec=OutputSpec(dim=[1 if name == "energy" else 3], dtype="float64"),
             normalizer=Normalizer(*torch.tensor(normalizers[name], dtype=torch.float64)),
             datasets=["oc20"],
-            loss_fn=DenoisingLoss(coefficients[name], normalization),
+            loss_fn=DenoisingLoss(
+                coefficients[name], normalization, "system" if name == "energy" else "atom"
+            ),
         )
         for name in NORMALIZERS
     ]

@@ -23,8 +23,8 @@ def distance(one, other) -> float:
     return math.sqrt(sum((a - b) ** 2 for a, b in zip(one, other, strict=True)))
 
 
-def algorithm2(labels, drawn, predicted, per_structure: bool, energy_on_corrupted: bool) -> float:
-    """The batch's loss; all arguments are lists of plain numbers, atom by atom.
+def algorithm2(labels, drawn, predicted, normalization: str, energy_on_corrupted: bool) -> float:
+    """The batch's loss; the other arguments are lists of plain numbers, atom by atom.
 
     ``labels``: structure, energy, forces, fixed; ``drawn``: structures, m, epsilon, sigma.
     """
@@ -32,6 +32,8 @@ def algorithm2(labels, drawn, predicted, per_structure: bool, energy_on_corrupte
     force_scale = NORMALIZERS["forces"][1]
     total_energy = total_noise = total_force = 0.0
     number = len(labels["energy"])
+    per_structure = normalization == "per_structure"
+    noise_atoms = force_atoms = 0
     for j in range(number):
         members = [i for i, owner in enumerate(labels["structure"]) if owner == j]
         noise_sum = force_sum = 0.0
@@ -41,22 +43,25 @@ def algorithm2(labels, drawn, predicted, per_structure: bool, energy_on_corrupte
             if drawn["m"][i]:
                 scaled = [component / drawn["sigma"][i] for component in drawn["epsilon"][i]]
                 noise_sum += distance(scaled, predicted["noise"][i])
+                noise_atoms += 1
             else:
                 normalised = [component / force_scale for component in labels["forces"][i]]
                 force_sum += distance(normalised, predicted["forces"][i])
+                force_atoms += 1
         if energy_on_corrupted or not drawn["structures"][j]:
             total_energy += abs((labels["energy"][j] - mean) / scale - predicted["energy"][j])
         total_noise += noise_sum / len(members) if per_structure else noise_sum
         total_force += force_sum / len(members) if per_structure else force_sum
-    atoms = number if per_structure else max(labels["fixed"].count(False), 1)
+    if normalization != "per_task":
+        noise_atoms = force_atoms = number if per_structure else labels["fixed"].count(False)
     return (
         COEFFICIENTS["energy"] * total_energy / number
-        + COEFFICIENTS["noise_forces"] * total_noise / atoms
-        + COEFFICIENTS["forces"] * total_force / atoms
+        + COEFFICIENTS["noise_forces"] * total_noise / max(noise_atoms, 1)
+        + COEFFICIENTS["forces"] * total_force / max(force_atoms, 1)
     )
 
 
-def oracle_of(data, corruption, predictions, per_structure, energy_on_corrupted) -> float:
+def oracle_of(data, corruption, predictions, normalization, energy_on_corrupted) -> float:
     labels = {
         "structure": data.batch.tolist(),
         "energy": data.energy.tolist(),
@@ -74,7 +79,7 @@ def oracle_of(data, corruption, predictions, per_structure, energy_on_corrupted)
         "forces": predictions["forces"]["forces"].tolist(),
         "noise": predictions["noise_forces"]["noise_forces"].tolist(),
     }
-    return algorithm2(labels, drawn, predicted, per_structure, energy_on_corrupted)
+    return algorithm2(labels, drawn, predicted, normalization, energy_on_corrupted)
 
 
 @pytest.mark.parametrize("name", SCENARIOS)
@@ -86,8 +91,7 @@ def test_the_loss_of_a_batch_is_that_of_the_loops(name, normalization, energy_on
         predictions = random_predictions(data, seed)
         options = {"energy_on_corrupted": energy_on_corrupted}
         losses = losses_of(data, corruption, predictions, normalization, **options)
-        per_structure = normalization == "per_structure"
-        expected = oracle_of(data, corruption, predictions, per_structure, energy_on_corrupted)
+        expected = oracle_of(data, corruption, predictions, normalization, energy_on_corrupted)
         assert float(sum(losses.values())) == pytest.approx(expected, rel=1e-12, abs=1e-300)
 
 
@@ -97,6 +101,7 @@ def test_the_loss_of_a_batch_is_that_of_the_loops(name, normalization, energy_on
         # |S| = 3 and 1 atoms; the force of one free atom, the noise of another.
         ("per_structure", {"energy": 1.0, "forces": 250 / 3, "noise_forces": 65 / 3}),
         ("per_batch", {"energy": 1.0, "forces": 500 / 2, "noise_forces": 130 / 2}),
+        ("per_task", {"energy": 1.0, "forces": 500 / 1, "noise_forces": 130 / 1}),
     ],
 )
 def test_losses_of_two_structures_are_those_computed_by_hand(normalization, expected):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
+import torch
 
 from eqv2_plugin.dens.config import DenoisingConfig
 from eqv2_plugin.dens.losses import DenoisingLoss
@@ -69,5 +70,12 @@ def test_without_decay_the_coefficient_is_constant():
 
 
 def test_an_unknown_normalisation_of_the_loss_is_refused():
-    with pytest.raises(ValueError, match="'per_structure' or 'per_batch', got 'per_atom'"):
+    known = r"\['per_structure', 'per_batch', 'per_task'\], got 'per_atom'"
+    with pytest.raises(ValueError, match=known):
         DenoisingLoss(1.0, "per_atom")
+
+
+def test_a_loss_says_where_its_level_comes_from():
+    ones = torch.ones(2, 1)
+    with pytest.raises(ValueError, match=r"level='system' or 'atom'.*EquiformerV2DeNSUnit"):
+        DenoisingLoss(1.0)(ones, ones, torch.ones(2, dtype=torch.bool), torch.tensor([1, 1]))

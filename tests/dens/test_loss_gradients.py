@@ -42,6 +42,8 @@ def test_gradients_are_unit_vectors_on_the_atoms_of_each_task_and_zero_elsewhere
         if normalization == "per_batch":
             size = torch.full_like(size, float((data.fixed == 0).sum()))
         for task, own in own_atoms(data, corruption).items():
+            if normalization == "per_task":
+                size = torch.full_like(size, float(own.sum()))
             assert not grads[task][~own].any(), task
             length = torch.linalg.vector_norm(grads[task][own], dim=1)
             torch.testing.assert_close(length, COEFFICIENTS[task] / size[own])
@@ -101,7 +103,7 @@ def test_the_mean_over_ranks_is_the_loss_of_the_joined_batch(normalization, task
         if task == "forces" and rank == 0:
             mask[1], target[1] = False, torch.inf
         parts.append((pred, target, mask, torch.tensor(natoms)))
-    loss = DenoisingLoss(3.0, normalization)
+    loss = DenoisingLoss(3.0, normalization, "system" if task == "energy" else "atom")
     joined = float(loss(*(torch.cat(tensors) for tensors in zip(*parts, strict=True))))
 
     counts = []

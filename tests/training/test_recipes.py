@@ -169,6 +169,7 @@ def test_the_molecules_recipe_without_dens_differs_in_nothing_else():
     backbones = [dict(unit.model.backbone) for unit in units]
     assert backbones[1].pop("force_encoding")
     assert not backbones[1].pop("sigma_encoding")
+    assert backbones[1].pop("force_scale") > 0
     assert backbones[0] == backbones[1]
     assert [task.loss_fn.coefficient for task in units[0].tasks] == [1, 20]
     assert {task.normalizer.rmsd for task in units[0].tasks} == {0.216548}

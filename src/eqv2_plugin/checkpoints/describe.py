@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from fairchem.core.units.mlip_unit.api.inference import MLIPInferenceCheckpoint
 
+from eqv2_plugin.backbones.registered import backbone_class
 from eqv2_plugin.checkpoints.inference_checkpoint import as_native
 from eqv2_plugin.checkpoints.native import SUFFIX, read_native
 from eqv2_plugin.checkpoints.reading import read_checkpoint
@@ -24,7 +25,8 @@ def describe_file(path: Path, unsafe: bool = False) -> dict[str, Any]:
 
     Returns:
         ``file``, ``file_sha256``, ``form``, ``architecture`` (options of the backbone and the
-        heads), ``parameters`` (number), ``weights_sha256``, ``tasks`` (a list of name,
+        heads), ``force_scale`` (eV/Å, unit of the forces that it embeds; None if it embeds none),
+        ``parameters`` (number), ``weights_sha256``, ``tasks`` (a list of name,
         property, unit, datasets, mean, rmsd and element references by atomic number),
         ``energy_kind`` (name of an `EnergyKind`), ``facts`` (`ModelMetadata`) and ``notes``.
 
@@ -51,11 +53,13 @@ def describe_file(path: Path, unsafe: bool = False) -> dict[str, Any]:
     model = content.header.model
     metadata = ModelMetadata.from_mapping(model.get("facts") or {})
     backbone = {key: value for key, value in model["backbone"].items() if key != "model"}
+    options = backbone_class(model["backbone"]["model"]).Options.from_options(backbone)
     return {
         "file": path.name,
         "file_sha256": file_sha256(path),
         "form": form,
         "architecture": {"backbone": backbone, "heads": model["heads"]},
+        "force_scale": options.force_scale if options.force_encoding else None,
         "parameters": sum(value.numel() for value in content.weights.values()),
         "weights_sha256": state_sha256(content.weights),
         "tasks": [

@@ -77,6 +77,8 @@ def print_description(described: Mapping[str, Any]) -> None:
     for shown_elsewhere in ("units", "weights_sha256"):
         metadata.pop(shown_elsewhere, None)
     architecture = described["architecture"]
+    scale = described["force_scale"]
+    encoded = {} if scale is None else {"encoded forces": f"in units of {scale:g} eV/Å (DeNS)"}
     lines = {
         "file": described["file"],
         "form": described["form"],
@@ -85,6 +87,7 @@ def print_description(described: Mapping[str, Any]) -> None:
         "SHA-256 of file": described["file_sha256"],
         "SHA-256 of weights": described["weights_sha256"],
         "backbone": _options(architecture["backbone"]),
+        **encoded,
         **{f"head {name}": _options(head) for name, head in architecture["heads"].items()},
     }
     for task in described["tasks"]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from fairchem.core.datasets.atomic_data import AtomicData
 from fairchem.core.datasets.mt_concat_dataset import ConcatDataset, create_concat_dataset
 from omegaconf import OmegaConf
 
@@ -13,6 +15,9 @@ from eqv2_plugin.data.ase_dataset import own_format
 from eqv2_plugin.data.labels import LabelError
 from eqv2_plugin.data.sample import EMBEDDED
 from eqv2_plugin.data.structures import located, refuse_lost_databases
+
+# Frames per split that are looked at before the first step.
+FRAMES_READ = 1000
 
 
 def create_datasets(
@@ -70,6 +75,14 @@ def create_datasets(
             "make it again"
         ) from error
     return datasets
+
+
+def evenly_spaced(dataset: Any, most: int = FRAMES_READ) -> Iterator[tuple[int, AtomicData]]:
+    """Rows in the file, and frames, of up to ``most`` frames all over one of its ``datasets``."""
+    count = min(len(dataset), most)
+    for index in np.linspace(0, len(dataset) - 1, count).astype(int):
+        # fairchem shuffles the rows of a split.
+        yield int(dataset.indices[index]), dataset[int(index)]
 
 
 def _source(root: str | None, src: str, name: str) -> str:

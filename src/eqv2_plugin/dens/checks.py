@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 from fairchem.core.datasets.atomic_data import AtomicData
 from fairchem.core.datasets.mt_concat_dataset import ConcatDataset
 from fairchem.core.units.mlip_unit.mlip_unit import Task
 
+from eqv2_plugin.common.findings import Verdict
 from eqv2_plugin.common.naming import atom_names, structure_name
+from eqv2_plugin.data.datasets import evenly_spaced
+from eqv2_plugin.data.inspection.forces import ForceCheck
+from eqv2_plugin.data.inspection.frames import frame_of_data
 from eqv2_plugin.dens.config import DenoisingConfig
 from eqv2_plugin.dens.corruption import NOISE_TARGET
 from eqv2_plugin.dens.losses import DenoisingLoss
-
-# Frames per split that are read before the first step; batches are checked as they come.
-_FRAMES_READ = 1000
 
 
 def check_denoising_tasks(
@@ -55,7 +55,7 @@ def check_denoising_data(datasets: ConcatDataset, config: DenoisingConfig) -> No
 
     Raises:
         ValueError: an excluded split that does not exist, LMDB records that do not say which
-            atoms are fixed, a missing label, or one that is not finite.
+            atoms are fixed, a missing label, one that is not finite, or forces in another unit.
     """
     splits = [name.partition(".")[2] for name in datasets.dataset_names]
     if unknown := sorted(set(config.exclude_splits) - set(splits)):
@@ -70,11 +70,13 @@ def check_denoising_data(datasets: ConcatDataset, config: DenoisingConfig) -> No
                 f"the records of {name} have no 'fixed', and DeNS corrupts free atoms only: write "
                 "it (1 for fixed atoms, else 0) where the data was made; zeros if no atom is fixed"
             )
-        count = min(len(dataset), _FRAMES_READ)
-        for index in np.linspace(0, len(dataset) - 1, count).astype(int):
-            # fairchem shuffles the rows of a split.
-            row = int(dataset.indices[index])
-            check_denoising_batch(dataset[int(index)], f"row {row} of {name}")
+        sizes = ForceCheck()
+        for row, frame in evenly_spaced(dataset):
+            check_denoising_batch(frame, f"row {row} of {name}")
+            sizes.add(frame_of_data(frame, row))
+        for found in sizes.findings():
+            if found.check == "forces" and found.verdict is Verdict.BAD:
+                raise ValueError(f"the labels of {name}: {found.text}. Training needs eV and eV/Å")
 
 
 def check_denoising_batch(data: AtomicData, source: str = "the batch") -> None:

@@ -43,6 +43,7 @@ class EquiformerV2DeNSUnit(MLIPTrainEvalUnit):
         self.tasks_by_name = {task.name: task for task in self.tasks}
         for task in self.tasks:
             task.loss_fn.to(get_device_for_local_rank())
+            task.loss_fn.level = task.level
         self.monitor = DenoisingMonitor()
 
     def train_step(self, state: State, data: AtomicData) -> None:
@@ -55,7 +56,7 @@ class EquiformerV2DeNSUnit(MLIPTrainEvalUnit):
         check_denoising_batch(data)
         step = self.train_progress.num_steps_completed
         corruption = self.draw(data, step)
-        corrupted = corrupt_batch(data, corruption, self.denoising)
+        corrupted = self.corrupt(data, corruption)
         lambda_dens = self.denoising.coefficient_at(step / self._total_steps(state))
         self.tasks_by_name[NOISE_TARGET].loss_fn.coefficient.fill_(lambda_dens)
         super().train_step(state, corrupted)
@@ -68,6 +69,10 @@ class EquiformerV2DeNSUnit(MLIPTrainEvalUnit):
         seed = step_seed(self.job_config.seed + 1, distutils.get_rank(), step)
         generator = torch.Generator().manual_seed(seed)
         return draw_corruption(self.denoising, data, generator)
+
+    def corrupt(self, data: AtomicData, corruption: Corruption) -> AtomicData:
+        """The batch to train on, a copy, see `corrupt_batch`."""
+        return corrupt_batch(data, corruption, self.denoising)
 
     def _total_steps(self, state: State) -> int:
         train = state.train_state

@@ -13,18 +13,22 @@ class ForceEmbedding(nn.Module):
     """Node features from the forces of corrupted atoms, and from the noise level.
 
     ``SO3Linear(|F| Y(F / |F|))`` with component-normalised harmonics over sqrt(3), so that
-    degree 1 is the force itself; zero forces, of atoms that are not corrupted, give the
-    bias alone, in plain forward passes, too.
+    degree 1 is the force itself, in units of ``force_scale``; zero forces, of atoms that are
+    not corrupted, give the bias alone, in plain forward passes, too.
 
     Args:
         lmax: maximum degree.
         channels: C.
         sigma_encoding: add a linear embedding of the noise's standard deviation to degree
             0 (for schedules of sigma).
+        force_scale: eV/Å, unit of the forces that are embedded.
     """
 
-    def __init__(self, lmax: int, channels: int, sigma_encoding: bool) -> None:
+    def __init__(
+        self, lmax: int, channels: int, sigma_encoding: bool, force_scale: float = 1.0
+    ) -> None:
         super().__init__()
+        self.force_scale = force_scale
         self.degrees = list(range(lmax + 1))
         self.linear = SO3Linear(1, channels, lmax)
         self.sigma_linear = nn.Linear(1, channels) if sigma_encoding else None
@@ -44,7 +48,7 @@ class ForceEmbedding(nn.Module):
         harmonics = o3.spherical_harmonics(
             self.degrees, forces, normalize=True, normalization="component"
         )
-        embedding = self.linear((harmonics * size / 3**0.5).unsqueeze(2))
+        embedding = self.linear((harmonics * size / (3**0.5 * self.force_scale)).unsqueeze(2))
         if self.sigma_linear is None:
             return embedding
         scalars = embedding[:, :1] + self.sigma_linear(sigma.unsqueeze(1)).unsqueeze(1)

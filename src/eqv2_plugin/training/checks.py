@@ -15,12 +15,10 @@ from fairchem.core.units.mlip_unit.mlip_unit import Task, mt_collater_adapter
 from torch import nn
 
 from eqv2_plugin.common.findings import Finding, Verdict
+from eqv2_plugin.data.datasets import FRAMES_READ, evenly_spaced
 from eqv2_plugin.data.inspection.frames import frame_of_data
 from eqv2_plugin.data.inspection.stress import StressCheck
 from eqv2_plugin.models.known_elements import elements_with_references, without_reference
-
-# Frames per split that are read before the first step; every batch is checked as it comes.
-FRAMES_READ = 1000
 
 
 def check_tasks_match_heads(model: nn.Module, tasks: Sequence[Task]) -> None:
@@ -88,22 +86,21 @@ def check_frames(
     references = _known_elements(tasks, max_num_elements)
     for name, dataset in zip(datasets.dataset_names, datasets.datasets, strict=True):
         stress = StressCheck()
-        count = len(dataset) if every else min(len(dataset), FRAMES_READ)
-        for index in np.linspace(0, len(dataset) - 1, count).astype(int):
-            frame = dataset[int(index)]  # its reader refuses contradictions
+        frames = evenly_spaced(dataset, len(dataset) if every else FRAMES_READ)
+        for index, (row, frame) in enumerate(frames):  # the reader refuses contradictions
             if index == 0 and (lacking := [label for label in labels if label not in frame]):
                 raise ValueError(
                     f"the data set {name} has no label {lacking[0]!r}: training needs the labels "
                     f"{', '.join(labels)}. For ase_db data write them with a "
                     "SinglePointCalculator, and check key_mapping"
                 )
-            where = f"{name}, frame {index} ({_sid(frame)})"
+            where = f"{name}, frame {row} ({_sid(frame)})"
             _refuse_elements(frame.atomic_numbers.numpy(), references, max_num_elements, where)
             _refuse_stress_without_volume(frame, labels, where)
             if every:
                 _refuse_missing_labels(frame, labels, where)
             if "stress" in labels:
-                stress.add(frame_of_data(frame, int(dataset.indices[index])))
+                stress.add(frame_of_data(frame, row))
         if stress.frames:
             _judge(name, stress.findings())
 

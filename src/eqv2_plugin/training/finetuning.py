@@ -183,6 +183,11 @@ def _changes(saved: Mapping[str, Any], wanted: Mapping[str, Any], where: str) ->
             )
         if key == "force_encoding" and not value:
             raise ValueError(f"force_encoding=false would drop weights that {where} predicts with")
+        if key == "force_scale" and before.force_encoding:
+            raise ValueError(
+                f"{where} embeds forces in units of {before.force_scale:g} eV/Å, to which its "
+                f"weights belong: continue it with force_scale=checkpoint instead of {value}"
+            )
         if key not in options.CHANGEABLE:
             may_change = ", ".join(sorted(options.CHANGEABLE))
             raise ValueError(

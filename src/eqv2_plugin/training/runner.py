@@ -11,6 +11,7 @@ from fairchem.core.components.train.train_runner import TrainEvalRunner
 from omegaconf import OmegaConf
 from torch.distributed.checkpoint import CheckpointException
 
+from eqv2_plugin.backbones.options import BackboneOptions
 from eqv2_plugin.common import manifest
 from eqv2_plugin.common.files import save_text
 from eqv2_plugin.common.locks import FileLock, folder_lock
@@ -243,8 +244,14 @@ def _saved_options(config_path: Path) -> Any:
 
 
 def _comparable(options: Any) -> Any:
-    """Without facts; runs of earlier versions name the same classes by other paths."""
+    """Without facts; runs of earlier versions name the same classes by other paths.
+
+    They also lack the options of DeNS that have come since, which had one value.
+    """
     plain = OmegaConf.to_container(OmegaConf.create(options), resolve=True)
+    backbone = plain.get("backbone") or {}
+    if backbone.get("force_encoding"):
+        backbone.setdefault("force_scale", BackboneOptions.force_scale)
 
     def renamed(value: Any) -> Any:
         if isinstance(value, dict):

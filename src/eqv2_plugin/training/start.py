@@ -7,6 +7,7 @@ starting checkpoint or from a file: a path would not travel with the checkpoint.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -20,6 +21,7 @@ from fairchem.core.units.mlip_unit.api.inference import MLIPInferenceCheckpoint
 from eqv2_plugin.checkpoints.door import read_inference_checkpoint
 from eqv2_plugin.checkpoints.inference_checkpoint import averaged_weights
 from eqv2_plugin.data.references.coefficients import load_coefficients
+from eqv2_plugin.dens.force_scale import resolved_force_scale
 
 _ADVICE = (
     "give checkpoint=FILE: what `eqv2 convert` writes, or results/inference_ckpt.pt of a run. The "
@@ -107,6 +109,25 @@ def start_normalizer(
         raise ValueError(
             f"the normaliser of {label} has no number {key!r} (from {source}): {values!r}"
         ) from error
+
+
+def start_force_scale(
+    source: Any,
+    data: Mapping[str, Any],
+    exclude_splits: Sequence[str],
+    checkpoint: str,
+    unsafe: bool = False,
+) -> float:
+    """eV/Å by which encoded forces are divided (DeNS).
+
+    ``source`` is "checkpoint", or as for `resolved_force_scale`.
+
+    Raises:
+        FileNotFoundError, ValueError: as there and as `read_start`.
+    """
+    if source != _FROM_CHECKPOINT:
+        return resolved_force_scale(source, data, exclude_splits)
+    return float(read_start(checkpoint, unsafe).model["backbone"].get("force_scale", 1.0))
 
 
 def start_references(source: str, checkpoint: str, unsafe: bool = False) -> dict[str, Any] | None:

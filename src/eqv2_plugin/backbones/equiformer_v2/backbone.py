@@ -68,7 +68,7 @@ class EquiformerV2Backbone(Backbone):
         self.atom_embedding = nn.Embedding(config.max_num_elements, channels)
         self.shared_pairs = radial.pairs("shared")
         self.force_embedding = (
-            ForceEmbedding(config.lmax, channels, config.sigma_encoding)
+            ForceEmbedding(config.lmax, channels, config.sigma_encoding, config.force_scale)
             if config.force_encoding
             else None
         )
