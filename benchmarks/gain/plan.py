@@ -1,39 +1,19 @@
-"""What is compared: experiments, arms, and their settings, fixed before the runs."""
+"""Experiments of docs/dens_gain_plan.md: frames, steps, seeds and arms, fixed before the runs."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-
-@dataclass(frozen=True)
-class Arm:
-    """One way of training.
-
-    Attributes:
-        name: in run names.
-        title: in tables and plots.
-        dens: option of the config group ``dens``; None trains without DeNS.
-    """
-
-    name: str
-    title: str
-    dens: str | None
-
-    def config(self, experiment: Experiment) -> str:
-        return experiment.plain_config if self.dens is None else experiment.dens_config
-
-    def overrides(self, experiment: Experiment) -> tuple[str, ...]:
-        if self.dens is None:
-            return ()
-        return (f"dens={self.dens}", *experiment.dens_overrides)
-
-
-PLAIN = Arm("plain", "without DeNS", None)
-DENS = Arm("dens", "DeNS", "full")
-NO_FORCE_ENCODING = Arm("unencoded", "DeNS without force encoding", "no_force_encoding")
-ALL_ATOMS = Arm("all_atoms", "DeNS, all atoms corrupted", "all_atoms")
+from gain.arms import (
+    FIRST_MOLECULES,
+    FIRST_SURFACES,
+    PLAIN,
+    Arm,
+    dens,
+    random_directions,
+    rescaled_start,
+)
 
 
 @dataclass(frozen=True)
@@ -48,10 +28,9 @@ class Experiment:
         train_frames, val_frames: drawn per seed.
         seeds: of the draw, the initial weights and the order of frames.
         plain_config, dens_config: files of configs/.
-        overrides, dens_overrides: of all arms, and of those with DeNS.
+        overrides: of all arms.
         arms: ways of training.
         arrays: folder with ``<molecule>_{train,test}.npz`` instead of the embedded sample.
-        baseline: name of the experiment whose runs without DeNS are this one's, too.
     """
 
     name: str
@@ -65,30 +44,39 @@ class Experiment:
     plain_config: str
     dens_config: str
     overrides: tuple[str, ...]
-    dens_overrides: tuple[str, ...] = ()
-    arms: tuple[Arm, ...] = (PLAIN, DENS, NO_FORCE_ENCODING)
+    arms: tuple[Arm, ...]
     arrays: Path | None = None
-    baseline: str | None = None
 
 
-MOLECULES = ("aspirin", "benzene", "ethanol", "malonaldehyde", "naphthalene", "salicylic",
-             "toluene", "uracil")  # fmt: skip
 # R = 8 is enough for L_max = 2 here and a third faster than the recipe's 10.
 _MD17_MODEL = "model.backbone.grid_resolution=8"
+# Seeds of the choices, and of the results.
+PILOT = (100, 101, 102)
+REPORTED = (0, 1, 2, 3, 4)
+SCALES = (1, 6, 23, 100)
+# What the choices led to: parts of an eV/Å, and counts. Provisional until the part "scale" has run.
+MOLECULES = dens(23, "per_task")
+SURFACES = dens(23, "per_batch")
 
 
 def molecule(
-    name: str, train_frames: int, seeds: int, steps: int, batch_size: int, *,
-    validations: int = 8, extra: tuple[str, ...] = (), variant: str = "", **shared: Any,
-) -> Experiment:  # fmt: skip
+    name: str,
+    train_frames: int,
+    steps: int,
+    seeds: tuple[int, ...],
+    arms: tuple[Arm, ...],
+    *,
+    batch_size: int = 4,
+    validations: int = 8,
+    arrays: Path | None = None,
+    extra: tuple[str, ...] = (),
+) -> Experiment:
     """Conservative forces on a molecule of rMD17, with the settings of Table 9.
 
     Args:
-        name, train_frames, seeds, steps, batch_size: of the runs; one seed is seed 0.
+        name, train_frames, steps, seeds, arms, batch_size, arrays: of the runs.
         validations: evenly spaced.
         extra: overrides of all arms.
-        variant: what differs, in names and titles.
-        shared: see `Experiment`.
 
     Raises:
         ValueError: the steps are no whole number of passes per validation.
@@ -99,14 +87,14 @@ def molecule(
             f"{steps} steps of {batch_size} are no multiple of {validations} x {train_frames}"
         )
     return Experiment(
-        name="-".join([name, str(train_frames), str(steps), *variant.split()]),
-        title=f"{name}, {train_frames} frames, {steps} steps" + (variant and f", {variant}"),
+        name=f"{name}-{train_frames}-{steps}",
+        title=f"{name}, {train_frames} frames, {steps} steps of {batch_size}",
         sample=f"rmd17_{name}",
         pool=("train", "val"),
         test_splits=("test",),
         train_frames=train_frames,
         val_frames=50,
-        seeds=tuple(range(seeds)),
+        seeds=seeds,
         plain_config="eqv2_md17.yml",
         dens_config="eqv2_dens_md17.yml",
         overrides=(
@@ -117,12 +105,18 @@ def molecule(
             _MD17_MODEL,
             *extra,
         ),
-        **shared,
+        arms=arms,
+        arrays=arrays,
     )
 
 
 def relaxations(
-    seeds: int, repeats: int, epochs: int, extra: tuple[str, ...] = (), train_frames: int = 300
+    seeds: tuple[int, ...],
+    arms: tuple[Arm, ...],
+    *,
+    train_frames: int = 300,
+    repeats: int = 2,
+    epochs: int = 5,
 ) -> Experiment:
     """Direct forces on frames of OC20 relaxations; tests on held-out frames and systems."""
     return Experiment(
@@ -133,7 +127,7 @@ def relaxations(
         test_splits=("val_id", "val_ood"),
         train_frames=train_frames,
         val_frames=54,
-        seeds=tuple(range(seeds)),
+        seeds=seeds,
         plain_config="eqv2_oc20.yml",
         dens_config="eqv2_dens_oc20.yml",
         overrides=(
@@ -146,65 +140,69 @@ def relaxations(
             "+evaluation=final_test",
             "with_baselines=false",
             "closing_note=null",
-            *extra,
         ),
+        arms=arms,
     )
 
 
-def plan(size: str, arrays: Path | None) -> list[Experiment]:
-    """The experiments of "quick", "default", "why" or "full".
+def plan(part: str, arrays: Path | None = None) -> list[Experiment]:
+    """The experiments of one of `PARTS`, in the order of their worth.
+
+    Args:
+        part: see docs/dens_gain_plan.md.
+        arrays: folder of further molecules, for "molecule" alone.
 
     Raises:
-        ValueError: "full" without the folder of arrays.
+        ValueError: "molecule" without the folder.
     """
-    if size == "quick":
-        first = "+data.test_splits.test.first_n=100"
+    if part == "quick":
+        first, arms = "+data.test_splits.test.first_n=100", (PLAIN, MOLECULES)
         return [
-            molecule("ethanol", 100, 1, 200, 4, validations=2, arrays=arrays, extra=(first,)),
-            relaxations(1, 1, 1, train_frames=100),
+            molecule("ethanol", 100, 200, (0,), arms, validations=2, extra=(first,)),
+            relaxations((0,), (PLAIN, SURFACES), train_frames=100, repeats=1, epochs=1),
         ]
-    if size == "why":
-        wide = tuple(
-            f"model.backbone.{channels}=64"
-            for channels in ("sphere_channels", "attn_hidden_channels", "ffn_hidden_channels")
+    if part == "scale":
+        scales = tuple(dens(parts, "per_task") for parts in SCALES)
+        arms = (PLAIN, *scales, dens(23, "per_structure"))
+        surfaces = tuple(dens(parts, "per_batch") for parts in (*SCALES, "auto"))
+        return [
+            molecule("ethanol", 100, 4000, PILOT, arms),
+            molecule("aspirin", 100, 4000, PILOT, arms, batch_size=2),
+            relaxations(PILOT, (PLAIN, *surfaces, dens(23, "per_task"))),
+        ]
+    if part == "causes":
+        arms = (
+            rescaled_start(23, "per_task"),
+            random_directions(23, "per_task"),
+            dens(23, "per_task", encoded=False),
         )
-        # Frames, seeds, steps, what differs from DeNS as published.
-        changed = [
-            (950, 1, 3800, "lambda 1", ("denoising.coefficient=1",)),
-            (950, 3, 3800, "p 0.1", ("denoising.probability=0.1",)),
-            (100, 5, 4000, "p 0.1", ("denoising.probability=0.1",)),
-        ]
+        return [molecule("ethanol", 100, 4000, PILOT, arms)]
+    if part == "gain":
+        arms = (PLAIN, MOLECULES, dens(23, "per_task", encoded=False), FIRST_MOLECULES)
         return [
-            *(
-                molecule(
-                    "ethanol", frames, seeds, steps, 4, arrays=arrays, arms=(DENS,),
-                    variant=variant, dens_overrides=overrides,
-                    baseline=f"ethanol-{frames}-{steps}",
-                )
-                for frames, seeds, steps, variant, overrides in changed
-            ),
-            molecule(
-                "ethanol", 950, 1, 3800, 4, arrays=arrays, arms=(PLAIN, DENS), extra=wide,
-                variant="64 channels",
-            ),
-            molecule("ethanol", 950, 1, 7600, 4, arrays=arrays, arms=(PLAIN, DENS)),
-            molecule("ethanol", 950, 1, 19000, 4, arrays=arrays, arms=(PLAIN, DENS)),
-            molecule("ethanol", 100, 1, 24000, 4, arrays=arrays, arms=(PLAIN, DENS)),
-        ]  # fmt: skip
-    if size == "full":
-        if arrays is None:
-            raise ValueError("--full needs --data FOLDER with the arrays of all eight molecules")
-        arms = (PLAIN, DENS, NO_FORCE_ENCODING, ALL_ATOMS)
-        return [
-            molecule(name, frames, seeds, steps, 4, arrays=arrays, arms=arms)
-            for name in MOLECULES
-            for frames, seeds, steps in ((100, 5, 8000), (300, 3, 24000), (950, 3, 38000))
+            molecule("ethanol", 100, 4000, REPORTED, arms),
+            molecule("aspirin", 100, 4000, REPORTED, arms, batch_size=2),
         ]
-    return [
-        molecule("ethanol", 100, 5, 4000, 4, arrays=arrays),
-        molecule("aspirin", 100, 5, 4000, 2, arrays=arrays),
-        molecule("ethanol", 950, 3, 3800, 4, arrays=arrays),
-        relaxations(3, 2, 5),
-        # Has the first one stopped improving?
-        molecule("ethanol", 100, 1, 8000, 4, arrays=arrays, arms=(PLAIN, DENS)),
-    ]
+    if part == "long":
+        return [
+            molecule("ethanol", 100, 24000, REPORTED, (PLAIN, MOLECULES)),
+            molecule("aspirin", 100, 24000, REPORTED, (PLAIN, MOLECULES), batch_size=2),
+        ]
+    if part == "frames":
+        arms = (PLAIN, MOLECULES, dens(23, "per_task", name="p0.1", title="p 0.1",
+                                       extra=("denoising.probability=0.1",)))  # fmt: skip
+        return [
+            molecule("ethanol", 950, 3800, REPORTED[:3], (*arms, FIRST_MOLECULES)),
+            molecule("ethanol", 950, 7600, REPORTED[:3], (*arms, FIRST_MOLECULES)),
+            molecule("ethanol", 950, 19000, REPORTED[:2], (PLAIN, MOLECULES, FIRST_MOLECULES)),
+        ]
+    if part == "oc20":
+        unencoded = dens(23, "per_batch", encoded=False)
+        return [relaxations(REPORTED, (PLAIN, SURFACES, unencoded, FIRST_SURFACES))]
+    if arrays is None:
+        raise ValueError("the part 'molecule' needs --data FOLDER with malonaldehyde's arrays")
+    arms = (PLAIN, MOLECULES)
+    return [molecule("malonaldehyde", 100, 4000, REPORTED, arms, arrays=arrays)]
+
+
+PARTS = ("quick", "scale", "causes", "gain", "long", "frames", "oc20", "molecule")

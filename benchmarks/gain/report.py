@@ -13,15 +13,10 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import torch
 
-from gain.plan import PLAIN, Arm, Experiment
+from gain.arms import PLAIN, Arm
+from gain.plan import Experiment
 
-_COLOURS = {
-    "plain": "#555555",
-    "dens": "#1b6ca8",
-    "unencoded": "#d1495b",
-    "all_atoms": "#3c896d",
-}
-_PANELS_PER_ROW = 5
+_PANELS_PER_ROW = 3
 FORCES, ENERGY = "forces_mae_meV_per_A", "energy_mae_meV"
 
 # {(experiment, arm, seed): result of gain.runs.Run}
@@ -29,10 +24,12 @@ Results = dict[tuple[str, str, int], dict]
 
 
 def markdown(experiments: list[Experiment], results: Results, plot: str) -> str:
-    """The results of a plan's runs; docs/dens_gain.md and dens_gain_why.md have the plans, too."""
+    """The results of the runs that there are, a table per experiment."""
     planned = sum(len(e.seeds) * len(e.arms) for e in experiments)
     names = {experiment.name for experiment in experiments}
     own = [result for (name, _, _), result in results.items() if name in names]
+    if not own:
+        return "## Results\n\nNone yet.\n"
     lines = ["## Results", "", _machine(own, planned), ""]
     for experiment in experiments:
         lines += [f"### {experiment.title}", "", *_table(experiment, results), ""]
@@ -61,10 +58,10 @@ def _table(experiment: Experiment, results: Results) -> list[str]:
     tests = experiment.test_splits
     head = ["training", "steps", "seeds", "val forces"]
     head += [f"{t} {what}" for t in tests for what in ("forces", "vs. without DeNS", "energy")]
-    head += ["s per run", "CPU s"]
+    head += ["noise", "s per run", "CPU s"]
     lines = ["| " + " | ".join(head) + " |", "|---|" + "---:|" * (len(head) - 1)]
     baseline = _of(experiment, PLAIN, results)
-    for arm in _shown(experiment):
+    for arm in experiment.arms:
         runs = _of(experiment, arm, results)
         if not runs:
             lines.append(f"| {arm.title} | not run |" + " |" * (len(head) - 2))
@@ -75,6 +72,7 @@ def _table(experiment: Experiment, results: Results) -> list[str]:
             cells.append(_spread([r["splits"][test][FORCES] for r in runs.values()]))
             cells.append("" if arm == PLAIN else _paired(runs, baseline, test))
             cells.append(_spread([r["splits"][test][ENERGY] for r in runs.values()]))
+        cells.append(_noise(list(runs.values())))
         for key in ("wall_seconds", "cpu_seconds"):
             seconds = [r[key] for r in runs.values() if _timed(r)]
             cells.append(f"{statistics.mean(seconds):.0f}" if seconds else "not known")
@@ -82,20 +80,18 @@ def _table(experiment: Experiment, results: Results) -> list[str]:
     return lines
 
 
-def _shown(experiment: Experiment) -> list[Arm]:
-    """Its arms, after that of another experiment if that is its baseline."""
-    return [*([PLAIN] if experiment.baseline else []), *experiment.arms]
-
-
 def _of(experiment: Experiment, arm: Arm, results: Results) -> dict[int, dict]:
-    name = experiment.name
-    if arm == PLAIN and experiment.baseline:
-        name = experiment.baseline
     return {
         seed: results[key]
         for seed in experiment.seeds
-        if (key := (name, arm.name, seed)) in results
+        if (key := (experiment.name, arm.name, seed)) in results
     }
+
+
+def _noise(runs: list[dict]) -> str:
+    """Mean error of the noise in sigma."""
+    found = [r["denoising"]["noise_mae_sigma"] for r in runs if r["denoising"]]
+    return f"{statistics.mean(found):.2f}" if found else ""
 
 
 def _spread(values: list[float]) -> str:
@@ -104,7 +100,7 @@ def _spread(values: list[float]) -> str:
 
 
 def _paired(runs: dict[int, dict], baseline: dict[int, dict], test: str) -> str:
-    """Relative differences of the seeds that both arms have: mean, and how many are lower."""
+    """Of the seeds that both arms have: mean difference and its standard error, how many lower."""
     both = sorted(runs.keys() & baseline.keys())
     if not both:
         return "no pair"
@@ -112,13 +108,16 @@ def _paired(runs: dict[int, dict], baseline: dict[int, dict], test: str) -> str:
         runs[s]["splits"][test][FORCES] / baseline[s]["splits"][test][FORCES] - 1 for s in both
     ]
     lower = sum(ratio < 0 for ratio in ratios)
-    return f"{100 * statistics.mean(ratios):+.1f} % (lower in {lower} of {len(both)})"
+    text = f"{100 * statistics.mean(ratios):+.1f}"
+    if len(both) > 1:
+        text += f" ± {100 * statistics.stdev(ratios) / len(both) ** 0.5:.1f}"
+    return f"{text} % (lower in {lower} of {len(both)})"
 
 
 def plot_curves(experiments: list[Experiment], results: Results, path: Path) -> None:
     """Validation force MAE against the step: a panel per experiment, a line per arm."""
     rows = math.ceil(len(experiments) / _PANELS_PER_ROW)
-    columns = math.ceil(len(experiments) / rows)
+    columns = min(len(experiments), _PANELS_PER_ROW)
     figure, axes = plt.subplots(
         rows, columns, figsize=(4.4 * columns, 3.9 * rows), layout="constrained", squeeze=False
     )
@@ -126,11 +125,11 @@ def plot_curves(experiments: list[Experiment], results: Results, path: Path) -> 
         axis.set_axis_off()
     for axis, experiment in zip(axes.flat, experiments, strict=False):
         lows = []
-        for arm in _shown(experiment):
+        for number, arm in enumerate(experiment.arms):
             runs = _of(experiment, arm, results)
             if not runs:
                 continue
-            colour = _COLOURS[arm.name]
+            colour = "#555555" if arm == PLAIN else f"C{number % 10}"
             # Without the validation before training, which is far off the scale.
             curves = [r["curve"][1:] for r in runs.values()]
             steps = [point[0] for point in curves[0]]
@@ -145,7 +144,7 @@ def plot_curves(experiments: list[Experiment], results: Results, path: Path) -> 
         axis.yaxis.set_minor_formatter("{x:.0f}")
         if lows:
             axis.set_ylim(0.9 * min(lows), 2.2 * min(lows))
-        axis.legend(fontsize=8)
+            axis.legend(fontsize=7)
     for axis in axes[:, 0]:
         axis.set_ylabel("validation force MAE, meV/Å")
     figure.savefig(path, dpi=130)

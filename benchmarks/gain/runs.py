@@ -17,9 +17,11 @@ from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 
 from eqv2_plugin.data.sample import load_sample, write_ase_db
-from gain.plan import Arm, Experiment
+from gain.arms import Arm
+from gain.plan import Experiment
 
-CONFIGS = Path(__file__).parents[2] / "configs"
+BENCHMARKS = Path(__file__).parents[1]
+CONFIGS = BENCHMARKS.parent / "configs"
 # One thread per run, and an allocator that keeps its memory: a small model's steps otherwise spend
 # a seventh of their time in page faults.
 ENVIRONMENT = {
@@ -46,6 +48,12 @@ class Run:
         return f"{self.experiment.name}-{self.arm.name}-{self.seed}"
 
     @property
+    def settings(self) -> list[str]:
+        """What the result depends on, beside seed and frames; kept with it."""
+        own = ("+dens", *self.arm.overrides) if self.arm.dens else ("+plain",)
+        return [*own, *self.experiment.overrides]
+
+    @property
     def folder(self) -> Path:
         return self.out / "runs" / self.name
 
@@ -55,19 +63,21 @@ class Run:
         Returns:
             ``steps``, ``splits`` (metrics of the last weights), ``curve`` (step, validation force
             MAE in meV/Å, energy MAE in meV), ``losses`` (mean per task before each of these),
-            ``denoising`` (the unit's figures at the end), ``wall_seconds``, ``cpu_seconds``,
-            ``seconds_complete`` (False where this process, too, was killed during an earlier
-            part of the run: the time of that part is not known).
+            ``denoising`` (the unit's figures at the end), ``settings``, ``wall_seconds``,
+            ``cpu_seconds``, ``seconds_complete`` (False where this process, too, was killed during
+            an earlier part of the run: the time of that part is not known).
 
         Raises:
             RuntimeError: the training failed; its last lines are in the message.
         """
         data = subset_folder(self.experiment, self.seed, self.out)
+        experiment, arm = self.experiment, self.arm
+        config = experiment.dens_config if arm.dens else experiment.plain_config
         command = [
-            sys.executable, "-c", _MAIN, "-c", str(CONFIGS / self.arm.config(self.experiment)),
+            sys.executable, "-c", _MAIN, "-c", str(CONFIGS / config),
             f"run_dir={self.out / 'runs'}", f"run_name={self.name}", f"seed={self.seed}",
-            f"data_root={data}", "job.device_type=CPU", "checkpoint_every_n_steps=1000",
-            *self.experiment.overrides, *self.arm.overrides(self.experiment),
+            f"data_root={data}", "job.device_type=CPU", "checkpoint_every_n_steps=500",
+            *experiment.overrides, *arm.overrides,
         ]  # fmt: skip
         self.folder.mkdir(parents=True, exist_ok=True)
         earlier = self._parts()
@@ -75,7 +85,7 @@ class Run:
         start = time.monotonic()
         with (self.folder / "log.txt").open("a") as log:
             process = subprocess.Popen(
-                command, env={**os.environ, **ENVIRONMENT}, stdout=log, stderr=log
+                command, env={**os.environ, **ENVIRONMENT, **_path()}, stdout=log, stderr=log
             )
             _, status, usage = os.wait4(process.pid, 0)
         spent = {"wall": time.monotonic() - start, "cpu": usage.ru_utime + usage.ru_stime}
@@ -111,10 +121,17 @@ class Run:
             "curve": curve,
             "losses": [record.get("losses") for record in history],
             "denoising": metrics.get("denoising"),
+            "settings": self.settings,
             "wall_seconds": sum(part["wall"] for part in known),
             "cpu_seconds": sum(part["cpu"] for part in known),
             "seconds_complete": len(known) == len(parts),
         }
+
+
+def _path() -> dict[str, str]:
+    """Runs find the units of `gain.variants`."""
+    others = os.environ.get("PYTHONPATH")
+    return {"PYTHONPATH": os.pathsep.join([str(BENCHMARKS), *([others] if others else [])])}
 
 
 def subset_folder(experiment: Experiment, seed: int, out: Path) -> Path:
