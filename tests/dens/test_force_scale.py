@@ -91,7 +91,7 @@ def test_auto_is_a_35th_of_the_median_force_on_free_atoms(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"labelled": False}, r"row \d of mine.train has none"),
+        ({"labelled": False}, "frame 0 of mine.train has none"),
         ({"forces": 0.0}, "median .* is 0 eV"),
     ],
     ids=["no labels", "no forces"],

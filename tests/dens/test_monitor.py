@@ -95,6 +95,19 @@ def test_figures_of_two_steps_weigh_atoms_and_structures_equally():
     assert monitor.mean_and_reset() == pytest.approx({**BY_HAND, **changes})
 
 
+def test_validation_compares_the_noise_with_and_without_encoded_forces():
+    _, _, corruption = step_by_hand()
+    encoded, unencoded = corruption.noise.clone(), torch.full_like(corruption.noise, 7.0)
+    encoded[0, 1] += 0.3
+    unencoded[0] = corruption.noise[0] + 0.5
+    monitor = DenoisingMonitor()
+    monitor.update_encoding(corruption, encoded, unencoded)
+    figures = monitor.mean_and_reset()
+    assert figures == pytest.approx(
+        {"noise_mae_encoded_sigma": 0.1, "noise_mae_unencoded_sigma": 0.5}
+    )
+
+
 def test_figures_without_data_are_left_out():
     monitor = DenoisingMonitor()
     take(monitor, *step_by_hand(corrupted=False))

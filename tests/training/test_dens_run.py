@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 from training_runs import assert_same_weights, history, run, run_and_kill
@@ -23,7 +24,7 @@ def test_a_run_reports_how_denoising_goes(finished):
     assert set(report) == {
         "noise_mae_sigma", "noise_rmse_sigma", "noise_cosine", "energy_mae_corrupted_meV",
         "energy_mae_clean_meV", "forces_mae_uncorrupted_meV_per_A", "corrupted_fraction_atoms",
-        "corrupted_fraction_structures",
+        "corrupted_fraction_structures", "noise_mae_encoded_sigma", "noise_mae_unencoded_sigma",
     }  # fmt: skip
     everywhere = [record["denoising"] for record in history(folder)[1:]]
     # 96 draws with p = 0.25: five standard deviations.
@@ -31,6 +32,7 @@ def test_a_run_reports_how_denoising_goes(finished):
     assert mean == pytest.approx(0.25, abs=5 * (0.1875 / 96) ** 0.5)
     assert "noise_forces" in history(folder)[-1]["losses"]
     assert "noise_cosine" in out
+    assert re.search(r"noise MAE on validation frames [\d.]+ sigma with encoded forces", out)
 
 
 def test_a_killed_run_resumes_and_ends_with_the_same_bits(finished, cache, tmp_path):

@@ -78,11 +78,10 @@ def create_datasets(
 
 
 def evenly_spaced(dataset: Any, most: int = FRAMES_READ) -> Iterator[tuple[int, AtomicData]]:
-    """Rows in the file, and frames, of up to ``most`` frames all over one of its ``datasets``."""
+    """Indices and frames of up to ``most`` frames all over a split (one of ``datasets``)."""
     count = min(len(dataset), most)
     for index in np.linspace(0, len(dataset) - 1, count).astype(int):
-        # fairchem shuffles the rows of a split.
-        yield int(dataset.indices[index]), dataset[int(index)]
+        yield int(index), dataset[int(index)]
 
 
 def _source(root: str | None, src: str, name: str) -> str:

@@ -71,7 +71,8 @@ def check_denoising_data(datasets: ConcatDataset, config: DenoisingConfig) -> No
                 "it (1 for fixed atoms, else 0) where the data was made; zeros if no atom is fixed"
             )
         sizes = ForceCheck()
-        for row, frame in evenly_spaced(dataset):
+        for index, frame in evenly_spaced(dataset):
+            row = int(dataset.indices[index])  # fairchem shuffles the rows of a split
             check_denoising_batch(frame, f"row {row} of {name}")
             sizes.add(frame_of_data(frame, row))
         for found in sizes.findings():

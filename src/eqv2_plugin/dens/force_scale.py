@@ -57,10 +57,10 @@ def _from_labels(data_config: str, exclude_splits: tuple[str, ...]) -> float:
     )
     norms = []
     for name, dataset in zip(datasets.dataset_names, datasets.datasets, strict=True):
-        for row, frame in evenly_spaced(dataset):
+        for index, frame in evenly_spaced(dataset):
             if "forces" not in frame:
                 raise ValueError(
-                    f"force_scale={AUTO} needs force labels, and row {row} of {name} has none: "
+                    f"force_scale={AUTO} needs force labels, and frame {index} of {name} has none: "
                     "give a number of eV/Å"
                 )
             norms.append(np.linalg.norm(frame.forces[frame.fixed == 0].double().numpy(), axis=1))

@@ -1,4 +1,4 @@
-"""How well the auxiliary task goes: running figures of training batches."""
+"""How well the auxiliary task goes: running figures of training batches, and of validation."""
 
 from __future__ import annotations
 
@@ -24,7 +24,11 @@ _FIGURES = {
     "forces_mae_uncorrupted_meV_per_A": "force_components",
     "corrupted_fraction_atoms": "free_atoms",
     "corrupted_fraction_structures": "structures",
+    # Of validation frames, by the evaluated weights.
+    "noise_mae_encoded_sigma": "validated_components",
+    "noise_mae_unencoded_sigma": "validated_components",
 }
+_NAMES = (*_FIGURES, *dict.fromkeys(_FIGURES.values()))
 
 
 class DenoisingMonitor:
@@ -66,16 +70,27 @@ class DenoisingMonitor:
             "corrupted_fraction_atoms": (atoms, free),
             "corrupted_fraction_structures": (structures, torch.ones_like(structures)),
         }
-        totals: dict[str, torch.Tensor] = {}
-        for name, (values, counted) in figures.items():
-            # A mask: an index would wait for the device.
-            rows = counted.unsqueeze(1).expand(-1, values[:1].numel())
-            kept = torch.where(rows, values.reshape(rows.shape), 0)
-            totals[name] = kept.sum(dtype=torch.float64)
-            totals[_FIGURES[name]] = rows.sum(dtype=torch.float64)
+        totals = _totals(figures)
         for sums in (self.sums, self.recent):
-            for name, total in totals.items():
-                sums[name] = sums.get(name, 0.0) + total
+            _add(sums, totals)
+
+    def update_encoding(
+        self, corruption: Corruption, encoded: torch.Tensor, unencoded: torch.Tensor
+    ) -> None:
+        """Take a validation batch into account; nothing is read back from the device.
+
+        Args:
+            corruption: what was drawn for it.
+            encoded, unencoded: [N, 3] noise predicted with encoded forces, and without.
+        """
+        figures = {
+            name: ((noise - corruption.noise).abs(), corruption.atoms)
+            for name, noise in (
+                ("noise_mae_encoded_sigma", encoded),
+                ("noise_mae_unencoded_sigma", unencoded),
+            )
+        }
+        _add(self.sums, _totals(figures))
 
     def mean_and_reset(self) -> dict[str, float]:
         """Figures since the last call, over all ranks; those without data are left out."""
@@ -83,8 +98,9 @@ class DenoisingMonitor:
         if not sums:
             return {}
         device = get_device_for_local_rank()
-        here = torch.tensor(list(sums.values()), dtype=torch.float64, device=device)
-        return _means(dict(zip(sums, distutils.all_reduce(here).tolist(), strict=True)))
+        values = [sums.get(name, 0.0) for name in _NAMES]
+        here = torch.tensor(values, dtype=torch.float64, device=device)
+        return _means(dict(zip(_NAMES, distutils.all_reduce(here).tolist(), strict=True)))
 
     def state(self) -> dict[str, float]:
         """The sums so far."""
@@ -110,6 +126,27 @@ class DenoisingMonitor:
             f"noise MAE/RMSE {noise} sigma, cos {cosine}; energy corrupted/clean {energy} meV, "
             f"forces {forces} meV/Å; corrupted structures/atoms {corrupted}"
         )
+
+
+# Values, and the rows [N] or [B] that count.
+_Counted = tuple[torch.Tensor, torch.Tensor]
+
+
+def _totals(figures: Mapping[str, _Counted]) -> dict[str, torch.Tensor]:
+    """Sums and counts of figures."""
+    totals: dict[str, torch.Tensor] = {}
+    for name, (values, counted) in figures.items():
+        # A mask: an index would wait for the device.
+        rows = counted.unsqueeze(1).expand(-1, values[:1].numel())
+        kept = torch.where(rows, values.reshape(rows.shape), 0)
+        totals[name] = kept.sum(dtype=torch.float64)
+        totals[_FIGURES[name]] = rows.sum(dtype=torch.float64)
+    return totals
+
+
+def _add(sums: dict[str, torch.Tensor | float], totals: Mapping[str, torch.Tensor]) -> None:
+    for name, total in totals.items():
+        sums[name] = sums.get(name, 0.0) + total
 
 
 def _numbers(sums: dict[str, torch.Tensor | float]) -> dict[str, float]:

@@ -17,15 +17,20 @@ from eqv2_plugin.common.ranks import step_seed
 from eqv2_plugin.dens.checks import check_denoising_batch, check_denoising_tasks
 from eqv2_plugin.dens.config import DenoisingConfig
 from eqv2_plugin.dens.corruption import NOISE_TARGET, Corruption, corrupt_batch, draw_corruption
+from eqv2_plugin.dens.encoding import draw_everywhere, noise_with_and_without
 from eqv2_plugin.dens.monitor import DenoisingMonitor
+
+# Structures per rank of which every validation asks whether encoded forces are used.
+_STRUCTURES_ASKED = 64
 
 
 @registry.register_trainer("equiformer_v2_dens")
 class EquiformerV2DeNSUnit(MLIPTrainEvalUnit):
     """Trains energies and forces together with the noise of partially corrupted structures.
 
-    Only `train_step` differs from fairchem's unit: it corrupts the batch and calls the
-    original. Evaluation sees batches as they are.
+    `train_step` corrupts the batch and calls that of fairchem's unit. Evaluation sees batches as
+    they are; of the first of them it also predicts the noise of a fixed corruption, with encoded
+    forces and without, for the report.
 
     Args:
         denoising: options of `DenoisingConfig`.
@@ -45,6 +50,7 @@ class EquiformerV2DeNSUnit(MLIPTrainEvalUnit):
             task.loss_fn.to(get_device_for_local_rank())
             task.loss_fn.level = task.level
         self.monitor = DenoisingMonitor()
+        self._asked = 0
 
     def train_step(self, state: State, data: AtomicData) -> None:
         """One step on the corrupted batch.
@@ -62,6 +68,27 @@ class EquiformerV2DeNSUnit(MLIPTrainEvalUnit):
         super().train_step(state, corrupted)
         device = get_device_for_local_rank()
         self.monitor.update(data.to(device), corruption.to(device), self.tasks_by_name)
+
+    def on_eval_epoch_start(self, state: State) -> None:
+        """See fairchem's unit."""
+        super().on_eval_epoch_start(state)
+        self._asked = 0
+
+    def eval_step(self, state: State, data: AtomicData) -> None:
+        """As fairchem's, and whether encoded forces are used."""
+        super().eval_step(state, data)
+        if not self.denoising.encode_forces or self._asked >= _STRUCTURES_ASKED:
+            return
+        # "2": other numbers than those of training steps.
+        seed = step_seed(self.job_config.seed + 2, distutils.get_rank(), self._asked)
+        self._asked += len(data.natoms)
+        corruption = draw_everywhere(self.denoising, data, seed)
+        device, model = get_device_for_local_rank(), self.eval_unit.model
+        while hasattr(model, "module"):  # of EMA and DDP
+            model = model.module
+        data, corruption = data.to(device), corruption.to(device)
+        noises = noise_with_and_without(model, data, corruption, self.denoising)
+        self.monitor.update_encoding(corruption, *noises)
 
     def draw(self, data: AtomicData, step: int) -> Corruption:
         """The corruption of a batch at a step, the same on every call."""

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import Calculator
 
@@ -36,6 +37,11 @@ class Limits:
 Outcome = tuple[Verdict, str, dict[str, float]]
 
 
+# From structures and a seed: the noise of corrupted atoms, and as a model with DeNS predicts it,
+# with encoded forces and without, [atoms, 3] each.
+Denoise = Callable[[Sequence[Atoms], int], tuple[np.ndarray, np.ndarray, np.ndarray]]
+
+
 @dataclass(frozen=True)
 class Subject:
     """A model in the forms that the checks need.
@@ -47,6 +53,7 @@ class Subject:
         direct: whether forces come from a head of their own.
         device: "cpu" or "cuda".
         stress: whether it predicts stress.
+        denoise: of a model with DeNS.
     """
 
     predict: Predict
@@ -55,6 +62,7 @@ class Subject:
     direct: bool
     device: str
     stress: bool = False
+    denoise: Denoise | None = None
 
 
 class Examination:

@@ -12,7 +12,7 @@ from matplotlib import pyplot as plt
 
 from eqv2_plugin.common.figures import save_png
 from eqv2_plugin.common.findings import Finding, Verdict
-from eqv2_plugin.doctor import gradient, nve, speed, symmetry
+from eqv2_plugin.doctor import denoising, gradient, nve, speed, symmetry
 from eqv2_plugin.doctor.examination import CannotRunError, Examination, Outcome
 
 CHECKS: dict[str, Callable[[Examination], Outcome]] = {
@@ -27,6 +27,7 @@ CHECKS: dict[str, Callable[[Examination], Outcome]] = {
     "force Jacobian symmetric": gradient.jacobian,
     "forces against energy": gradient.gradient,
     "energy in NVE run": nve.nve,
+    "encoded forces": denoising.encoded_forces,
     "speed": speed.speed,
 }
 # What is measured: how it is drawn, title and axes.
@@ -43,6 +44,8 @@ def examine(exam: Examination, progress: Callable[[str], None] = lambda name: No
     """Run all checks; ``progress`` is told the name of each before it begins."""
     for name, check in CHECKS.items():
         if check is symmetry.stress and not exam.subject.stress:
+            continue
+        if check is denoising.encoded_forces and exam.subject.denoise is None:
             continue
         progress(name)
         try:

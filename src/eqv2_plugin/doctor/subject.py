@@ -11,6 +11,7 @@ from ase import Atoms
 from fairchem.core import FAIRChemCalculator
 from fairchem.core.datasets.atomic_data import AtomicData
 
+from eqv2_plugin.doctor.denoising import denoiser
 from eqv2_plugin.doctor.examination import Subject
 from eqv2_plugin.doctor.structures import choose_structures
 from eqv2_plugin.inference.predictor import (
@@ -81,13 +82,15 @@ def open_subject(
     chosen, origin = choose_structures(
         structures, task_name, known_elements(unit, task_name), cutoff
     )
+    predict = UnitPredictor(unit, task_name)
     subject = Subject(
-        predict=UnitPredictor(unit, task_name),
+        predict=predict,
         predict_double=_double(path, device, task_name, unsafe),
         calculator=FAIRChemCalculator(unit, task_name=task_name),
         direct=is_direct(unit),
         device=device,
         stress=any(task.property == "stress" for task in unit.dataset_to_tasks[task_name]),
+        denoise=denoiser(predict),
     )
     return Opened(subject, chosen, origin, task_name)
 

@@ -87,20 +87,20 @@ def check_frames(
     for name, dataset in zip(datasets.dataset_names, datasets.datasets, strict=True):
         stress = StressCheck()
         frames = evenly_spaced(dataset, len(dataset) if every else FRAMES_READ)
-        for index, (row, frame) in enumerate(frames):  # the reader refuses contradictions
+        for index, frame in frames:  # the reader refuses contradictions
             if index == 0 and (lacking := [label for label in labels if label not in frame]):
                 raise ValueError(
                     f"the data set {name} has no label {lacking[0]!r}: training needs the labels "
                     f"{', '.join(labels)}. For ase_db data write them with a "
                     "SinglePointCalculator, and check key_mapping"
                 )
-            where = f"{name}, frame {row} ({_sid(frame)})"
+            where = f"{name}, frame {index} ({_sid(frame)})"
             _refuse_elements(frame.atomic_numbers.numpy(), references, max_num_elements, where)
             _refuse_stress_without_volume(frame, labels, where)
             if every:
                 _refuse_missing_labels(frame, labels, where)
             if "stress" in labels:
-                stress.add(frame_of_data(frame, row))
+                stress.add(frame_of_data(frame, int(dataset.indices[index])))
         if stress.frames:
             _judge(name, stress.findings())
 

@@ -17,6 +17,8 @@ _DENOISING_PANELS = {
         "MAE / sigma": "noise_mae_sigma",
         "RMSE / sigma": "noise_rmse_sigma",
         "cosine": "noise_cosine",
+        "validation MAE / sigma": "noise_mae_encoded_sigma",
+        "the same, forces not encoded": "noise_mae_unencoded_sigma",
     },
     "training batches: errors, meV, meV/Å": {
         "energy, corrupted structures": "energy_mae_corrupted_meV",

@@ -41,6 +41,8 @@ def summary(
             below = 100 * (1 - m["forces_mae_meV_per_A"] / b["zero_forces_mae_meV_per_A"])
             side = "below" if below >= 0 else "above"
             lines.append(f"{name:<10} force MAE is {abs(below):.0f} % {side} zero forces")
+    if line := _encoding_line(report.get("denoising", {})):
+        lines += ["", line]
     if compare_with_start and report["at_start"]:
         lines += ["", *improvements(report["at_start"], report["splits"])]
     checkpoint = results / INFERENCE_CHECKPOINT
@@ -52,6 +54,17 @@ def summary(
     if closing_note:
         lines += ["", closing_note]
     return "\n".join(lines)
+
+
+def _encoding_line(figures: dict[str, float]) -> str | None:
+    """Whether DeNS uses the forces that it encodes."""
+    if "noise_mae_encoded_sigma" not in figures:
+        return None
+    encoded, unencoded = (figures[f"noise_mae_{what}_sigma"] for what in ("encoded", "unencoded"))
+    return (
+        f"denoising: noise MAE on validation frames {encoded:.2f} sigma with encoded forces, "
+        f"{unencoded:.2f} without them"
+    )
 
 
 def improvements(
