@@ -30,27 +30,17 @@ NORMALIZATION = "fairchem.core.modules.normalization"
 
 @dataclass(frozen=True)
 class TaskRecord:
-    """What inference needs to know of one of fairchem's tasks; made of a file's with `task_record`.
+    """What inference needs to know of one of fairchem's tasks; of a file's by `task_record`."""
 
-    Attributes:
-        name: of the task and of the model's output.
-        level: whose property it is.
-        property: what the calculator calls it: energy, forces, stress.
-        dim, dtype: shape and type of the label.
-        datasets: names of the data sets that it belongs to.
-        mean, rmsd: of the normaliser, in eV, eV/Å or eV/Å^3.
-        has_references: whether the file holds element references of it.
-    """
-
-    name: str
-    level: Literal["system", "atom"]
-    property: str
-    dim: tuple[int, ...]
-    dtype: Literal["float32", "float64"]
-    datasets: tuple[str, ...]
-    mean: float
-    rmsd: float
-    has_references: bool
+    name: str  # of the task and of the model's output
+    level: Literal["system", "atom"]  # whose property it is
+    property: str  # what the calculator calls it: energy, forces, stress
+    dim: tuple[int, ...]  # shape of the label
+    dtype: Literal["float32", "float64"]  # of the label
+    datasets: tuple[str, ...]  # names of the data sets that it belongs to
+    mean: float  # of the normaliser, in eV, eV/Å or eV/Å^3
+    rmsd: float  # likewise
+    has_references: bool  # whether the file holds element references of it
 
     def __post_init__(self) -> None:
         for text in (self.name, self.property, *self.datasets):
@@ -98,17 +88,11 @@ class NativeHeader:
 
 @dataclass(frozen=True)
 class NativeModel:
-    """A model file's content.
+    """A model file's content."""
 
-    Attributes:
-        header: model configuration and tasks.
-        weights: the model's state dict, as inference uses it.
-        references: [elements] eV per atom, by task name.
-    """
-
-    header: NativeHeader
-    weights: Mapping[str, torch.Tensor]
-    references: Mapping[str, torch.Tensor]
+    header: NativeHeader  # model configuration and tasks
+    weights: Mapping[str, torch.Tensor]  # the model's state dict, as inference uses it
+    references: Mapping[str, torch.Tensor]  # [elements] eV per atom, by task name
 
 
 def as_checkpoint(content: NativeModel) -> MLIPInferenceCheckpoint:

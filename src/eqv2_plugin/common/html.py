@@ -27,21 +27,13 @@ img { max-width: 100%; display: block; margin: 0.8rem 0; }
 
 @dataclass(frozen=True)
 class Section:
-    """A part of a report, in this order.
+    """A part of a report, in this order."""
 
-    Attributes:
-        title: its heading.
-        text: a paragraph; line breaks are kept.
-        header: names of the table's columns.
-        rows: of the table; floats are shown with four significant digits.
-        images: contents of PNG files.
-    """
-
-    title: str
-    text: str = ""
-    header: Sequence[str] = ()
-    rows: Sequence[Sequence[Any]] = ()
-    images: Sequence[bytes] = ()
+    title: str  # its heading
+    text: str = ""  # a paragraph; line breaks are kept
+    header: Sequence[str] = ()  # names of the table's columns
+    rows: Sequence[Sequence[Any]] = ()  # of the table; floats with four significant digits
+    images: Sequence[bytes] = ()  # contents of PNG files
 
 
 def write_report(path: Path, title: str, sections: Sequence[Section]) -> None:

@@ -37,23 +37,14 @@ class LabelError(ValueError):
 
 @dataclass(frozen=True)
 class Labels:
-    """Labels of one structure and what else looks like one.
+    """Labels of one structure and what else looks like one."""
 
-    Attributes:
-        energy: eV; None without label, as the others.
-        forces: [atoms, 3] eV/Å, raw also on fixed atoms.
-        stress: [3, 3] eV/Å^3, positive under tension, as ASE has it.
-        doubles: labels that ``atoms.info`` holds as well, with the same numbers.
-        conflicts: sentences on labels that ``atoms.info`` holds with other numbers, or alone.
-        unread: names of what looks like a label and is not read.
-    """
-
-    energy: float | None
-    forces: np.ndarray | None
-    stress: np.ndarray | None
-    doubles: tuple[str, ...]
-    conflicts: tuple[str, ...]
-    unread: tuple[str, ...]
+    energy: float | None  # eV; None without label, as the others
+    forces: np.ndarray | None  # [atoms, 3] eV/Å, raw also on fixed atoms
+    stress: np.ndarray | None  # [3, 3] eV/Å^3, positive under tension, as ASE has it
+    doubles: tuple[str, ...]  # labels that ``atoms.info`` holds as well, with the same numbers
+    conflicts: tuple[str, ...]  # sentences on labels that it holds with other numbers, or alone
+    unread: tuple[str, ...]  # names of what looks like a label and is not read
 
 
 def read_labels(atoms: Atoms, where: str) -> Labels:

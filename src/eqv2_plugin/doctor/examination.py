@@ -44,25 +44,15 @@ Denoise = Callable[[Sequence[Atoms], int], tuple[np.ndarray, np.ndarray, np.ndar
 
 @dataclass(frozen=True)
 class Subject:
-    """A model in the forms that the checks need.
+    """A model in the forms that the checks need."""
 
-    Attributes:
-        predict: in the precision that is used, float32.
-        predict_double: in float64, or the reason why there is none.
-        calculator: ASE calculator for dynamics.
-        direct: whether forces come from a head of their own.
-        device: "cpu" or "cuda".
-        stress: whether it predicts stress.
-        denoise: of a model with DeNS.
-    """
-
-    predict: Predict
-    predict_double: Predict | str
-    calculator: Calculator
-    direct: bool
-    device: str
-    stress: bool = False
-    denoise: Denoise | None = None
+    predict: Predict  # in the precision that is used, float32
+    predict_double: Predict | str  # in float64, or the reason why there is none
+    calculator: Calculator  # ASE calculator for dynamics
+    direct: bool  # whether forces come from a head of their own
+    device: str  # "cpu" or "cuda"
+    stress: bool = False  # whether it predicts stress
+    denoise: Denoise | None = None  # of a model with DeNS
 
 
 class Examination:

@@ -30,17 +30,11 @@ _MOVED_ATOMS = 6  # wanted, if time allows
 
 @dataclass(frozen=True)
 class Differences:
-    """Derivatives along the coordinates of n atoms.
+    """Derivatives along the coordinates of n atoms."""
 
-    Attributes:
-        jacobian: [3n, 3n] d(-force)/dx in eV/Å^2 among these atoms.
-        gradient: [3n] dE/dx in eV/Å.
-        forces: [3n] predicted, eV/Å.
-    """
-
-    jacobian: np.ndarray
-    gradient: np.ndarray
-    forces: np.ndarray
+    jacobian: np.ndarray  # [3n, 3n] d(-force)/dx in eV/Å^2 among these atoms
+    gradient: np.ndarray  # [3n] dE/dx in eV/Å
+    forces: np.ndarray  # [3n] predicted, eV/Å
 
 
 def jacobian(exam: Examination) -> Outcome:

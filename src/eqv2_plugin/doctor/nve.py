@@ -29,15 +29,10 @@ _STEPS, _MIN_STEPS = 400, 50
 
 @dataclass(frozen=True)
 class Run:
-    """Energies along a run.
+    """Energies along a run."""
 
-    Attributes:
-        times: [frames] ps.
-        energies: [frames] potential plus kinetic energy, meV per moving atom, the first is 0.
-    """
-
-    times: np.ndarray
-    energies: np.ndarray
+    times: np.ndarray  # [frames] ps
+    energies: np.ndarray  # [frames] potential + kinetic, meV per moving atom; the first is 0
 
     @property
     def drift(self) -> float:

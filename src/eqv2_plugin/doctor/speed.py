@@ -28,22 +28,14 @@ _MEMORY_SHARE = 0.5
 
 @dataclass(frozen=True)
 class Timings:
-    """Batches of one structure, each twice as large as the one before.
+    """Batches of one structure, each twice as large as the one before."""
 
-    Attributes:
-        sizes: structures in the batch.
-        seconds: per structure.
-        stopped: why there was no larger batch.
-        is_limit: whether it was the memory of the device that said no; otherwise larger
-            batches may be possible.
-        peak_bytes: most memory in use, of the device or of this process.
-    """
-
-    sizes: list[int]
-    seconds: list[float]
-    stopped: str
+    sizes: list[int]  # structures in the batch
+    seconds: list[float]  # per structure
+    stopped: str  # why there was no larger batch
+    # Whether it was the memory of the device that said no; otherwise larger ones may be possible.
     is_limit: bool
-    peak_bytes: int
+    peak_bytes: int  # most memory in use, of the device or of this process
 
 
 def speed(exam: Examination) -> Outcome:

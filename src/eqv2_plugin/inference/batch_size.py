@@ -26,15 +26,10 @@ _PROBES = 4
 
 @dataclass(frozen=True)
 class BatchLimit:
-    """The largest batch. At least one of the two is given; a single structure always fits.
+    """The largest batch. At least one of the two is given; a single structure always fits."""
 
-    Attributes:
-        structures: at most.
-        atoms: at most, of all structures together.
-    """
-
-    structures: int | None = None
-    atoms: int | None = None
+    structures: int | None = None  # at most
+    atoms: int | None = None  # at most, of all structures together
 
     def __post_init__(self) -> None:
         if self.structures is None and self.atoms is None:

@@ -44,17 +44,11 @@ _CONSEQUENCE = (
 
 @dataclass(frozen=True)
 class Compared:
-    """One structure with a label.
+    """One structure with a label."""
 
-    Attributes:
-        numbers: [atoms] atomic numbers.
-        predicted: energy, eV.
-        labelled: energy, eV.
-    """
-
-    numbers: np.ndarray
-    predicted: float
-    labelled: float
+    numbers: np.ndarray  # [atoms] atomic numbers
+    predicted: float  # energy, eV
+    labelled: float  # energy, eV
 
 
 def data_kind(data: Mapping[str, Any]) -> EnergyKind:

@@ -31,22 +31,15 @@ class Part:
 
 @dataclass(frozen=True)
 class Predicted:
-    """The predictions of one part, in the order of its data.
+    """The predictions of one part, in the order of its data."""
 
-    Attributes:
-        ids: [n] see `data.ids.s2ef_id`.
-        energy: [n] eV, in the model's precision.
-        forces: [free atoms, 3] eV/Å of all structures in a row.
-        free: [n] numbers of free atoms.
-        metrics: {name: (sum, number of terms)} of fairchem's evaluator; empty without labels.
-        failed: (id, why there is no prediction) of the structures that are not among the n.
-    """
-
-    ids: np.ndarray
-    energy: np.ndarray
-    forces: np.ndarray
-    free: np.ndarray
+    ids: np.ndarray  # [n] see `data.ids.s2ef_id`
+    energy: np.ndarray  # [n] eV, in the model's precision
+    forces: np.ndarray  # [free atoms, 3] eV/Å of all structures in a row
+    free: np.ndarray  # [n] numbers of free atoms
+    # {name: (sum, number of terms)} of fairchem's evaluator; empty without labels.
     metrics: dict[str, tuple[float, float]]
+    # (id, why there is no prediction) of the structures that are not among the n.
     failed: Sequence[tuple[str, str]] = ()
 
 

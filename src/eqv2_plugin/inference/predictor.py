@@ -28,16 +28,11 @@ _FAR = 100.0
 
 @dataclass(frozen=True)
 class Prediction:
-    """Of one structure.
+    """Of one structure."""
 
-    Attributes:
-        energy: eV.
-        forces: [atoms, 3] eV/Å, of fixed atoms too.
-        stress: [3, 3] eV/Å^3; None where the model predicts none, or a direction is not periodic.
-    """
-
-    energy: float
-    forces: np.ndarray
+    energy: float  # eV
+    forces: np.ndarray  # [atoms, 3] eV/Å, of fixed atoms too
+    # [3, 3] eV/Å^3; None where the model predicts none, or a direction is not periodic
     stress: np.ndarray | None = None
 
 

@@ -21,32 +21,20 @@ FAILED = "failed"
 
 @dataclass(frozen=True)
 class Relaxed:
-    """One finished relaxation, or one that failed.
+    """One finished relaxation, or one that failed."""
 
-    Attributes:
-        id: of the structure.
-        initial: where it started; no calculator.
-        atoms: where it ended, without calculator; of a failed one the last structure that was
-            predicted (the initial one if none was).
-        energy: eV, of ``atoms``; NaN if it failed before any prediction.
-        forces: [atoms, 3] eV/Å as predicted, of fixed atoms too; dtype of the model.
-        steps: that the optimizer took.
-        converged: whether every free atom's force was below fmax at the end.
-        energies: [steps + 1] eV, before the first and after every step.
-        fmax: [steps + 1] eV/Å, largest force on an atom that may move.
-        error: why it failed; empty if it did not. The numbers of a failed one are those up to
-            its last good prediction.
-    """
-
-    id: str
-    initial: Atoms
+    id: str  # of the structure
+    initial: Atoms  # where it started; no calculator
+    # Where it ended, without calculator; of a failed one the last structure that was predicted
+    # (the initial one if none was).
     atoms: Atoms
-    energy: float
-    forces: np.ndarray
-    steps: int
-    converged: bool
-    energies: np.ndarray
-    fmax: np.ndarray
+    energy: float  # eV, of ``atoms``; NaN if it failed before any prediction
+    forces: np.ndarray  # [atoms, 3] eV/Å as predicted, of fixed atoms too; dtype of the model
+    steps: int  # that the optimizer took
+    converged: bool  # whether every free atom's force was below fmax at the end
+    energies: np.ndarray  # [steps + 1] eV, before the first and after every step
+    fmax: np.ndarray  # [steps + 1] eV/Å, largest force on an atom that may move
+    # Why it failed, or empty. The numbers of a failed one are those up to its last good prediction.
     error: str = ""
 
     @property

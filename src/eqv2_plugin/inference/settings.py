@@ -27,24 +27,15 @@ class RelaxationSettings:
 
     ``fmax`` and ``steps`` are the EquiformerV2 paper's for IS2RE and IS2RS (section D.3; 300
     steps for AdsorbML).
-
-    Attributes:
-        optimizer: "lbfgs", "bfgs" or "fire".
-        fmax: eV/Å; a relaxation has converged when no free atom's force is that large.
-        steps: of the optimizer, at most.
-        maxstep: Å that an atom may move in a step.
-        memory: steps that L-BFGS remembers.
-        damping: factor on L-BFGS steps.
-        alpha: eV/Å^2, initial guess of the curvature (L-BFGS, BFGS).
     """
 
-    optimizer: str = "lbfgs"
-    fmax: float = 0.02
-    steps: int = 200
-    maxstep: float | None = None
-    memory: int | None = None
-    damping: float | None = None
-    alpha: float | None = None
+    optimizer: str = "lbfgs"  # "lbfgs", "bfgs" or "fire"
+    fmax: float = 0.02  # eV/Å; a relaxation has converged when no free atom's force is that large
+    steps: int = 200  # of the optimizer, at most
+    maxstep: float | None = None  # Å that an atom may move in a step
+    memory: int | None = None  # steps that L-BFGS remembers
+    damping: float | None = None  # factor on L-BFGS steps
+    alpha: float | None = None  # eV/Å^2, initial guess of the curvature (L-BFGS, BFGS)
 
     def __post_init__(self) -> None:
         if self.optimizer not in OPTIMIZERS:

@@ -111,16 +111,11 @@ class RelaxationStore:
 
 @dataclass(frozen=True)
 class Finished:
-    """Finished relaxations of all processes.
+    """Finished relaxations of all processes."""
 
-    Attributes:
-        records: {id: record}.
-        twice: ids that were relaxed more than once, as happens where jobs with different numbers
-            of processes ran at the same time. The first record counts, in the order of the
-            files' names.
-    """
-
-    records: dict[str, dict[str, Any]]
+    records: dict[str, dict[str, Any]]  # {id: record}
+    # Ids that were relaxed more than once, as happens where jobs with different numbers of
+    # processes ran at the same time. The first record counts, in the order of the files' names.
     twice: Sequence[str]
 
     def note(self) -> str:

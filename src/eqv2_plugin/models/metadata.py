@@ -91,32 +91,20 @@ def same_energies(one: EnergyKind, other: EnergyKind) -> bool | None:
 
 @dataclass(frozen=True)
 class ModelMetadata:
-    """What no weight tells of a model; in files and in the model's options it is called ``facts``.
+    """What no weight tells of a model; ``facts`` in files and in the model's options."""
 
-    Attributes:
-        energy_reference: what the energy is relative to, in words.
-        functional: of the DFT labels, if known.
-        training_data: data set, if known.
-        units: {task: unit}.
-        provenance: how reference, functional and data were found out (``basis`` in files).
-        source_file, source_sha256: name and SHA-256 of the file that was converted.
-        weights: "ema" (averaged during training) or "raw" (not averaged).
-        weights_sha256: see `hashing.state_sha256`.
-        converter_version: version of this package that converted it.
-        energy_kind: which of the kinds ``energy_reference`` words; None in older files. To be
-            read with `energy_kind_of` alone.
-    """
-
+    # What the energy is relative to, in words.
     energy_reference: str = ENERGY_REFERENCES[EnergyKind.UNKNOWN]
-    functional: str | None = None
-    training_data: str | None = None
-    units: dict[str, str] = field(default_factory=dict)
-    provenance: str | None = None
-    source_file: str | None = None
-    source_sha256: str | None = None
-    weights: str | None = None
-    weights_sha256: str | None = None
-    converter_version: str | None = None
+    functional: str | None = None  # of the DFT labels, if known
+    training_data: str | None = None  # data set, if known
+    units: dict[str, str] = field(default_factory=dict)  # {task: unit}
+    provenance: str | None = None  # of the entries above (``basis`` in files)
+    source_file: str | None = None  # that was converted
+    source_sha256: str | None = None  # of that file
+    weights: str | None = None  # "ema" (averaged during training) or "raw" (not averaged)
+    weights_sha256: str | None = None  # see `hashing.state_sha256`
+    converter_version: str | None = None  # version of this package that converted it
+    # Which kind ``energy_reference`` words; None in older files. Read by `energy_kind_of` alone.
     energy_kind: EnergyKind | None = None
 
     @classmethod

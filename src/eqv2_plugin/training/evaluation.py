@@ -15,19 +15,14 @@ STRESS_MAE = "stress_mae_meV_per_A3"
 
 @dataclass
 class SplitPredictions:
-    """Targets and predictions of one split.
+    """Targets and predictions of one split."""
 
-    Attributes:
-        energy: [frames, 2] target and prediction, eV.
-        forces: [free atoms, 2, 3] target and prediction, eV/Å; empty without that task.
-        stress: [frames, 2, 9] target and prediction, eV/Å^3; empty without that task.
-        sids: one per frame.
-    """
-
-    energy: list[np.ndarray] = field(default_factory=list)
+    energy: list[np.ndarray] = field(default_factory=list)  # [frames, 2] target and prediction, eV
+    # [free atoms, 2, 3] target and prediction, eV/Å; empty without that task
     forces: list[np.ndarray] = field(default_factory=list)
+    # [frames, 2, 9] target and prediction, eV/Å^3; empty without that task
     stress: list[np.ndarray] = field(default_factory=list)
-    sids: list[str] = field(default_factory=list)
+    sids: list[str] = field(default_factory=list)  # one per frame
 
     def metrics(self) -> dict[str, float]:
         """Energy MAE in meV, force MAE in meV/Å (components of free atoms), cosine, stress MAE."""

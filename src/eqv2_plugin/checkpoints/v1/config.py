@@ -62,18 +62,12 @@ _HYDRA_OPTIONS = {
 
 @dataclass(frozen=True)
 class V1Model:
-    """Model part of a config.
+    """Model part of a config."""
 
-    Attributes:
-        family_name: name that says which model it is (of the backbone, if there is one).
-        single_class: the legacy class ``equiformer_v2``, without heads in the config.
-        backbone, heads: options; of heads by name, with "module".
-    """
-
-    family_name: str
-    single_class: bool
-    backbone: dict[str, Any]
-    heads: dict[str, dict[str, Any]]
+    family_name: str  # name that says which model it is (of the backbone, if there is one)
+    single_class: bool  # the legacy class ``equiformer_v2``, without heads in the config
+    backbone: dict[str, Any]  # its options
+    heads: dict[str, dict[str, Any]]  # options by name, with "module"
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

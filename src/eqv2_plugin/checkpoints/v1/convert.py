@@ -35,19 +35,12 @@ _PREFERRED = (29, 8, 6, 1)
 
 @dataclass(frozen=True)
 class Conversion:
-    """What was done.
+    """What was done."""
 
-    Attributes:
-        old: what the old file held, and which of it was taken.
-        metadata: as written into the checkpoint.
-        parameters: their number.
-        checked: {task: prediction} of the forward check.
-    """
-
-    old: V1File
-    metadata: ModelMetadata
-    parameters: int
-    checked: dict[str, torch.Tensor]
+    old: V1File  # what the old file held, and which of it was taken
+    metadata: ModelMetadata  # as written into the checkpoint
+    parameters: int  # their number
+    checked: dict[str, torch.Tensor]  # {task: prediction} of the forward check
 
 
 def convert_file(

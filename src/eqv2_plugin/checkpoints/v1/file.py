@@ -38,21 +38,13 @@ _BACKBONE = "eqv2_plugin.backbones.equiformer_v2.backbone.EquiformerV2Backbone"
 
 @dataclass(frozen=True)
 class V1File:
-    """All that conversion needs.
+    """All that conversion needs."""
 
-    Attributes:
-        content: configuration, tasks, weights (under our names) and references, of the new file.
-        metadata: as in the configuration.
-        layout: see `Layout`.
-        weights: which were chosen, and why (their ``state`` has v1's names).
-        notes: what the user should know besides.
-    """
-
-    content: NativeModel
-    metadata: ModelMetadata
+    content: NativeModel  # of the new file, weights under our names
+    metadata: ModelMetadata  # as in the configuration
     layout: Layout
-    weights: Weights
-    notes: list[str]
+    weights: Weights  # which were chosen, and why (their ``state`` has v1's names)
+    notes: list[str]  # what the user should know besides
 
 
 def take_apart(

@@ -15,21 +15,13 @@ _LINEAR_REFERENCE = "energy_lin_ref"
 
 @dataclass(frozen=True)
 class Layout:
-    """What can be told without looking at the model.
+    """What can be told without looking at the model."""
 
-    Attributes:
-        generation: "OCP 1", "fairchem 1 (loss_fns)" or "fairchem 1".
-        prefix: what stands before every parameter's name, e.g. "module.module.".
-        training_state: whether it can be resumed from (step, optimizer).
-        averaged: whether EMA weights lie beside those in use.
-        averaging: whether the training kept EMA weights.
-    """
-
-    generation: str
-    prefix: str
-    training_state: bool
-    averaged: bool
-    averaging: bool
+    generation: str  # "OCP 1", "fairchem 1 (loss_fns)" or "fairchem 1"
+    prefix: str  # what stands before every parameter's name, e.g. "module.module.".
+    training_state: bool  # whether it can be resumed from (step, optimizer)
+    averaged: bool  # whether EMA weights lie beside those in use
+    averaging: bool  # whether the training kept EMA weights
 
     def describe(self) -> str:
         """One line."""

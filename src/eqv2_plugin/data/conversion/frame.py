@@ -27,21 +27,15 @@ _KEPT_ARRAYS = {
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One structure, as an ASE database stores it.
+    """One structure, as an ASE database stores it."""
 
-    Attributes:
-        row: entries of the row: ``numbers`` ``[n_atoms]``, ``positions`` ``[n_atoms, 3]`` (Å),
-            ``cell`` ``[3, 3]`` (Å), ``pbc`` ``[3]``, and where there are any ``tags``,
-            ``constraints`` (as ``todict`` gives them), ``energy`` (eV) and ``forces``
-            ``[n_atoms, 3]`` (eV/Å).
-        info: becomes ``atoms.info`` when fairchem reads the row. Has ``sid`` (str), and ``fid``
-            (int) if the frame is one of several of its system.
-        where: file and frame, for errors.
-    """
-
+    # numbers [n_atoms], positions [n_atoms, 3] (Å), cell [3, 3] (Å), pbc [3], and where there are
+    # any tags, constraints (as ``todict`` gives them), energy (eV), forces [n_atoms, 3] (eV/Å).
     row: dict[str, Any]
+    # ``atoms.info`` when fairchem reads the row: sid (str), and fid (int) if the frame is one of
+    # several of its system.
     info: dict[str, Any]
-    where: str
+    where: str  # file and frame, for errors
 
     @property
     def labels(self) -> tuple[str, ...]:

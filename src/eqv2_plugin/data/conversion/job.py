@@ -31,21 +31,13 @@ _POLL_SECONDS = 0.3
 
 @dataclass(frozen=True)
 class Summary:
-    """What a conversion did.
+    """What a conversion did."""
 
-    Attributes:
-        frames: in the folder.
-        shards: databases in the folder.
-        finished_before: of these, how many an earlier run had finished.
-        labels: that every frame has.
-        notes: how often what the user should know occurred.
-    """
-
-    frames: int
-    shards: int
-    finished_before: int
-    labels: tuple[str, ...]
-    notes: Counter[str]
+    frames: int  # in the folder
+    shards: int  # databases in the folder
+    finished_before: int  # of these, how many an earlier run had finished
+    labels: tuple[str, ...]  # that every frame has
+    notes: Counter[str]  # how often what the user should know occurred
 
 
 def convert(

@@ -46,21 +46,13 @@ class Shard:
 
 @dataclass(frozen=True)
 class Record:
-    """What is known of a finished shard, in the order of its frames.
+    """What is known of a finished shard, in the order of its frames."""
 
-    Attributes:
-        natoms: int32 ``[n_frames]``.
-        keys: uint64 ``[n_frames]``, of the ids (``frame.id_key``).
-        counts: int64 ``[n_sources]``, frames of each source.
-        labels: that every frame has.
-        notes: how often what the user should know occurred.
-    """
-
-    natoms: np.ndarray
-    keys: np.ndarray
-    counts: np.ndarray
-    labels: tuple[str, ...]
-    notes: Counter[str]
+    natoms: np.ndarray  # int32 ``[n_frames]``
+    keys: np.ndarray  # uint64 ``[n_frames]``, of the ids (``frame.id_key``)
+    counts: np.ndarray  # int64 ``[n_sources]``, frames of each source
+    labels: tuple[str, ...]  # that every frame has
+    notes: Counter[str]  # how often what the user should know occurred
 
     def save(self, path: Path) -> None:
         """Atomic write."""

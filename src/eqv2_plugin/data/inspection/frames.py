@@ -25,39 +25,24 @@ LMDB_SUFFIX = ".lmdb"
 
 @dataclass(frozen=True)
 class Frame:
-    """Attributes:
-    index: in its data set.
-    sid: system id; None where none is stored.
-    fid: number of the frame in its system; None where none is stored.
-    numbers: [atoms] atomic numbers.
-    positions: [atoms, 3] Å.
-    cell: [3, 3] Å, rows are vectors.
-    pbc: [3] periodic directions.
-    tags: [atoms].
-    fixed: [atoms] held in all three directions.
-    forces: [atoms, 3] eV/Å, raw also on fixed atoms; None without label.
-    scalars: every number stored with the frame, the label "energy" (eV) among them.
-    stress: [3, 3] eV/Å^3; None without label.
-    partly_fixed: number of atoms held in one or two directions.
-    conflicts: what `look_at_labels` found to contradict the labels.
-    unread: names of what looks like a label and is not read.
-    """
+    """One structure with its labels, as stored."""
 
-    index: int
-    sid: str | None
-    fid: str | None
-    numbers: np.ndarray
-    positions: np.ndarray
-    cell: np.ndarray
-    pbc: np.ndarray
-    tags: np.ndarray
-    fixed: np.ndarray
-    forces: np.ndarray | None = None
+    index: int  # in its data set
+    sid: str | None  # system id; None where none is stored
+    fid: str | None  # number of the frame in its system; None where none is stored
+    numbers: np.ndarray  # [atoms] atomic numbers
+    positions: np.ndarray  # [atoms, 3] Å
+    cell: np.ndarray  # [3, 3] Å, rows are vectors
+    pbc: np.ndarray  # [3] periodic directions
+    tags: np.ndarray  # [atoms]
+    fixed: np.ndarray  # [atoms] held in all three directions
+    forces: np.ndarray | None = None  # [atoms, 3] eV/Å, raw also on fixed atoms; None without label
+    # Every number stored with the frame, the label "energy" (eV) among them.
     scalars: dict[str, float] = field(default_factory=dict)
-    stress: np.ndarray | None = None
-    partly_fixed: int = 0
-    conflicts: tuple[str, ...] = ()
-    unread: tuple[str, ...] = ()
+    stress: np.ndarray | None = None  # [3, 3] eV/Å^3; None without label
+    partly_fixed: int = 0  # number of atoms held in one or two directions
+    conflicts: tuple[str, ...] = ()  # what `look_at_labels` found to contradict the labels
+    unread: tuple[str, ...] = ()  # names of what looks like a label and is not read
 
     @property
     def energy(self) -> float | None:

@@ -22,19 +22,13 @@ _NOBLE = np.isin(np.arange(len(chemical_symbols)), (2, 10, 18, 36, 54, 86))
 
 @dataclass(frozen=True)
 class Nearest:
-    """Nearest neighbours of a frame's atoms.
+    """Nearest neighbours of a frame's atoms."""
 
-    Attributes:
-        distance: [atoms] Å; inf beyond `ISOLATED`.
-        ratio: [atoms] in units of the sum of the two covalent radii, of the neighbour that
-            is nearest in these units; inf beyond `ISOLATED`, NaN for noble gases, which have
-            no bond length.
-        problem: why there are no distances, or None.
-    """
-
-    distance: np.ndarray
+    distance: np.ndarray  # [atoms] Å; inf beyond `ISOLATED`
+    # [atoms] In units of the sum of the two covalent radii, of the neighbour that is nearest in
+    # these units; inf beyond `ISOLATED`, NaN for noble gases, which have no bond length.
     ratio: np.ndarray
-    problem: str | None = None
+    problem: str | None = None  # why there are no distances, or None
 
 
 def nearest_neighbours(

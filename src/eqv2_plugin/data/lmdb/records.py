@@ -23,34 +23,20 @@ ALIASES = {"y": "energy", "force": "forces"}
 
 @dataclass(slots=True)
 class Record:
-    """One structure. Positions and vectors keep the dtype they were stored in.
+    """One structure. Positions and vectors keep the dtype they were stored in."""
 
-    Attributes:
-        positions: [n, 3] in Å, as stored (atoms may lie outside the cell).
-        numbers: [n] int64.
-        cell: [3, 3] in Å, rows are the vectors.
-        pbc: [3] bool; True where the record has none, as in all of OC20 and OC22.
-        tags: [n] int64; zeros where the record has none, as in ASE.
-        fixed: [n] int64, 1 for fixed atoms; zeros where the record has none.
-        has_fixed: whether the record has it.
-        sid, fid: system and frame, if stored ("random1234567" of the download is 1234567).
-        energies: those of ``ENERGIES`` that are stored, eV.
-        vectors: those of ``VECTORS`` that are stored, [n, 3], eV/Å or Å.
-        counts: those of ``COUNTS`` that are stored.
-    """
-
-    positions: np.ndarray
-    numbers: np.ndarray
-    cell: np.ndarray
-    pbc: np.ndarray
-    tags: np.ndarray
-    fixed: np.ndarray
-    has_fixed: bool
-    sid: str | None
-    fid: int | None
-    energies: dict[str, float]
-    vectors: dict[str, np.ndarray]
-    counts: dict[str, int]
+    positions: np.ndarray  # [n, 3] in Å, as stored (atoms may lie outside the cell)
+    numbers: np.ndarray  # [n] int64
+    cell: np.ndarray  # [3, 3] in Å, rows are the vectors
+    pbc: np.ndarray  # [3] bool; True where the record has none, as in all of OC20 and OC22
+    tags: np.ndarray  # [n] int64; zeros where the record has none, as in ASE
+    fixed: np.ndarray  # [n] int64, 1 for fixed atoms; zeros where the record has none
+    has_fixed: bool  # whether the record has it
+    sid: str | None  # if stored; "random1234567" of the download is 1234567
+    fid: int | None  # if stored
+    energies: dict[str, float]  # those of ``ENERGIES`` that are stored, eV
+    vectors: dict[str, np.ndarray]  # those of ``VECTORS`` that are stored, [n, 3], eV/Å or Å
+    counts: dict[str, int]  # those of ``COUNTS`` that are stored
 
 
 def read_record(pickled: bytes) -> Record:

@@ -34,16 +34,12 @@ class Spread(NamedTuple):
 
 @dataclass(frozen=True)
 class FittedReferences:
-    """Attributes:
-    fit: the coefficients and what they rest on.
-    frames: number of frames.
-    before, after: deviation of the energies from their mean, and from the references' sum.
-    """
+    """References, and what they leave of the energies."""
 
-    fit: LinearFit
-    frames: int
-    before: Spread
-    after: Spread
+    fit: LinearFit  # the coefficients and what they rest on
+    frames: int  # number of frames
+    before: Spread  # deviation of the energies from their mean
+    after: Spread  # and from the references' sum
 
 
 @dataclass(frozen=True)

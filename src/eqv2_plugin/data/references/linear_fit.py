@@ -19,20 +19,13 @@ _SHARE = 1e-6
 
 @dataclass(frozen=True)
 class LinearFit:
-    """Result of `NormalEquations.solve`.
+    """Result of `NormalEquations.solve`."""
 
-    Attributes:
-        coefficients: [MAX_ELEMENTS] eV per atom, NaN for elements without data.
-        frames: [MAX_ELEMENTS] frames that hold the element.
-        atoms: [MAX_ELEMENTS] atoms of the element.
-        undetermined: groups of atomic numbers of which only some combination is determined
-            by the data, since their counts always vary together; their coefficients are the
-            smallest ones that fit.
-    """
-
-    coefficients: np.ndarray
-    frames: np.ndarray
-    atoms: np.ndarray
+    coefficients: np.ndarray  # [MAX_ELEMENTS] eV per atom, NaN for elements without data
+    frames: np.ndarray  # [MAX_ELEMENTS] frames that hold the element
+    atoms: np.ndarray  # [MAX_ELEMENTS] atoms of the element
+    # Groups of atomic numbers of which only some combination is determined by the data, since their
+    # counts always vary together; their coefficients are the smallest ones that fit.
     undetermined: tuple[tuple[int, ...], ...]
 
 

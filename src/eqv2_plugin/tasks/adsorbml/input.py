@@ -30,39 +30,24 @@ KEYS = ("slab_initial", "slab_relax", "adsorbate", "min_dft_ads_energy")
 
 @dataclass(frozen=True)
 class SlabFile:
-    """A clean slab that systems are made of.
+    """A clean slab that systems are made of."""
 
-    Attributes:
-        name: becomes part of the systems' ids.
-        initial: as it was cut, or as DFT started from it.
-        relaxed: by DFT, without adsorbate: a surface has changed by comparison with it (None:
-            with the initial slab).
-        bulk: for finding surface atoms by coordination.
-    """
-
-    name: str
-    initial: Atoms
+    name: str  # becomes part of the systems' ids
+    initial: Atoms  # as it was cut, or as DFT started from it
+    # By DFT, without adsorbate: a surface has changed by comparison with it (None: with `initial`).
     relaxed: Atoms | None = None
-    bulk: Atoms | None = None
+    bulk: Atoms | None = None  # for finding surface atoms by coordination
 
 
 @dataclass(frozen=True)
 class System:
-    """One adsorbate on one surface.
+    """One adsorbate on one surface."""
 
-    Attributes:
-        id: unique.
-        initial: clean slab, tagged and with constraints.
-        relaxed: clean relaxed slab.
-        adsorbates: one or more, all of them on the slab at the same time.
-        target: lowest DFT adsorption energy in eV; NaN if unknown.
-    """
-
-    id: str
-    initial: Atoms
-    relaxed: Atoms
-    adsorbates: tuple[Adsorbate, ...]
-    target: float
+    id: str  # unique
+    initial: Atoms  # clean slab, tagged and with constraints
+    relaxed: Atoms  # clean relaxed slab
+    adsorbates: tuple[Adsorbate, ...]  # one or more, all of them on the slab at the same time
+    target: float  # lowest DFT adsorption energy in eV; NaN if unknown
 
 
 def system_id(slab: str, smiles: str) -> str:

@@ -25,54 +25,36 @@ KS = (1, 2, 3, 4, 5)
 
 @dataclass(frozen=True)
 class DftResult:
-    """Of one single point, or of all DFT relaxations of one system.
+    """Of one single point, or of all DFT relaxations of one system."""
 
-    Attributes:
-        energy: eV; of the reference, the lowest. None if the calculation gave none.
-        scf_steps, ionic_steps: if counted.
-    """
-
-    energy: float | None
-    scf_steps: float | None = None
-    ionic_steps: float | None = None
+    energy: float | None  # eV; of the reference, the lowest; None if the calculation gave none
+    scf_steps: float | None = None  # if counted
+    ionic_steps: float | None = None  # if counted
 
 
 @dataclass(frozen=True)
 class Row:
-    """Of k single points per system.
-
-    Attributes:
-        success_rate, much_better_rate: shares of the systems, from 0 to 1.
-        scf_speedup, ionic_speedup: None where steps are not known.
-        missing: structures among the k best of all systems whose single point gave no energy.
-    """
+    """Of k single points per system."""
 
     k: int
-    success_rate: float
-    much_better_rate: float
-    scf_speedup: float | None
-    ionic_speedup: float | None
-    missing: int
+    success_rate: float  # share of the systems, from 0 to 1
+    much_better_rate: float  # likewise
+    scf_speedup: float | None  # None where steps are not known
+    ionic_speedup: float | None  # likewise
+    missing: int  # structures among the k best of all systems whose single point gave no energy
 
 
 @dataclass(frozen=True)
 class Score:
-    """Of a set of systems.
+    """Of a set of systems."""
 
-    Attributes:
-        rows: one for each k.
-        differences: {system: lowest single point minus reference for each k, eV}; infinite where
-            there is no energy.
-        no_valid: systems of the reference that have results, but no valid structure.
-        no_results: systems of the reference that were not run; they count as failures.
-        no_reference: systems that were run and cannot be scored; they do not count.
-    """
-
-    rows: tuple[Row, ...]
+    rows: tuple[Row, ...]  # one for each k
+    # {system: lowest single point minus reference for each k, eV}; infinite without energy.
     differences: dict[str, tuple[float, ...]]
-    no_valid: tuple[str, ...]
+    no_valid: tuple[str, ...]  # systems of the reference that have results, but no valid structure
+    # Systems of the reference that were not run; they count as failures.
     no_results: tuple[str, ...]
-    no_reference: tuple[str, ...]
+    no_reference: tuple[str, ...]  # systems that were run and cannot be scored; they do not count
 
 
 def score(

@@ -36,28 +36,17 @@ _LAYOUT = 1
 
 @dataclass(frozen=True)
 class Candidate:
-    """One placement, relaxed.
+    """One placement, relaxed."""
 
-    Attributes:
-        id: within the system, such as "heuristic-0007".
-        energy: predicted adsorption energy, eV; None if the relaxation failed.
-        steps: of the optimizer.
-        converged: whether all free forces fell below fmax.
-        fmax: largest force on a free atom at the end, eV/Å; None if the relaxation failed.
-        anomalies: names from `ANOMALIES`.
-        error: why the relaxation failed; empty if it did not.
-        initial, relaxed: as placed, and at the end, with the same tags and constraints.
-    """
-
-    id: str
-    energy: float | None
-    steps: int
-    converged: bool
-    fmax: float | None
-    anomalies: tuple[str, ...]
-    error: str
-    initial: Atoms
-    relaxed: Atoms
+    id: str  # within the system, such as "heuristic-0007"
+    energy: float | None  # predicted adsorption energy, eV; None if the relaxation failed
+    steps: int  # of the optimizer
+    converged: bool  # whether all free forces fell below fmax
+    fmax: float | None  # largest force on a free atom at the end, eV/Å; None if it failed
+    anomalies: tuple[str, ...]  # names from `ANOMALIES`
+    error: str  # why the relaxation failed; empty if it did not
+    initial: Atoms  # as placed
+    relaxed: Atoms  # at the end, with the same tags and constraints
 
     @property
     def valid(self) -> bool:
@@ -67,23 +56,15 @@ class Candidate:
 
 @dataclass(frozen=True)
 class SystemResult:
-    """One system.
+    """One system."""
 
-    Attributes:
-        system: its id.
-        adsorbate: SMILES or formula.
-        target: lowest DFT adsorption energy of the input, eV; None if it has none.
-        slab_energy: of the relaxed clean slab, eV, where total energies are referenced to it.
-        candidates: in the order of their placement.
-        error: why there are none; empty if there are.
-    """
-
-    system: str
-    adsorbate: str
-    target: float | None
+    system: str  # its id
+    adsorbate: str  # SMILES or formula
+    target: float | None  # lowest DFT adsorption energy of the input, eV; None if it has none
+    # Of the relaxed clean slab, eV, where total energies are referenced to it.
     slab_energy: float | None
-    candidates: tuple[Candidate, ...]
-    error: str = ""
+    candidates: tuple[Candidate, ...]  # in the order of their placement
+    error: str = ""  # why there are none; empty if there are
 
     def ranked(self) -> list[Candidate]:
         """Valid candidates, lowest energy first; of equal ones the first placed comes first."""

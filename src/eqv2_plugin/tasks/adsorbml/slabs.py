@@ -22,17 +22,11 @@ BORDER = 1e-2
 
 @dataclass(frozen=True)
 class PreparedSlab:
-    """A slab for placements.
+    """A slab for placements."""
 
-    Attributes:
-        atoms: tags 1 (surface) and 0 (below), tag-0 atoms fixed, periodic, no calculator.
-        repeats: times that the given atoms occur along a and b.
-        notes: what was done to the given atoms.
-    """
-
-    atoms: Atoms
-    repeats: tuple[int, int]
-    notes: tuple[str, ...]
+    atoms: Atoms  # tags 1 (surface) and 0 (below), tag-0 atoms fixed, periodic, no calculator
+    repeats: tuple[int, int]  # times that the given atoms occur along a and b
+    notes: tuple[str, ...]  # what was done to the given atoms
 
 
 def read_structure(path: Path) -> Atoms:

@@ -20,15 +20,10 @@ from eqv2_plugin.tasks.splits import describe_data
 
 @dataclass(frozen=True)
 class Target:
-    """What DFT found for a structure.
+    """What DFT found for a structure."""
 
-    Attributes:
-        energy: eV, of the relaxed structure; None if the data do not tell.
-        positions: [atoms, 3] Å, relaxed; None likewise.
-    """
-
-    energy: float | None
-    positions: np.ndarray | None
+    energy: float | None  # eV, of the relaxed structure; None if the data do not tell
+    positions: np.ndarray | None  # [atoms, 3] Å, relaxed; None likewise
 
 
 class InitialStructures:

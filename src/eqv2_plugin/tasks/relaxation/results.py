@@ -31,19 +31,13 @@ _COLUMNS = ["split", "structures", "converged", "failed", "anomalies", "steps", 
 
 @dataclass(frozen=True)
 class ResultOptions:
-    """What is written when all structures are relaxed.
+    """What is written when all structures are relaxed."""
 
-    Attributes:
-        dataset: "oc20" or "oc22", whose splits make a submission.
-        pictures: relaxations per split that the report draws.
-        facts: copied into ``metrics.json`` and the report.
-        failed: what stands in the files for a relaxation that failed: "refuse" (nothing, and no
-            submission without it), "last_finite" or "initial"; see `rows.CHOICES`.
-    """
-
-    dataset: str
-    pictures: int
-    facts: Mapping[str, str | None]
+    dataset: str  # "oc20" or "oc22", whose splits make a submission
+    pictures: int  # relaxations per split that the report draws
+    facts: Mapping[str, str | None]  # copied into ``metrics.json`` and the report
+    # What stands in the files for a relaxation that failed: "refuse" (nothing, and no submission
+    # without it), "last_finite" or "initial"; see `rows.CHOICES`.
     failed: str = REFUSE
 
     def __post_init__(self) -> None:

@@ -48,37 +48,21 @@ def submitted(relaxed: Relaxed, choice: str) -> Relaxed | None:
 
 @dataclass(frozen=True)
 class Row:
-    """A relaxation in the table; what is unknown is None.
+    """A relaxation in the table; what is unknown is None."""
 
-    Attributes:
-        sid: of the structure, as the data have it.
-        atoms: how many.
-        steps: of the optimizer.
-        converged: see `Relaxed`.
-        energy_eV: of the last structure that was predicted.
-        energy_change_eV: that minus the initial one.
-        fmax_eV_per_A: largest force at the end.
-        largest_move_A: of an atom that may move.
-        dft_energy_eV: of DFT's relaxed structure.
-        mean_distance_A: of free atoms to DFT's, of the structure in the files.
-        submitted: what of it is in the files: "relaxed", "last_finite", "initial" or nothing.
-        anomalies: what is wrong with the last structure; see `find_anomalies`.
-        error: why it failed.
-    """
-
-    sid: str
-    atoms: int
-    steps: int
-    converged: bool
-    energy_eV: float | None  # noqa: N815
-    energy_change_eV: float | None  # noqa: N815
-    fmax_eV_per_A: float | None  # noqa: N815
-    largest_move_A: float  # noqa: N815
-    dft_energy_eV: float | None  # noqa: N815
-    mean_distance_A: float | None  # noqa: N815
-    submitted: str
-    anomalies: dict[str, str]
-    error: str
+    sid: str  # of the structure, as the data have it
+    atoms: int  # how many
+    steps: int  # of the optimizer
+    converged: bool  # see `Relaxed`
+    energy_eV: float | None  # of the last structure that was predicted  # noqa: N815
+    energy_change_eV: float | None  # that minus the initial one  # noqa: N815
+    fmax_eV_per_A: float | None  # largest force at the end  # noqa: N815
+    largest_move_A: float  # of an atom that may move  # noqa: N815
+    dft_energy_eV: float | None  # of DFT's relaxed structure  # noqa: N815
+    mean_distance_A: float | None  # of free atoms to DFT's, as in the files  # noqa: N815
+    submitted: str  # what of it is in the files: "relaxed", "last_finite", "initial" or nothing
+    anomalies: dict[str, str]  # what is wrong with the last structure; see `find_anomalies`
+    error: str  # why it failed
 
     def cells(self) -> list[object]:
         """Values of the table, with the sentences of all anomalies in one cell."""

@@ -26,21 +26,13 @@ IS2RE, IS2RS, TABLES = "is2re", "is2rs", "tables"
 
 @dataclass(frozen=True)
 class SplitResults:
-    """All relaxations of one split.
+    """All relaxations of one split."""
 
-    Attributes:
-        relaxed: in the order of the data.
-        submitted: what of each goes into the files, or None; see `rows.submitted`.
-        targets: DFT's results, in the same order.
-        rows: of the table.
-        metrics: of the submitted ones, and counts.
-    """
-
-    relaxed: Sequence[Relaxed]
-    submitted: Sequence[Relaxed | None]
-    targets: Sequence[Target]
-    rows: Sequence[Row]
-    metrics: dict[str, Any]
+    relaxed: Sequence[Relaxed]  # in the order of the data
+    submitted: Sequence[Relaxed | None]  # what goes into the files; see `rows.submitted`
+    targets: Sequence[Target]  # DFT's results, in the same order
+    rows: Sequence[Row]  # of the table
+    metrics: dict[str, Any]  # of the submitted ones, and counts
 
     @property
     def missing(self) -> list[Row]:

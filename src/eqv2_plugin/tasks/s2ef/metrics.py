@@ -26,17 +26,11 @@ _NAMES = {
 
 @dataclass(frozen=True)
 class PredictedItem:
-    """One structure.
+    """One structure."""
 
-    Attributes:
-        item: as it was read.
-        energy: eV, in the model's precision.
-        forces: [free atoms, 3] eV/Å.
-    """
-
-    item: Item
-    energy: float
-    forces: np.ndarray
+    item: Item  # as it was read
+    energy: float  # eV, in the model's precision
+    forces: np.ndarray  # [free atoms, 3] eV/Å
 
 
 def batch_metrics(found: Sequence[PredictedItem]) -> Sums:

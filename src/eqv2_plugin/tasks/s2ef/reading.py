@@ -19,23 +19,14 @@ from eqv2_plugin.inference.parts import Part
 
 @dataclass(frozen=True)
 class Item:
-    """One structure.
+    """One structure."""
 
-    Attributes:
-        index: in its split.
-        id: see `s2ef_id`.
-        atoms: without labels.
-        free: [atoms] True for atoms that are not fixed (`fixed_mask`).
-        energy: label, eV; None if none is stored.
-        forces: [atoms, 3] label, eV/Å; None if none is stored.
-    """
-
-    index: int
-    id: str
-    atoms: Atoms
-    free: np.ndarray
-    energy: float | None
-    forces: np.ndarray | None
+    index: int  # in its split
+    id: str  # see `s2ef_id`
+    atoms: Atoms  # without labels
+    free: np.ndarray  # [atoms] True for atoms that are not fixed (`fixed_mask`)
+    energy: float | None  # label, eV; None if none is stored
+    forces: np.ndarray | None  # [atoms, 3] label, eV/Å; None if none is stored
 
     @property
     def labels(self) -> tuple[str, ...]:

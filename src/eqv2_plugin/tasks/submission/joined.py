@@ -34,15 +34,10 @@ class CheckedFile:
 
 @dataclass(frozen=True)
 class Written:
-    """What there is to say when the results of a job are written.
+    """What there is to say when the results of a job are written."""
 
-    Attributes:
-        text: for the user.
-        error: why the job has failed nevertheless; empty if it has not.
-    """
-
-    text: str
-    error: str = ""
+    text: str  # for the user
+    error: str = ""  # why the job has failed nevertheless; empty if it has not
 
 
 def checked(path: Path, dataset: str, task: str) -> CheckedFile:
