@@ -45,10 +45,8 @@ class CheckedAtoms(AseAtomsDataset):
     def get_atoms(self, idx: int) -> Atoms:
         """One structure: labels only in the calculator, fixed atoms held by ``FixAtoms``.
 
-        What users should know (labels under other names, partly held atoms) is logged once.
-
-        Raises:
-            ValueError: labels that contradict each other, or of a wrong shape.
+        What users should know (labels under other names, partly held atoms) is logged once; labels
+        that contradict each other, or of a wrong shape, raise a ValueError.
         """
         atoms = self.stored_atoms(idx)
         where = f"{self.config.get('src')}, structure {idx} (sid {atoms.info.get('sid')})"
@@ -70,11 +68,7 @@ class CheckedAtoms(AseAtomsDataset):
 
 @registry.register_dataset(_OWN["ase_db"])
 class CheckedAseDB(CheckedAtoms, AseDBDataset):
-    """The format ``ase_db``, fit to be sent to spawned workers of a data loader.
-
-    What is sent is closed, and opens the databases when it reads from them first. Ids without
-    gaps take no memory.
-    """
+    """The format ``ase_db``; sent to workers it is closed, and opens again at the first read."""
 
     def _load_dataset_get_ids(self, config: dict) -> Sequence[int]:
         count = len(super()._load_dataset_get_ids(config))

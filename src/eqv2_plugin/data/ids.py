@@ -28,15 +28,7 @@ def system_id(sid: str) -> str:
 
 
 def system_ids(sids: Sequence[str], name: str) -> list[str]:
-    """The ids of all systems of a split.
-
-    Args:
-        sids: as the data have them.
-        name: of the split, for the error.
-
-    Raises:
-        ValueError: two sids have the same id.
-    """
+    """The ids of all systems of a split called ``name``; a ValueError if two sids have the same."""
     found: dict[str, str] = {}
     for sid in sids:
         other = found.setdefault(system_id(sid), sid)

@@ -48,15 +48,11 @@ class Labels:
 
 
 def read_labels(atoms: Atoms, where: str) -> Labels:
-    """The labels of a structure.
-
-    Args:
-        atoms: with labels in the results of their calculator, whatever its class.
-        where: names the structure in errors.
+    """The labels in the results of a structure's calculator, whatever its class.
 
     Raises:
         LabelError: a label of a wrong shape, or one that ``atoms.info`` holds with other
-            numbers or that stands there only.
+            numbers or that stands there only; begins with ``where``.
     """
     found = look_at_labels(atoms, where)
     if found.conflicts:
@@ -65,11 +61,7 @@ def read_labels(atoms: Atoms, where: str) -> Labels:
 
 
 def look_at_labels(atoms: Atoms, where: str) -> Labels:
-    """As `read_labels`, but conflicts are listed and raise nothing.
-
-    Raises:
-        LabelError: a label of a wrong shape.
-    """
+    """As `read_labels`, but conflicts are listed and raise nothing."""
     results = {} if atoms.calc is None else atoms.calc.results
     try:
         labels = {name: _label(name, results, len(atoms)) for name in LABELS}

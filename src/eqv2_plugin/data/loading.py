@@ -20,9 +20,6 @@ def create_dataloader(
 
     Ranks on one node are spawned processes, and so are their workers: each takes seconds to
     start, which fairchem's loader would spend in every epoch and before every validation.
-
-    Args:
-        dataset, batch_sampler_fn, collate_fn, num_workers: as for fairchem's.
     """
     made = get_dataloader(dataset, batch_sampler_fn, collate_fn, num_workers)
     return DataLoader(

@@ -35,18 +35,12 @@ _LAYOUT = 1
 
 
 def load_sample(sample: str, split: str) -> list[Atoms]:
-    """Return the frames of one split, grouped by system, each in relaxation order.
+    """The frames of one split, grouped by system, each in relaxation order.
 
-    Every atoms object carries positions and cell (Å), pbc, tags (0 fixed slab, 1 free
-    slab, 2 adsorbate), a ``FixAtoms`` constraint, and a single-point calculator with the
-    referenced energy (eV) and the raw forces (eV/Å, shape ``[n_atoms, 3]``).
-    ``atoms.get_forces()`` zeroes the fixed atoms; ``get_forces(apply_constraint=False)``
-    does not. ``atoms.info`` has ``sid`` (str), ``fid`` (int) and ``ref_energy`` (float,
-    eV: add it to get the VASP energy back).
-
-    Args:
-        sample: one of ``SAMPLES``.
-        split: one of the sample's splits.
+    Atoms carry positions and cell (Å), pbc, tags (0 fixed slab, 1 free slab, 2 adsorbate),
+    ``FixAtoms``, and in a single-point calculator the referenced energy (eV) and raw forces
+    (eV/Å). ``info`` has ``sid`` (str), ``fid`` (int) and ``ref_energy`` (eV: add it to get the
+    VASP energy back).
 
     Raises:
         ValueError: there is no such sample or split.
@@ -61,21 +55,16 @@ def load_sample(sample: str, split: str) -> list[Atoms]:
 
 
 def sample_directory(sample: str, split: str, cache_root: Path | None = None) -> Path:
-    """Return the folder of one split in fairchem's ``ase_db`` form, built on first use.
+    """The folder of one split in fairchem's ``ase_db`` form, built on first use.
 
-    The folder holds one ``.aselmdb`` database with the frames of ``load_sample`` in
-    the same order (units eV, Å, eV/Å) and ``metadata.npz`` with ``natoms`` (int64,
-    shape ``[n_frames]``). Sids read by fairchem are ``"<sid>-frame-<fid>"``.
-
-    The folder's name contains a hash of the sample, so another version of the package
+    The folder holds one ``.aselmdb`` database with the frames of ``load_sample`` in the same order,
+    and ``metadata.npz``. Its name contains a hash of the sample, so another version of the package
     builds its own. Building is atomic: several processes may ask at once, and what one that
     is killed leaves is hidden, and removed by the next.
 
     Args:
-        sample: one of ``SAMPLES``.
-        split: one of the sample's splits.
-        cache_root: where to keep the folder; by default ``$EQV2_CACHE``, else
-            ``$XDG_CACHE_HOME/eqv2_plugin``, else ``~/.cache/eqv2_plugin``.
+        cache_root: by default ``$EQV2_CACHE``, else ``$XDG_CACHE_HOME/eqv2_plugin``, else
+            ``~/.cache/eqv2_plugin``.
 
     Raises:
         ValueError: there is no such sample or split.

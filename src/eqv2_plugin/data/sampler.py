@@ -13,15 +13,8 @@ class StructureBatchSampler(Sampler[list[int]]):
 
     The global batches do not depend on the number of ranks, so training on two ranks
     equals training on one. fairchem's own sampler packs by atoms instead. Interface as
-    fairchem's units expect it (``set_epoch_and_start_iteration``).
-
-    Args:
-        dataset: anything with a length.
-        batch_size: structures per step over all ranks together.
-        num_replicas, rank: of data parallelism.
-        seed: of the shuffling.
-        shuffle: a new order in every epoch.
-        drop_last: leave out an incomplete last batch; otherwise it is a smaller one.
+    fairchem's units expect it (``set_epoch_and_start_iteration``). Without ``drop_last`` an
+    incomplete last batch is a smaller one.
 
     Raises:
         ValueError: ``batch_size`` is not a multiple of the ranks, or exceeds the data set.

@@ -29,11 +29,7 @@ class Structures(Sequence[Atoms]):
     (str) and, where a frame is stored, ``fid`` (str), and ``y_relaxed`` (eV) where that is;
     ``pos_relaxed`` (Å, [atoms, 3]) is among ``atoms.arrays``. Other arrays are lists in
     ``atoms.info``: fairchem's calculator cannot compare arrays there when it is asked again.
-
-    Args:
-        reader: fairchem's data set.
-        indices: of the structures in it.
-        name: for errors.
+    ``name`` is for errors.
     """
 
     def __init__(self, reader: Any, indices: Sequence[int], name: str) -> None:
@@ -78,12 +74,7 @@ class Structures(Sequence[Atoms]):
         return atoms
 
     def stored(self, index: int) -> Atoms:
-        """One structure as it is stored: labels unchecked, and no sid where there is none.
-
-        Raises:
-            IndexError: there is none.
-            ValueError: it cannot be read.
-        """
+        """One structure as it is stored: labels unchecked, and no sid where there is none."""
         return self._read(index, self._reader.stored_atoms)
 
     def natoms(self, index: int) -> int:
@@ -182,11 +173,8 @@ def plain(config: Mapping[str, Any]) -> dict[str, Any]:
 def located(source: str, name: str) -> str:
     """The existing file or folder of a source (path, or "embedded:SAMPLE/SPLIT").
 
-    Args:
-        name: begins the error.
-
     Raises:
-        FileNotFoundError: there is none.
+        FileNotFoundError: there is none; begins with ``name``.
         ValueError: an ASE database in LMDB form that is cut off or none.
     """
     if source.startswith(EMBEDDED):
@@ -213,11 +201,7 @@ def refuse_lost_databases(reader: Any) -> None:
 
 
 def take_arrays_out_of_info(atoms: Atoms) -> None:
-    """Move ``pos_relaxed`` to the arrays of ``atoms``, and make lists of other arrays.
-
-    Raises:
-        ValueError: ``pos_relaxed`` is no position for each atom.
-    """
+    """Move ``pos_relaxed`` to the arrays of ``atoms``, and make lists of other arrays."""
     relaxed = atoms.info.pop("pos_relaxed", None)
     if relaxed is not None:
         positions = np.asarray(relaxed, float)

@@ -33,12 +33,7 @@ _HEADER_ENTRY = re.compile(rb'(\w+)=(?:"([^"]*)"|(\S+))')
 
 
 def read_lines(path: Path) -> Iterator[bytes]:
-    """Yield the lines of a file, each with its newline; ``.xz`` is unpacked on the way.
-
-    Raises:
-        ValueError: the xz file is cut short or damaged.
-        OSError: the file cannot be read.
-    """
+    """Yield the lines of a file, each with its newline; ``.xz`` is unpacked on the way."""
     if path.suffix != ".xz":
         with path.open("rb", buffering=_BUFFER_BYTES) as stream:
             yield from stream
@@ -59,11 +54,7 @@ def is_blank_to_the_end(line: bytes, rest: Iterator[bytes]) -> bool:
 
 
 def cut_frames(lines: Iterator[bytes]) -> Iterator[tuple[int, bytes, bytes]]:
-    """Yield number of atoms, header line and atoms' lines of each frame of an extxyz file.
-
-    Raises:
-        ValueError: no number of atoms where one is due, or the file is cut short.
-    """
+    """Yield number of atoms, header line and atoms' lines of each frame of an extxyz file."""
     for head in lines:
         if is_blank_to_the_end(head, lines):
             return
@@ -90,18 +81,11 @@ class ExtxyzFrame(NamedTuple):
 
 
 def read_oc20_extxyz(lines: Iterator[bytes], path: Path) -> Iterator[ExtxyzFrame]:
-    """Yield the frames of an extxyz file of the OC20 download.
+    """Yield the frames of an extxyz file of the OC20 download, ``path``.
 
-    The columns are species, pos, move_mask, tags and, unless it is test data, forces; the header
-    has Lattice and pbc, and energy likewise.
-
-    Args:
-        lines: of the file, with their newlines.
-        path: of the file, for errors.
-
-    Raises:
-        ValueError: the file has another layout, is cut short or damaged; says in which frame
-            and from which line on.
+    Columns: species, pos, move_mask, tags and, unless it is test data, forces; the header has
+    Lattice and pbc, and energy likewise. A ValueError says in which frame, and from which line
+    on, the file has another layout, is cut short or damaged.
     """
     index, first_line = 0, 1
     try:

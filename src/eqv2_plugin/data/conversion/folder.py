@@ -68,15 +68,11 @@ def open_output(
 ) -> Iterator[OutputFolder]:
     """Make the folder, or go on with it if it was begun with the same sources and options.
 
-    Args:
-        path: of the folder.
-        shards: to be written there.
-        begun_with: what tells this conversion from others, fit for JSON.
+    ``begun_with``, fit for JSON, tells this conversion from others.
 
     Raises:
         ValueError: the folder holds something else, or another conversion.
         RuntimeError: another run is writing there now.
-        OSError: the folder cannot be made.
     """
     folder = OutputFolder(path, shards)
     if path.exists() and not path.is_dir():

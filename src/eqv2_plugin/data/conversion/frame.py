@@ -60,19 +60,14 @@ class Source(ABC):
 
 
 def frame_of_atoms(atoms: Atoms, system: str, index: int, where: str, notes: Counter[str]) -> Frame:
-    """Return the frame of ``atoms``: all that a database keeps, labels as they stand.
+    """The frame of ``atoms``: all that a database keeps, labels as they stand.
 
     Args:
-        atoms: ids in ``atoms.info["sid"]`` and ``["fid"]``, labels in the results of the
-            calculator (eV, eV/Å; forces of fixed atoms are kept). Fixed atoms are held by
-            ``FixAtoms`` in the frame.
-        system: sid for a frame without one; its fid is then ``index``, if it has none.
-        index: of the frame in its file.
-        where: for errors.
+        atoms: ids in ``info``; labels in the results of the calculator (eV, eV/Å, of fixed atoms
+            too). Fixed atoms are held by ``FixAtoms`` in the frame.
+        system, index: sid and fid of a frame that has none.
+        where: for errors: labels that contradict each other, a fid that is no integer.
         notes: counts what is left out or made up.
-
-    Raises:
-        ValueError: the fid is not an integer, or labels contradict each other.
     """
     results = {} if atoms.calc is None else atoms.calc.results
     labels = read_labels(atoms, where)
@@ -146,11 +141,7 @@ def id_key(info: Mapping[str, Any]) -> int:
 
 
 def check_frame(frame: Frame) -> None:
-    """A frame must have atoms, and its numbers must be finite.
-
-    Raises:
-        ValueError: it has no atoms, or a coordinate, cell vector or label is not finite.
-    """
+    """A ValueError for a frame without atoms, or with numbers that are not finite."""
     if len(frame.row["numbers"]) == 0:
         raise ValueError(f"{frame.where}: there are no atoms in it")
     for name in ("positions", "cell", *frame.labels):

@@ -51,10 +51,8 @@ def convert(
     number of workers may differ, and does not change the outcome.
 
     Args:
-        sources: one or more; a shard holds one, or a few consecutive ones if there are many.
-        out: folder to make.
+        sources: a shard holds one, or a few consecutive ones if there are many.
         options: that the frames depend on, fit for JSON; a folder begun with others is refused.
-        workers: processes.
 
     Raises:
         ValueError: a source is damaged or holds what must not go in, two frames have the same
@@ -155,10 +153,7 @@ _shared: _Shared
 def write_shards(
     shards: Sequence[Shard], folder: Path, workers: int, advance: Callable[[int], object]
 ) -> None:
-    """Write the shards into ``folder``, by ``workers`` processes, or here if it is one.
-
-    The processes end when this one ends, however it does.
-    """
+    """Write the shards into ``folder``, here or by processes that end when this one does."""
     if workers == 1 or len(shards) <= 1:
         for shard in shards:
             write_shard(shard, folder, advance)

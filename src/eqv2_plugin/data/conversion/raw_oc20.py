@@ -46,14 +46,7 @@ class RawPair(Source):
     energy: Energy
 
     def frames(self, notes: Counter[str]) -> Iterator[Frame]:
-        """Stream the frames.
-
-        ``info`` has sid ("random<sid>"), fid and, with referenced energies, ref_energy (eV).
-
-        Raises:
-            ValueError: a file is damaged, one is longer than the other, or a label is missing.
-            OSError: a file cannot be read.
-        """
+        """Stream the frames; ``info`` has sid ("random<sid>"), fid and perhaps ref_energy (eV)."""
         extxyz, txt = self.files
         ids = self._ids(txt)
         number = 0
@@ -134,11 +127,8 @@ def _reference(text: bytes, where: str) -> float:
 def find_pairs(folder: Path, energy: Energy) -> list[RawPair]:
     """The pairs of a download's folder, in the order of their numbers.
 
-    Text files without a number, such as a README.txt, are no part of the download.
-
-    Raises:
-        FileNotFoundError: there is no such folder, or no extxyz file in it.
-        ValueError: a file lacks its partner, or is there both packed and unpacked.
+    Text files without a number, such as a README.txt, are no part of the download; a file that
+    lacks its partner, or is there both packed and unpacked, is refused.
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder} is not a folder. Unpack the downloaded .tar first")

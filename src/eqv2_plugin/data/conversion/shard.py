@@ -86,16 +86,8 @@ def write_shard(shard: Shard, folder: Path, advance: Callable[[int], object]) ->
     """Write the database of a shard into ``folder``, and then its record.
 
     Each appears under its name only when it is whole: the shard is finished once its record is
-    there. What a killed process leaves has ``.part`` in its name.
-
-    Args:
-        shard: what to write.
-        folder: that exists.
-        advance: called with the number of frames of each batch that was written.
-
-    Raises:
-        ValueError: a source is damaged, holds no frame, or one that must not go in.
-        OSError: the disk is full or cannot be written, or a source cannot be read.
+    there. What a killed process leaves has ``.part`` in its name. ``advance`` is called with the
+    number of frames of each batch that was written.
     """
     unfinished = folder / f"{shard.database}.{uuid.uuid4().hex}.part"
     try:
@@ -182,11 +174,7 @@ class _Consecutive(list):
 
 @contextmanager
 def writing_to(folder: Path) -> Iterator[None]:
-    """Say of an error while writing where it was and what to do.
-
-    Raises:
-        OSError: for every error of the operating system or of LMDB.
-    """
+    """Say of an error of the operating system or of LMDB where it was and what to do."""
     try:
         yield
     except (OSError, lmdb.Error) as error:

@@ -21,11 +21,7 @@ class FileSource(Source):
     """One file with frames of any kind in ``READERS``."""
 
     def frames(self, notes: Counter[str]) -> Iterator[Frame]:
-        """Stream the frames; what cannot be kept is counted in ``notes``.
-
-        Raises:
-            ValueError: the file is damaged, or an id is not usable.
-        """
+        """Stream the frames; what cannot be kept is counted in ``notes``."""
         (path,) = self.files
         frames = READERS[_kind(path)](path)
         for index in count():
@@ -43,7 +39,6 @@ def find_sources(paths: Sequence[Path]) -> list[FileSource]:
     """The files given, and of each folder given its files of a known kind, by name.
 
     Raises:
-        FileNotFoundError: a path is not there, or a folder has no such file.
         ValueError: a file is of no known kind, given twice, or part of an OC20 download.
     """
     known = ", ".join(READERS)

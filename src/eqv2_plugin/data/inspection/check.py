@@ -47,15 +47,11 @@ class Report:
 def check_datasets(
     datasets: list[FrameDataset], sample: int | None = None, workers: int = 0
 ) -> Report:
-    """Check every data set, and what they share.
+    """Check every data set (of different names), and what they share.
 
     Args:
-        datasets: from `open_dataset`, of different names.
         sample: look at about so many frames of each, in short runs evenly spread.
         workers: processes that read; 0 reads in this one.
-
-    Raises:
-        ValueError: a frame that cannot be read.
     """
     findings, checks = {}, {}
     for dataset in datasets:
@@ -70,14 +66,7 @@ def check_datasets(
 
 
 def plot_report(report: Report, folder: Path) -> list[Path]:
-    """Write histograms of energy per atom, |F| and atoms per frame.
-
-    Returns:
-        The PNG files; without those of labels that no data set has.
-
-    Raises:
-        OSError: the folder cannot be written.
-    """
+    """Write histograms of energy per atom, |F| and atoms per frame, as far as there are labels."""
     folder.mkdir(parents=True, exist_ok=True)
     written = []
     energies = {name: np.asarray(c.labels.energies) for name, c in report.checks.items()}

@@ -13,10 +13,7 @@ MOVED = 1e-2
 
 
 class ConstraintCheck:
-    """Who is fixed, whether fixed atoms keep their places, and whether there are tags.
-
-    Frames are compared with the frame before them, if it is of the same system.
-    """
+    """Who is fixed, whether fixed atoms keep their places (against the frame before), and tags."""
 
     def __init__(self) -> None:
         self.frames = self.periodic = self.partly = self.compared = 0

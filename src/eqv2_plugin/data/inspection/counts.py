@@ -14,10 +14,7 @@ from eqv2_plugin.data.inspection.frames import Frame
 class CountCheck:
     """Numbers of frames, atoms and elements, against metadata.npz.
 
-    Args:
-        total: frames of the data set.
-        natoms: [total] of metadata.npz; None without it.
-        indices: of the frames that are added.
+    Of ``total`` frames those at ``indices`` are added; ``natoms`` is metadata.npz's, or None.
     """
 
     def __init__(self, total: int, natoms: np.ndarray | None, indices: np.ndarray) -> None:

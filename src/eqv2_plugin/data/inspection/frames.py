@@ -91,11 +91,7 @@ class FrameDataset:
     """Frames of one data set, in fairchem's order and with nothing added.
 
     fairchem's own items have tags of 1 where all are 0, wrapped positions and float32
-    labels; whoever checks data must see what is there.
-
-    Attributes:
-        name: as the user gave it.
-        natoms: [frames] of ``metadata.npz``, None without that file.
+    labels; whoever checks data must see what is there. ``natoms`` is metadata.npz's, or None.
     """
 
     def __init__(self, path: Path, form: str, name: str) -> None:
@@ -117,8 +113,7 @@ def open_dataset(source: str | Path) -> FrameDataset:
     Args:
         source: what fairchem's ``ase_db`` reader opens (a folder of ``.aselmdb`` files, one
             ``.aselmdb``, ``.db`` or ``.json`` file), a folder of fairchem 1's ``.lmdb`` files
-            or one such file, or "embedded:SAMPLE/SPLIT", for example
-            "embedded:oc20_sample/train".
+            or one such file, or "embedded:SAMPLE/SPLIT".
 
     Raises:
         FileNotFoundError: there is no such folder or sample.
@@ -138,11 +133,7 @@ def open_dataset(source: str | Path) -> FrameDataset:
 
 
 def frame_of(atoms: Atoms, index: int = 0) -> Frame:
-    """A frame from ASE's atoms with labels in a calculator and ids in ``atoms.info``.
-
-    Raises:
-        ValueError: labels that do not belong to the atoms.
-    """
+    """A frame from ASE's atoms with labels in a calculator and ids in ``atoms.info``."""
     labels = look_at_labels(atoms, f"sid {atoms.info.get('sid')}")
     scalars = {
         k: float(v) for k, v in atoms.info.items() if isinstance(v, Real) and k not in LABELS

@@ -34,14 +34,7 @@ class Nearest:
 def nearest_neighbours(
     numbers: np.ndarray, positions: np.ndarray, cell: np.ndarray, pbc: np.ndarray
 ) -> Nearest:
-    """Distances in a frame, or what makes it impossible to have them.
-
-    Args:
-        numbers: [atoms] atomic numbers.
-        positions: [atoms, 3] Å.
-        cell: [3, 3] Å.
-        pbc: [3].
-    """
+    """Distances in a frame, or what makes it impossible to have them; positions and cell in Å."""
     problem = _problem(numbers, positions, cell, pbc)
     if problem:
         return Nearest(np.zeros(0), np.zeros(0), problem)

@@ -19,10 +19,7 @@ _BATCH = 32  # frames that a worker reads at a time
 
 
 def sampled_indices(total: int, wanted: int | None) -> np.ndarray:
-    """Indices of about ``wanted`` of ``total`` frames, in order: short runs, evenly spread.
-
-    All of them where ``wanted`` is None or not smaller than ``total``.
-    """
+    """About ``wanted`` of ``total`` indices (None: all), in order: short runs, evenly spread."""
     if wanted is None or wanted >= total:
         return np.arange(total)
     runs = -(-wanted // _RUN)
@@ -37,16 +34,10 @@ def scan(
     indices: np.ndarray | None = None,
     workers: int = 0,
 ) -> Iterator[T]:
-    """Yield ``function(frame)`` for the frames of a data set, in order.
+    """Yield ``function(frame)`` for the frames of a data set (those at ``indices``), in order.
 
-    Args:
-        dataset: from `open_dataset`.
-        function: runs where the frame is read; must be picklable where workers are spawned.
-        indices: of the frames; all by default.
-        workers: processes that read; 0 reads in this one.
-
-    Raises:
-        Exception: what reading or the function raised, as if there were no workers.
+    The function runs where the frame is read, in one of ``workers`` processes (0: this one), and
+    must be picklable where workers are spawned. Its errors are raised here.
     """
     chosen = np.arange(len(dataset)) if indices is None else indices
     loader = DataLoader(

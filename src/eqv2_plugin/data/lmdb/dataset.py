@@ -90,12 +90,7 @@ class LmdbDataset(BaseDataset):
         return np.arange(self.num_samples)
 
     def record(self, idx: int) -> Record:
-        """One structure with float64 energies, labels under their stored names.
-
-        Raises:
-            IndexError: there is no such structure.
-            ValueError: its record cannot be read; file and key are named.
-        """
+        """One structure with float64 energies, labels under their stored names."""
         row = int(self.rows[idx])
         pickled = self.shards.read(row)
         try:
@@ -118,9 +113,6 @@ class LmdbDataset(BaseDataset):
 
         ``sid`` is "<sid>-frame-<fid>", or "<sid>" where no frame is stored; other labels,
         ``nads`` and ``oc22`` are attributes of their names, numbers of shape [1].
-
-        Raises:
-            IndexError, ValueError: as ``record``; also a label of ``key_mapping`` missing.
         """
         record = self.record(idx)
         sid = str(idx) if record.sid is None else record.sid
@@ -185,12 +177,7 @@ class LmdbDataset(BaseDataset):
 
 
 def lmdb_frames(source: str | os.PathLike[str]) -> Iterator[Atoms]:
-    """Every record of one LMDB file or a folder of ``*.lmdb``, in order, as in `to_ase`.
-
-    Raises:
-        FileNotFoundError: nothing there.
-        ValueError: a file or record that cannot be read; file and key are named.
-    """
+    """Every record of one LMDB file or a folder of ``*.lmdb``, in order, as in `to_ase`."""
     dataset = LmdbDataset({"src": str(source)})
     return (dataset.stored_atoms(index) for index in range(len(dataset)))
 

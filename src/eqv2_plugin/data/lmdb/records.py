@@ -42,8 +42,8 @@ class Record:
 def read_record(pickled: bytes) -> Record:
     """Read what fairchem-core 1 and its predecessors pickled for one structure.
 
-    ``y`` and ``force`` are read as ``energy`` and ``forces``. Stored edges and their
-    distances are left out: models find the neighbours themselves.
+    ``y`` and ``force`` are read as ``energy`` and ``forces``. Stored edges are left out: models
+    find the neighbours themselves.
 
     Raises:
         ValueError: not such a pickle, an attribute missing, or of the wrong shape.
@@ -80,13 +80,10 @@ def read_record(pickled: bytes) -> Record:
 
 
 def to_ase(record: Record) -> Atoms:
-    """The record as ASE atoms.
+    """The record as ASE atoms: all that is stored, float64, in Å, eV and eV/Å.
 
-    They carry positions and cell (Å, as stored: atoms may lie outside the cell), pbc, tags,
-    ``FixAtoms`` for fixed ones, and a single-point calculator with what is stored of energy
-    (eV, float64) and raw forces (eV/Å; of fixed atoms as well). ``atoms.info`` has ``sid``
-    (str) and ``fid`` (int), and of ``y_init``, ``y_relaxed`` (eV), ``pos_relaxed`` (Å, [n, 3]),
-    ``nads`` and ``oc22`` what is stored.
+    Energy and raw forces (of fixed atoms as well) are in a single-point calculator, other labels,
+    ``sid`` (str), ``fid`` (int) and counts in ``atoms.info``; ``FixAtoms`` holds fixed atoms.
     """
     info: dict[str, object] = {}
     if record.sid is not None:
@@ -111,11 +108,7 @@ def to_ase(record: Record) -> Atoms:
 
 
 def stored_attributes(pickled: bytes) -> dict[str, Any]:
-    """The attributes of a pickled ``Data`` of PyG 1 or 2 that are not None.
-
-    Raises:
-        ValueError: not such a pickle.
-    """
+    """The attributes of a pickled ``Data`` of PyG 1 or 2 that are not None."""
     data = restricted_loads(pickled)
     try:
         state = data.state

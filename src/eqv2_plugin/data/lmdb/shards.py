@@ -26,10 +26,6 @@ class Shards:
     The keys "0", "1", ... begin again in every file. A file's number of records is its
     entry "length", else the number of its entries. Files are opened when they are read,
     in each process on its own, at most ``MAX_OPEN`` at a time.
-
-    Args:
-        paths: the files.
-        lengths: records of each file.
     """
 
     def __init__(self, paths: Sequence[str], lengths: Sequence[int]) -> None:
@@ -42,7 +38,6 @@ class Shards:
         """The records of one LMDB file, or of all ``*.lmdb`` in a folder.
 
         Raises:
-            FileNotFoundError: nothing there, or no LMDB file in the folder.
             ValueError: a file that is no LMDB, is cut off, or misses records.
         """
         path = Path(source).expanduser()
@@ -60,11 +55,7 @@ class Shards:
         return int(self.ends[-1])
 
     def locate(self, index: int) -> tuple[int, int]:
-        """Number of the file, and number of the record in it.
-
-        Raises:
-            IndexError: there is no such record.
-        """
+        """Number of the file, and of the record in it; an IndexError if there is none."""
         if not 0 <= index < len(self):
             raise IndexError(f"record {index} of {len(self)}")
         file = int(np.searchsorted(self.ends, index, side="right"))
@@ -76,12 +67,7 @@ class Shards:
         return f"record '{key}' of {self.paths[file]}"
 
     def read(self, index: int) -> bytes:
-        """The pickled record.
-
-        Raises:
-            IndexError: there is no such record.
-            ValueError: the file has a gap, or has become unreadable.
-        """
+        """The pickled record; a ValueError if the file has a gap."""
         file, key = self.locate(index)
         # A process forked from this one must not use its parent's environments.
         environment = self._open(self.paths[file], os.getpid())

@@ -14,11 +14,7 @@ __all__ = ["PUBLISHED", "element_references", "normalizer", "written_out_referen
 
 
 def normalizer(mean: float, rmsd: float) -> Normalizer:
-    """fairchem's normaliser of a target: ``(target - mean) / rmsd``.
-
-    Args:
-        mean: in the target's unit (eV, eV/Å, eV/Å^3).
-        rmsd: in the same unit, positive.
+    """fairchem's normaliser of a target: ``(target - mean) / rmsd``, in the target's unit.
 
     Raises:
         ValueError: not two numbers, or ``rmsd`` not positive.

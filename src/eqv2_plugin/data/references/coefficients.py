@@ -32,8 +32,7 @@ def element_references(name: str | Path) -> ElementReferences:
             written by ``eqv2 data fit-references``.
 
     Returns:
-        Module with the buffer ``element_references``, float32, [number of entries], NaN
-        for elements that the fit had no data of.
+        Module with float32 ``element_references``, NaN for elements that the fit had no data of.
 
     Raises:
         ValueError: neither a known name nor a file, or a file of another content.
@@ -42,16 +41,10 @@ def element_references(name: str | Path) -> ElementReferences:
 
 
 def written_out_references(values: Mapping[str, float]) -> ElementReferences:
-    """References whose values stand in the config itself.
+    """References, {element symbol: eV per atom}, whose values stand in the config itself.
 
     fairchem keeps the config of the tasks in every checkpoint, and makes the references
     again when it is loaded: values travel with it, the path of a file would not.
-
-    Args:
-        values: {element symbol: eV per atom}, as ``eqv2 data fit-references`` prints them.
-
-    Returns:
-        As `element_references`, with NaN for elements that are not given.
 
     Raises:
         ValueError: a name that no element has, or a value that is not a finite number.
@@ -116,20 +109,13 @@ def save_coefficients(
     Args:
         coefficients: [elements] eV, NaN where there was no data.
         frames, atoms: [elements] how many frames and atoms held the element.
-
-    Raises:
-        OSError: the file cannot be written.
     """
     arrays = {"coeff": coefficients, "frames": frames, "atoms": atoms, "property": np.array(label)}
     save_npz(path, arrays, compressed=False)
 
 
 def reference_energy(coefficients: np.ndarray, numbers: np.ndarray, where: str) -> float:
-    """Sum of the references (from `load_coefficients`) of a structure's atoms, eV.
-
-    Raises:
-        ValueError: an element without reference, which the structure ``where`` holds.
-    """
+    """Sum of the references of a structure's atoms, eV; a ValueError for elements without one."""
     known = numbers < len(coefficients)
     values = coefficients[np.where(known, numbers, 0)]  # entry 0 is NaN
     if np.isnan(values).any():

@@ -58,14 +58,9 @@ def fit_references(
     label: str = "energy",
     workers: int = 0,
 ) -> FittedReferences:
-    """Least squares of a label on the composition.
+    """Least squares of a number that every frame has (``label``, eV) on the composition.
 
     Compositions wait in a temporary file (some 30 bytes a frame) for the residuals.
-
-    Args:
-        datasets: from `open_dataset`.
-        label: "energy", or another number stored with every frame, eV.
-        workers: processes that read; 0 reads in this one.
 
     Raises:
         ValueError: a frame without that label, with one that is not finite, or with labels that
@@ -101,12 +96,7 @@ def fit_normalizers(
     coefficients: np.ndarray | None = None,
     workers: int = 0,
 ) -> FittedNormalizers:
-    """Mean and spread of energies and forces.
-
-    Args:
-        datasets: from `open_dataset`.
-        coefficients: element references that are subtracted first, from `load_coefficients`.
-        workers: processes that read; 0 reads in this one.
+    """Mean and spread of energies (minus element references, if any) and forces.
 
     Raises:
         ValueError: a frame without energy or forces, or with labels that are not finite or

@@ -51,11 +51,7 @@ class NormalEquations:
         self.atoms += compositions.sum(0)
 
     def solve(self) -> LinearFit:
-        """The least-squares coefficients; of several solutions the one of smallest norm.
-
-        Raises:
-            ValueError: no data was added.
-        """
+        """The least-squares coefficients; of several solutions the one of smallest norm."""
         present = np.flatnonzero(self.atoms)
         if len(present) == 0:
             raise ValueError("no frames to fit element references to")
