@@ -18,10 +18,6 @@ def split_configs(data: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         data: ``root`` (folder that ``src`` is relative to, or "embedded:SAMPLE"), ``reader``
             (fairchem's options for all splits, with ``format``), ``splits`` ({split: {"src":
             path, ...}}) and ``how_to_get`` (sentence for the error where the root is missing).
-
-    Raises:
-        FileNotFoundError: no root given.
-        ValueError: no splits given.
     """
     if data["root"] is None:
         raise FileNotFoundError(f"no data: set data_root=FOLDER. {data['how_to_get']}")

@@ -39,11 +39,7 @@ def known_smiles() -> list[str]:
 
 
 def check_smiles(wanted: Sequence[str]) -> None:
-    """fairchem-data-oc takes a random adsorbate in place of one that it does not know.
-
-    Raises:
-        ValueError: the database does not hold one of them; the message lists similar ones.
-    """
+    """fairchem-data-oc would take a random adsorbate in place of one that it does not know."""
     known = known_smiles()
     for smiles in wanted:
         if smiles not in known:
@@ -60,12 +56,7 @@ def _similar(smiles: str, known: Sequence[str]) -> str:
 
 
 def adsorbate_list(value: str | Adsorbate | Sequence[str] | Sequence[Adsorbate]) -> list[Adsorbate]:
-    """A list of adsorbates from any form that fairchem's runner takes.
-
-    Raises:
-        ValueError: an unknown SMILES.
-        TypeError: something else.
-    """
+    """A list of adsorbates from any form that fairchem's runner takes."""
     from fairchem.data.oc.core import Adsorbate
 
     given: list = list(value) if isinstance(value, (list, tuple)) else [value]

@@ -52,11 +52,7 @@ def check_energy_kind(metadata: ModelMetadata | None, adsorption_energy_model: b
 
 
 def gas_energy(adsorbates: Sequence[Adsorbate]) -> float:
-    """Gas-phase reference of adsorbates, eV.
-
-    Raises:
-        ValueError: OC20 has no reference for an element.
-    """
+    """Gas-phase reference of adsorbates, eV; a ValueError for elements that OC20 has none of."""
     symbols = [symbol for one in adsorbates for symbol in one.atoms.get_chemical_symbols()]
     if missing := sorted(set(symbols) - set(GAS_REFERENCES)):
         raise ValueError(
@@ -77,8 +73,7 @@ def analyse(
     """What the relaxations of one system mean.
 
     Args:
-        system, placed: what was placed where; ids and initial structures.
-        relaxed: {id: relaxation} of all of them.
+        placed, relaxed: initial structures and relaxations by id.
         slab: relaxation of the clean slab with the same model; None where none was needed.
         adsorption_energy_model: otherwise energies of slab and gas phase are subtracted, and the
             surface is compared with ``slab``.

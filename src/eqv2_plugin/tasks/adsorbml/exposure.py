@@ -15,17 +15,11 @@ _TOUCH = _STEP  # Å; a grid point this near to the place where the probe touche
 
 
 def reachable_from_above(atoms: Atoms) -> np.ndarray:
-    """Atoms that a sphere touches which comes from above and goes wherever it fits.
+    """[N] True for atoms that a sphere touches which comes from above and goes wherever it fits.
 
-    Atoms are spheres of their covalent radii. Along a and b the slab is periodic; along c the
-    probe cannot pass through the cell's border, so that the lower side is reached through holes
-    only.
-
-    Args:
-        atoms: a slab in one piece, a and b in the xy plane, its surface towards +z.
-
-    Returns:
-        [N] bool.
+    Atoms are spheres of their covalent radii, in one piece, a and b in the xy plane, the surface
+    towards +z. Along a and b the slab is periodic; along c the probe cannot pass through the
+    cell's border, so that the lower side is reached through holes only.
     """
     spheres = covalent_radii[atoms.numbers] + PROBE
     positions = _wrapped(atoms)

@@ -29,8 +29,7 @@ class CheckedAdsorbMLRunner(AdsorbMLRunner):
         **options: of fairchem's runner.
 
     Raises:
-        FileNotFoundError, ValueError: see `read_content`, or a checkpoint that says that its
-            energies are of another kind.
+        ValueError: a checkpoint that says that its energies are of another kind, or a bad input.
     """
 
     def __init__(

@@ -58,12 +58,9 @@ def system_id(slab: str, smiles: str) -> str:
 def build_input(
     slabs: Sequence[SlabFile], smiles: Sequence[str], minima: Mapping[str, float] | None = None
 ) -> tuple[dict[str, dict[str, Any]], list[str]]:
-    """Every adsorbate (SMILES) on every slab.
+    """Every adsorbate (SMILES) on every slab, and notes on what was done to the slabs.
 
     ``minima`` are {system id: lowest DFT adsorption energy, eV}.
-
-    Returns:
-        The content of the file, and notes on what was done to the slabs.
 
     Raises:
         ValueError: two slabs of one name, an adsorbate that is unknown or given twice, a slab
@@ -104,11 +101,7 @@ def build_input(
 
 
 def write_input(path: Path, content: Mapping[str, Any]) -> None:
-    """Write the input, as JSON (``.json``) or as fairchem's pickle (other names).
-
-    Raises:
-        ValueError: what JSON has no place for.
-    """
+    """Write the input, as JSON (``.json``) or as fairchem's pickle (other names)."""
     if path.suffix == SUFFIX:
         save_json(path, content)
         return
@@ -120,8 +113,9 @@ def read_input(path: Path) -> list[System]:
     """The systems of an input file of either form, checked before anything is calculated.
 
     Raises:
-        FileNotFoundError, MissingCatalysisError: see `read_content`.
-        ValueError: see there, or a missing key, a slab without surface tags, an unknown adsorbate.
+        ValueError: a file that is none, a missing key, a slab without surface tags, or an unknown
+            adsorbate.
+        MissingCatalysisError: fairchem-data-oc is not installed.
     """
     return [_system(path, str(key), entry) for key, entry in read_content(path).items()]
 
@@ -130,11 +124,6 @@ def read_content(path: Path) -> dict[str, dict[str, Any]]:
     """The content of an input file, with slabs and adsorbates as fairchem's runner knows them.
 
     A pickle is read with the classes that it needs, and nothing of it is called.
-
-    Raises:
-        FileNotFoundError: no such file.
-        ValueError: no file of this kind, or no systems.
-        MissingCatalysisError: fairchem-data-oc is not installed.
     """
     check_packages()
     if not path.is_file():

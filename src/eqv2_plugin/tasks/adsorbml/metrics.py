@@ -68,9 +68,6 @@ def score(
         ranked: {system: valid candidates, lowest predicted energy first}.
         single_points: {(system, candidate): result}; may lack some.
         references: {system: lowest DFT energy, and steps of all DFT relaxations}.
-
-    Raises:
-        ValueError: no references.
     """
     if not references:
         raise ValueError("there is no system with a DFT reference energy to compare with")

@@ -33,10 +33,7 @@ def load_pickle(path: Path) -> Any:
 
 
 def make_slab(atoms: Atoms, **known: Any) -> Slab:
-    """fairchem-data-oc's slab around atoms that are prepared already.
-
-    Its constructor would check what `read_input` checks, with other words.
-    """
+    """fairchem-data-oc's slab; its constructor would check what `read_input` has checked."""
     from fairchem.data.oc.core import Slab
 
     slab = Slab.__new__(Slab)
@@ -46,11 +43,7 @@ def make_slab(atoms: Atoms, **known: Any) -> Slab:
 
 
 def make_atoms(arrays: Mapping[str, np.ndarray], cell: Any, pbc: Any) -> Atoms:
-    """Atoms of plain arrays.
-
-    Raises:
-        ValueError: numbers that are no atomic numbers, or arrays that do not fit.
-    """
+    """Atoms of plain arrays, refused if they do not fit or hold numbers of no element."""
     numbers, positions = arrays.get("numbers"), arrays.get("positions")
     whole = numbers is not None and numbers.dtype.kind in "iu" and numbers.ndim == 1
     if not whole or positions is None or positions.shape != (len(numbers), 3):

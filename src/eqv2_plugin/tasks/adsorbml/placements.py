@@ -22,19 +22,7 @@ MODES = ("heuristic", "random", "random_site_heuristic_placement")
 
 @dataclass(frozen=True)
 class Protocol:
-    """What is done with each system.
-
-    Attributes:
-        placements: {mode: number}; modes without placements are left out.
-        seed: of the placements.
-        adsorption_energy_model: the model's energies are adsorption energies, as of OC20. Else
-            they are total energies, and those of the relaxed clean slab and of the gas phase are
-            subtracted.
-        place_on_relaxed_slab: relax the clean slab with the model, and place on that.
-
-    Raises:
-        ValueError: an unknown mode, a number below 0, or no placements at all.
-    """
+    """What is done with each system; a ValueError if that is nothing, or an unknown mode."""
 
     placements: Mapping[str, int]
     seed: int = 0

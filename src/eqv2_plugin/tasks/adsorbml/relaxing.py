@@ -37,7 +37,6 @@ def relax_systems(
     """Place, relax and analyse systems; each finished relaxation is on disk at once.
 
     Args:
-        systems, protocol: see there.
         predict, settings, batch: see `relax_many`.
         folder: for the files of finished relaxations; those of all jobs are read.
         share: (this job, number of jobs).
@@ -50,7 +49,6 @@ def relax_systems(
     Raises:
         ValueError: the folder holds relaxations made with something else.
         RuntimeError: another process works on the same share.
-        OSError: the disk is full.
     """
     if not systems:
         return

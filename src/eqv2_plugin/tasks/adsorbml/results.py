@@ -122,7 +122,6 @@ def load_results(folder: Path) -> list[SystemResult]:
     """All results below a run's folder, in the order of their ids.
 
     Raises:
-        FileNotFoundError: no such folder, or no results in it.
         ValueError: a damaged file, or one of another version.
     """
     files = sorted((folder / SYSTEMS).glob(f"*{SUFFIX}"))

@@ -86,7 +86,6 @@ class BatchedAdsorbMLRunner(InferenceRunner):
         """Relax the placements of this process's systems, without those finished before.
 
         Raises:
-            FileNotFoundError: no such input or checkpoint.
             ValueError: an input or a checkpoint that does not fit, or a results folder with
                 results of something else.
             RuntimeError: the same job is running already.

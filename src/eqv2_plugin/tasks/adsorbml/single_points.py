@@ -40,10 +40,6 @@ def write_single_points(
 
     Returns:
         The number of single points, and whether all have a POTCAR.
-
-    Raises:
-        ValueError: k is below 1, or there is no valid structure at all.
-        FileExistsError: the folder holds something.
     """
     if k < 1:
         raise ValueError(f"k must be at least 1, got {k}")
@@ -100,7 +96,6 @@ def read_single_points(
     Other columns are ignored.
 
     Raises:
-        FileNotFoundError: no such file.
         ValueError: a column is missing, a value is no number, a candidate occurs twice, or is not
             among ``results``.
     """

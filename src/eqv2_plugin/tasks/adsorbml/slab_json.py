@@ -28,11 +28,7 @@ _ATOMS_KEYS = {"numbers", "positions", "cell", "pbc", "tags", "constraints"}
 
 
 def save_json(path: Path, content: Mapping[str, Mapping[str, Any]]) -> None:
-    """Write systems as `build_input` makes them.
-
-    Raises:
-        ValueError: an adsorbate that is no SMILES, or a constraint that has no place here.
-    """
+    """Write systems as `build_input` makes them; what has no place here is refused."""
     slabs: list[dict[str, Any]] = []
     systems: dict[str, dict[str, Any]] = {}
     for key, entry in content.items():
@@ -56,11 +52,7 @@ def save_json(path: Path, content: Mapping[str, Mapping[str, Any]]) -> None:
 
 
 def load_json(path: Path) -> dict[str, dict[str, Any]]:
-    """The systems of a file, with slabs of fairchem-data-oc.
-
-    Raises:
-        ValueError: no JSON of this form.
-    """
+    """The systems of a file, with slabs of fairchem-data-oc."""
     try:
         whole = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:

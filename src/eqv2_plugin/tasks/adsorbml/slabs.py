@@ -100,11 +100,7 @@ def prepare_slab(given: Atoms, name: str, bulk: Atoms | None = None) -> Prepared
 
 
 def prepare_relaxed(prepared: PreparedSlab, relaxed: Atoms, name: str) -> Atoms:
-    """The relaxed form of a prepared slab: its positions with the same tags and constraints.
-
-    Raises:
-        ValueError: other atoms, or another cell, than those of the initial slab.
-    """
+    """The relaxed form of a prepared slab: its positions with the same tags and constraints."""
     tiled = _within_border(relaxed).repeat((*prepared.repeats, 1))
     same = np.array_equal(tiled.numbers, prepared.atoms.numbers)
     if not same or not np.allclose(tiled.cell, prepared.atoms.cell, atol=1e-3):

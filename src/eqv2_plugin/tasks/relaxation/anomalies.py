@@ -19,16 +19,12 @@ _SMALLEST = 10.0
 
 
 def find_anomalies(initial: Atoms, relaxed: Atoms) -> dict[str, str]:
-    """What is wrong with a structure at its end.
+    """What is wrong with a structure at its end, {kind: sentence}.
 
-    Args:
-        initial: where the relaxation started.
-        relaxed: where it ended, the same atoms, positions finite and not moved into the cell.
-
-    Returns:
-        {kind: sentence}; kinds are `TOO_NEAR`: two atoms, periodic images included, nearer than
-        half the sum of their covalent radii; `LEFT`: an atom that moved by more than the
-        diagonal of the cell (where a vector is missing, of the box around the atoms, or 10 Å).
+    Kinds are `TOO_NEAR`: two atoms, periodic images included, nearer than half the sum of their
+    covalent radii; `LEFT`: an atom that moved by more than the diagonal of the cell (where a
+    vector is missing, of the box around the atoms, or 10 Å). Positions are finite and not moved
+    into the cell.
     """
     found = {TOO_NEAR: _too_near(relaxed), LEFT: _left(initial, relaxed)}
     return {kind: text for kind, text in found.items() if text}

@@ -33,9 +33,6 @@ class InitialStructures:
     where they are known. S2EF data hold frames of DFT relaxations (sid and fid): each sid starts
     at its first frame, and its last one is the target.
 
-    Args:
-        structures: of the split.
-
     Raises:
         ValueError: an id occurs twice, also after a prefix that EvalAI does not know is dropped.
     """
@@ -54,11 +51,7 @@ class InitialStructures:
         system_ids(self.sids, structures.name)
 
     def fingerprint(self, config: Mapping[str, Any]) -> str:
-        """A hash that tells these data from others, wherever they lie.
-
-        Args:
-            config: of `open_structures`.
-        """
+        """A hash that tells these data, opened by ``config``, from others, wherever they lie."""
         described = json.dumps(describe_data(config, self._structures), sort_keys=True)
         return hashlib.sha256(described.encode()).hexdigest()[:16]
 
@@ -97,14 +90,7 @@ class InitialStructures:
 def open_initial_structures(
     splits: Mapping[str, Mapping[str, Any]],
 ) -> dict[str, InitialStructures]:
-    """The initial structures of all splits.
-
-    Args:
-        splits: {split: config of `open_structures`}.
-
-    Raises:
-        FileNotFoundError, ValueError: see `open_structures` and `InitialStructures`.
-    """
+    """The initial structures of all splits, from {split: config of `open_structures`}."""
     return {s: InitialStructures(open_structures(config, s)) for s, config in splits.items()}
 
 

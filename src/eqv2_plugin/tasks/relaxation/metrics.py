@@ -23,11 +23,7 @@ from eqv2_plugin.data.fixed_atoms import fixed_mask
 
 
 def is2re_metrics(energies: Sequence[float], targets: Sequence[float]) -> dict[str, float]:
-    """Errors of energies (eV) of relaxed structures against DFT's.
-
-    Returns:
-        ``energy_mae_eV``, ``EwT_percent`` and ``structures``; without structures nothing.
-    """
+    """Errors of energies (eV) of relaxed structures against DFT's; without structures nothing."""
     if len(targets) == 0:
         return {}
     prediction = {"energy": torch.tensor(energies, dtype=torch.float64)}
@@ -40,13 +36,7 @@ def is2re_metrics(energies: Sequence[float], targets: Sequence[float]) -> dict[s
 
 
 def is2rs_metrics(pairs: Iterable[tuple[Atoms, np.ndarray]]) -> dict[str, float]:
-    """Distances of relaxed structures.
-
-    Args:
-        pairs: relaxed structures, periodic in all directions, and DFT's positions [atoms, 3] Å.
-
-    Returns:
-        ``ADwT_percent``, ``mean_distance_A`` and ``structures``; without structures nothing.
+    """Distances between relaxed structures and DFT's positions [atoms, 3] Å; of none nothing.
 
     Raises:
         ValueError: a structure that is not periodic, or positions of another shape.
@@ -75,11 +65,7 @@ def is2rs_metrics(pairs: Iterable[tuple[Atoms, np.ndarray]]) -> dict[str, float]
 
 
 def mean_distance(atoms: Atoms, positions: np.ndarray) -> float:
-    """Mean over free atoms of the minimum-image distance, Å.
-
-    Raises:
-        ValueError: see `is2rs_metrics`.
-    """
+    """Mean over free atoms of the minimum-image distance, Å."""
     free = _counted(atoms, positions)
     cell, pbc = np.array(atoms.cell), atoms.pbc.tolist()
     apart = min_diff(atoms.positions[free], positions[free], cell, pbc)

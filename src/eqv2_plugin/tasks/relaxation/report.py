@@ -31,15 +31,10 @@ def write_relaxation_report(
     """Write a report: settings, what failed, scores, all relaxations, and pictures of some.
 
     Args:
-        path: HTML file.
         facts: about the job, for the first table.
         made_with: what the relaxations were made with.
-        splits: results.
         pictures: relaxations per split that are drawn, the first ones of the data.
         notes: what must not be overlooked; the report begins with it.
-
-    Raises:
-        OSError: it cannot be written.
     """
     sections = [_summary(facts, made_with, splits, notes)]
     for split, found in splits.items():

@@ -65,13 +65,11 @@ def write_results(
     Args:
         results: folder with the relaxations, and for the files.
         initial: {split: its structures}.
-        options: see there.
         kind: of the model's energies.
         notes: what the reader must know of the energies.
 
     Raises:
         ValueError: relaxations are missing or damaged, or two sids have the same id at EvalAI.
-        OSError: a file cannot be written.
     """
     finished = read_finished(results)
     splits = {

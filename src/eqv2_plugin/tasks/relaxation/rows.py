@@ -25,15 +25,10 @@ CHOICES = {
 
 
 def submitted(relaxed: Relaxed, choice: str) -> Relaxed | None:
-    """What of a relaxation goes into the files.
+    """What of a relaxation goes into the files, by a key of `CHOICES`.
 
-    Args:
-        relaxed: one that failed, or not.
-        choice: key of `CHOICES`.
-
-    Returns:
-        A relaxation that succeeded as it is; of one that failed what stands in for it, or None
-        if nothing does: always so where the model predicted nothing finite.
+    One that succeeded goes as it is; of one that failed what stands in for it, or None if nothing
+    does: always so where the model predicted nothing finite.
     """
     if not relaxed.failed:
         return relaxed

@@ -76,11 +76,10 @@ class BatchedRelaxationRunner(InferenceRunner):
         """Relax the structures of this process that are not finished.
 
         Raises:
-            FileNotFoundError, ValueError: model or data are missing, unfit or damaged, or the
-                results folder holds relaxations made with something else.
+            ValueError: model or data are unfit or damaged, or the results folder holds relaxations
+                made with something else.
             RuntimeError: the same job is running already, or every structure failed: the results
                 that say why are written before.
-            OSError: results cannot be written.
         """
         share, processes = self.share()
         splits = open_initial_structures(self.splits)

@@ -43,11 +43,7 @@ class SplitResults:
 def split_results(
     split: str, initial: InitialStructures, finished: Mapping[str, Mapping[str, Any]], choice: str
 ) -> SplitResults:
-    """Collect a split; ``choice`` is what stands in for relaxations that failed (`CHOICES`).
-
-    Raises:
-        ValueError: relaxations are missing, or do not fit the data.
-    """
+    """Collect a split; ``choice`` is what stands in for relaxations that failed (`CHOICES`)."""
     missing = [sid for sid in initial.sids if f"{split}/{sid}" not in finished]
     if missing:
         raise ValueError(
@@ -68,13 +64,7 @@ def write_split(results: Path, split: str, found: SplitResults, dataset: str) ->
     """Write ``is2re/<split>.npz``, ``is2rs/<split>.npz`` and ``tables/<split>.csv``.
 
     What is not submitted is left out of the first two; where nothing is, they are not there.
-
-    Returns:
-        The first two, checked.
-
-    Raises:
-        ValueError: two sids have the same id at EvalAI.
-        OSError: a file cannot be written.
+    They are checked, and returned.
     """
     save_text(results / TABLES / f"{split}.csv", as_csv(found.rows))
     ids = system_ids([row.sid for row in found.rows], split)

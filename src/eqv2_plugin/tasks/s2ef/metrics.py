@@ -34,10 +34,7 @@ class PredictedItem:
 
 
 def batch_metrics(found: Sequence[PredictedItem]) -> Sums:
-    """Sums of fairchem's S2EF metrics over labelled structures, on free atoms.
-
-    Structures without any free atom are left out.
-    """
+    """Sums of fairchem's S2EF metrics over labelled structures with free atoms, on these."""
     kept = [one for one in found if one.item.free.any()]
     if not kept:
         return {}

@@ -31,8 +31,6 @@ def predict_part(
     fails alone.
 
     Args:
-        predict: the model.
-        part: what to predict.
         batches: of this part, and of those after it.
         dtype: of the file.
         labelled: whether there are metrics.

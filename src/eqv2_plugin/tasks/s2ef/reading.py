@@ -36,11 +36,7 @@ class Item:
 
 
 def read_item(structures: Structures, index: int) -> Item:
-    """Read one structure.
-
-    Raises:
-        ValueError: it cannot be read, lacks sid or fid, or has labels that contradict each other.
-    """
+    """Read one structure; a ValueError if it lacks sid or fid, or its labels contradict each other."""
     atoms = structures[index]
     if "fid" not in atoms.info:
         raise ValueError(
@@ -67,12 +63,9 @@ def some_labelled(structures: Structures) -> Iterator[tuple[Atoms, float | None]
 def batches_by_size(
     sizes: Sequence[int], indices: Sequence[int], atoms_per_batch: int
 ) -> list[list[int]]:
-    """Batches of like size, the largest structures first.
+    """``indices`` in batches of like size (numbers of atoms), the largest structures first.
 
-    Args:
-        sizes: [n] numbers of atoms.
-        indices: [n] what to put into batches.
-        atoms_per_batch: at most; a larger structure is a batch of its own.
+    A structure with more than ``atoms_per_batch`` is a batch of its own.
     """
     batches: list[list[int]] = []
     room = 0
@@ -116,17 +109,7 @@ class _Batches:
 def read_batches(
     structures: Structures, parts: Sequence[Part], atoms_per_batch: int, num_workers: int
 ) -> Iterator[list[Item]]:
-    """Batches of the parts, in the order of the parts.
-
-    Args:
-        structures: of one split.
-        parts: of this split.
-        atoms_per_batch: see `batches_by_size`.
-        num_workers: processes that read; 0 for this one.
-
-    Raises:
-        ValueError: a structure that cannot be read or has no id.
-    """
+    """Batches of the parts, in the order of the parts, all of one split."""
     loader: DataLoader = DataLoader(
         _Items(structures),
         batch_sampler=_Batches(structures, parts, atoms_per_batch),

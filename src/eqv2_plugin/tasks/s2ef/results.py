@@ -43,15 +43,11 @@ def write_results(
     submission while one of its splits lacks some.
 
     Args:
-        results: folder of the job's results.
-        parts: all of the job, finished.
         facts: copied into ``metrics.json``.
         energy: likewise; what is known of energies, with ``notes``.
 
     Raises:
-        FileNotFoundError: a part is missing.
         ValueError: a part is damaged, or an id occurs twice.
-        OSError: a file cannot be written.
     """
     run = read_manifest(results / PARTS / MANIFEST)
     dataset = run["dataset"]
@@ -125,12 +121,7 @@ def _error(results: Path, failed: Sequence[tuple[str, str]]) -> str:
 
 
 def write_split(path: Path, found: Sequence[Predicted], dataset: str) -> bool:
-    """Write the EvalAI file of one split; returns whether there is anything to write.
-
-    Raises:
-        ValueError: an id occurs twice.
-        OSError: it cannot be written.
-    """
+    """Write the EvalAI file of one split; returns whether there is anything to write."""
     # Of nothing, numpy.split makes one part.
     good = [predicted for predicted in found if len(predicted.ids)]
     if not good:

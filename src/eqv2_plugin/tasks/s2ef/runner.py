@@ -76,10 +76,8 @@ class S2EFPredictionRunner(InferenceRunner):
         """Predict the parts of this process that are not finished.
 
         Raises:
-            FileNotFoundError, ValueError: model or data are missing, unfit or damaged, the
-                results folder belongs to other predictions, or there are structures without
-                prediction: all others are written before.
-            OSError: results cannot be written.
+            ValueError: model or data are unfit or damaged, the results folder belongs to other
+                predictions, or there are structures without prediction: all others are written before.
         """
         share, processes = self.share()
         configs = split_configs(self.data)

@@ -43,14 +43,12 @@ def check_submission(
     """Check the file of one split, or a joined submission.
 
     Args:
-        path: of the npz file.
         dataset: "oc20" or "oc22"; by default told by the splits of a joined file.
         task: "s2ef", "is2re" or "is2rs"; by default told by the arrays.
         data: {split: function that reads what the data say, given the task}; of a file of one
             split there is one entry, whatever its name.
 
     Raises:
-        FileNotFoundError: there is no such file.
         ValueError: not a complete npz file, one with Python objects, or data for a split that
             the file does not have.
     """
@@ -206,15 +204,10 @@ def _finding(check: str, ok: bool, text: str, *problems: str) -> Finding:
 
 
 def expected_rows(source: str | Path, task: str) -> Rows:
-    """What the data of a split say of its file; reads them once.
-
-    Args:
-        source: see `open_dataset`.
-        task: "s2ef", "is2re" or "is2rs".
+    """What the data of a split (see `open_dataset`) say of its file; reads them once.
 
     Raises:
-        FileNotFoundError: there is no such data set.
-        ValueError: it cannot be read, or a structure has no id or one that occurs twice.
+        ValueError: a structure has no id, or one that occurs twice.
     """
     dataset = open_dataset(source)
     rows: dict[str, int] = {}

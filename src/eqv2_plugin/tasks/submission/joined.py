@@ -41,11 +41,7 @@ class Written:
 
 
 def checked(path: Path, dataset: str, task: str) -> CheckedFile:
-    """Run a file of one split, or a joined one, through ``eqv2 submission check``.
-
-    Raises:
-        FileNotFoundError, ValueError: there is no such file, or no complete npz file.
-    """
+    """Run a file of one split, or a joined one, through ``eqv2 submission check``."""
     found = check_submission(path, dataset, task)
     bad = [f"{line.check}: {line.text}" for line in found if line.verdict is Verdict.BAD]
     return CheckedFile(path, tuple(bad))
@@ -58,11 +54,7 @@ def missing_splits(dataset: str, splits: Collection[str]) -> str:
 
 
 def join_splits(path: Path, files: Mapping[str, Path], dataset: str, task: str) -> CheckedFile:
-    """Join the files of all splits as fairchem's ``make_submission_file`` does, and check it.
-
-    Raises:
-        OSError: it cannot be written.
-    """
+    """Join the files of all splits as fairchem's ``make_submission_file`` does, and check it."""
     wanted = {split: str(files[split]) for split in SPLITS[dataset]}
     with atomic_write(path) as building:
         write_predictions(

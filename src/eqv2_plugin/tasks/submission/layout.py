@@ -62,7 +62,6 @@ def write_s2ef(
     Raises:
         ValueError: duplicate ids, lengths that differ, or numbers that are not finite in
             ``dtype``; the ids are named.
-        OSError: it cannot be written.
     """
     if free is not None:
         _refuse_other_lengths(ids, energy=np.ravel(energies), forces=forces, free=free)
@@ -74,20 +73,12 @@ def write_s2ef(
 
 
 def write_is2re(path: str | Path, ids: Sequence[str], energies: ArrayLike) -> None:
-    """Write relaxed energies (eV) of one split, ids (`data.ids.system_id`) in any order.
-
-    Raises:
-        ValueError, OSError: as `write_s2ef`.
-    """
+    """Write relaxed energies (eV) of one split, ids (`data.ids.system_id`) in any order."""
     _write(path, ids, np.float64, energies)
 
 
 def write_is2rs(path: str | Path, ids: Sequence[str], positions: Sequence[np.ndarray]) -> None:
-    """Write relaxed positions ([atoms, 3] Å, of fixed atoms too) of one split.
-
-    Raises:
-        ValueError, OSError: as `write_s2ef`.
-    """
+    """Write relaxed positions ([atoms, 3] Å, of fixed atoms too) of one split."""
     _write(path, ids, np.float64, None, "pos", positions)
 
 
