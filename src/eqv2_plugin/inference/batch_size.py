@@ -54,16 +54,10 @@ class BatchLimit:
 
 
 class PeakMemory:
-    """Measures how far memory rises within a ``with`` block.
+    """Measures how far memory rises within a ``with`` block, ``bytes``.
 
     On a GPU torch counts, on a CPU the Linux kernel does; elsewhere a thread looks at the process
     every millisecond, and may miss a short peak.
-
-    Args:
-        device: "cpu" or "cuda".
-
-    Attributes:
-        bytes: the rise, once the block has ended.
     """
 
     def __init__(self, device: Device) -> None:
@@ -130,13 +124,7 @@ def free_memory(device: Device) -> int:
 def find_limit(predict: Predict, structures: Iterable[Atoms], device: Device) -> BatchLimit:
     """Measure model calls of one and of a few structures, and see how many atoms fit.
 
-    Args:
-        predict: the model.
-        structures: those to relax; the first few that the model does not refuse are predicted.
-        device: where the model is.
-
-    Returns:
-        A limit of atoms, at most `MAX_ATOMS`.
+    The first few that the model does not refuse are predicted; at most `MAX_ATOMS`.
     """
     probes = list(islice(_predictable(predict, structures), _PROBES))
     if not probes:

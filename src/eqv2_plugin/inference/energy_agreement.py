@@ -52,11 +52,7 @@ class Compared:
 
 
 def data_kind(data: Mapping[str, Any]) -> EnergyKind:
-    """The kind of energy that a config states of its data (``energy_kind``), or unknown.
-
-    Raises:
-        ValueError: there is no such kind.
-    """
+    """The kind of energy that a config states of its data (``energy_kind``), or unknown."""
     stated = data.get("energy_kind")
     return EnergyKind.UNKNOWN if stated is None else as_energy_kind(stated, "data.energy_kind")
 
@@ -93,7 +89,6 @@ def agreement_notes(
 
     Args:
         kinds: what is wrong with their kind; may be empty.
-        predict: the model.
         labelled: {split: some of its structures, and their energies in eV}.
     """
     found = (magnitudes_note(compare(predict, some), split) for split, some in labelled.items())

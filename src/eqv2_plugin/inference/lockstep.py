@@ -30,18 +30,14 @@ def relax_many(
 
     Args:
         structures: ids and structures; a calculator on them is ignored.
-        predict, settings: the model; optimizer and when to stop.
         batch: how many move at the same time.
-        trajectory_of: file for the trajectory of an id (ASE's ``.traj``); none by default. It
-            appears when the structure has finished.
+        trajectory_of: file for the trajectory of an id (ASE's ``.traj``); it appears when the
+            structure has finished.
         on_step: called after each model call with the number of structures in it.
 
     Yields:
         Each structure once, as it finishes; those whose prediction is not finite, or that the
         model refuses, with ``error`` set.
-
-    Raises:
-        ValueError: an id that came before.
     """
     safe = SafePredictor(predict)
     waiting = _distinct(structures)

@@ -55,11 +55,7 @@ def part_file(parts: Path, part: Part) -> Path:
 
 
 def save_part(file: Path, predicted: Predicted) -> None:
-    """Write a finished part; its file appears when it is complete.
-
-    Raises:
-        OSError: it cannot be written.
-    """
+    """Write a finished part; its file appears when it is complete."""
     names = sorted(predicted.metrics)
     arrays = {
         "ids": np.asarray(predicted.ids, dtype=str),
@@ -74,12 +70,7 @@ def save_part(file: Path, predicted: Predicted) -> None:
 
 
 def load_part(file: Path, structures: int) -> Predicted:
-    """Read a finished part of so many structures.
-
-    Raises:
-        FileNotFoundError: it is not finished.
-        ValueError: its file is damaged, or does not hold so many structures.
-    """
+    """Read a finished part; a ValueError if it is damaged, or does not hold so many structures."""
     try:
         arrays = read_npz(file)
         # Parts of earlier versions have no failures.

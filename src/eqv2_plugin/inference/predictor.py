@@ -42,11 +42,7 @@ Predict = Callable[[Sequence[Atoms]], Sequence[Prediction]]
 def open_unit(
     path: Path, device: Device, precision: torch.dtype, unsafe: bool = False
 ) -> MLIPPredictUnit:
-    """The predict unit of a checkpoint or native file, as fairchem loads it, not compiled.
-
-    Raises:
-        FileNotFoundError, ValueError: see `eqv2_plugin.checkpoints.door.open_model`.
-    """
+    """The predict unit of a checkpoint or native file, as fairchem loads it, not compiled."""
     settings = InferenceSettings(activation_checkpointing=False, base_precision_dtype=precision)
     return open_model(path, device, settings, unsafe=unsafe)
 
@@ -58,12 +54,7 @@ def open_predictor(
     task_name: str | None,
     unsafe: bool = False,
 ) -> BatchPredictor:
-    """The model of the option ``checkpoint=FILE`` and the task of ``task_name=NAME``.
-
-    Raises:
-        FileNotFoundError: no file given, or there is none.
-        ValueError: see `eqv2_plugin.checkpoints.door.open_model` and `choose_task`.
-    """
+    """The model of the option ``checkpoint=FILE`` and the task of ``task_name=NAME``."""
     if checkpoint is None:
         raise FileNotFoundError(
             "no model: give checkpoint=FILE, an inference checkpoint (results/inference_ckpt.pt of "
@@ -84,10 +75,6 @@ class BatchPredictor:
     take other paths with forces that were rounded otherwise. Only structures that lie far from
     the origin are moved there first (`near_origin`): the calculator's numbers suffer where
     positions are rounded to float32.
-
-    Args:
-        unit: see `open_unit`.
-        task_name: data set whose tasks are predicted, see `choose_task`.
     """
 
     def __init__(self, unit: MLIPPredictUnit, task_name: str) -> None:
@@ -178,15 +165,11 @@ def near_origin(atoms: Atoms) -> Atoms:
 
 
 def choose_task(unit: MLIPPredictUnit, wanted: str | None, option: str = "--task") -> str:
-    """The data set whose energies and forces are predicted.
-
-    Args:
-        unit: of the model.
-        wanted: name of the data set; None if the model knows only one.
-        option: where the user chooses, for the error.
+    """The data set whose energies and forces are predicted: ``wanted``, or the only one.
 
     Raises:
-        ValueError: no such data set, several and none chosen, or no energies and forces.
+        ValueError: no such data set, several and none chosen (by ``option``), or no energies and
+            forces.
     """
     known = sorted(unit.dataset_to_tasks)
     if wanted is None and len(known) > 1:

@@ -68,7 +68,6 @@ class SuppliedResults(GetPropertiesMixin):
         """As ASE's calculators; ``free_energy`` is the energy, as in ``FAIRChemCalculator``.
 
         Raises:
-            PropertyNotImplementedError: anything but energy and forces.
             NotInLockstepError: the atoms have moved, and no results have been supplied since.
         """
         if name not in ("energy", "free_energy", "forces"):
@@ -83,18 +82,12 @@ class SuppliedResults(GetPropertiesMixin):
 
 
 class Relaxation:
-    """A structure with its optimizer of ASE.
+    """A structure (which stays as it is) with its optimizer of ASE.
 
     The owner predicts ``atoms`` and hands the result to `receive`, again and again until
     `finished`. Between two predictions this does exactly what one turn of ASE's
-    ``Optimizer.run`` does.
-
-    Args:
-        identity: id of the structure.
-        structure: where it starts; stays as it is.
-        settings: see there.
-        trajectory: file to write, or None. It appears when the relaxation has ended; of one that
-            failed, in a folder `FAILED` beside it.
+    ``Optimizer.run`` does. The file ``trajectory`` appears when the relaxation has ended; of one
+    that failed, in a folder `FAILED` beside it.
     """
 
     def __init__(

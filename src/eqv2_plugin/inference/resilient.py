@@ -22,9 +22,6 @@ class SafePredictor:
     A batch that the model refuses is halved until the structures at fault are found. Where memory
     runs out it is halved, too, and later batches hold no more atoms than half of what did not fit.
     Other errors than these go through.
-
-    Args:
-        predict: the model.
     """
 
     def __init__(self, predict: Predict) -> None:
@@ -36,7 +33,6 @@ class SafePredictor:
 
         Raises:
             MemoryError: the memory is too small for a single structure.
-            RuntimeError: the model returned another number of predictions.
         """
         found: list[Prediction | str] = []
         while rest := structures[len(found) :]:

@@ -66,12 +66,7 @@ class RelaxationSettings:
         return make_options(cls, options, "a relaxation")
 
     def make_optimizer(self, atoms: Atoms, trajectory: str | None = None) -> Optimizer:
-        """ASE's optimizer of these atoms, with ``fmax`` set, silent.
-
-        Args:
-            atoms: with a calculator.
-            trajectory: ``.traj`` file that the optimizer writes.
-        """
+        """ASE's optimizer of atoms with a calculator, with ``fmax`` set, silent."""
         optimizer_class, names = OPTIMIZERS[self.optimizer]
         given = {n: getattr(self, n) for n in names if getattr(self, n) is not None}
         optimizer: Any = optimizer_class(atoms, logfile=None, trajectory=trajectory, **given)

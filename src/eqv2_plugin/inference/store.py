@@ -33,15 +33,11 @@ class RelaxationStore:
     """The file of one process, to which finished relaxations are added.
 
     A last line that a killed process left incomplete is cut off when the file is opened again.
-
-    Args:
-        path: the file.
-        made_with: what the relaxations are made with, fit for JSON.
+    ``made_with``, fit for JSON, is what the relaxations are made with.
 
     Raises:
         ValueError: the file holds relaxations made with something else, or is damaged.
         RuntimeError: another process is writing to it.
-        OSError: it cannot be written.
     """
 
     def __init__(self, path: Path, made_with: Mapping[str, Any]) -> None:
@@ -62,11 +58,7 @@ class RelaxationStore:
             raise
 
     def append(self, relaxed: Relaxed) -> None:
-        """Add one; it is in the file when this returns.
-
-        Raises:
-            OSError: the disk is full, or the file cannot be written.
-        """
+        """Add one; it is in the file when this returns."""
         placed = np.isfinite(relaxed.atoms.positions).all()
         self._write(
             {
@@ -137,7 +129,6 @@ def read_finished(
     """The records of all processes.
 
     Args:
-        folder: with their files.
         made_with: what they must have been made with; None for anything.
         wanted: whether the record of an id is kept; all are large.
 
@@ -154,11 +145,7 @@ def read_finished(
 
 
 def finished_ids(folder: Path, made_with: Mapping[str, Any]) -> set[str]:
-    """Ids of all relaxations that are finished, whichever process made them.
-
-    Raises:
-        ValueError: see `read_finished`.
-    """
+    """Ids of all relaxations that are finished, whichever process made them."""
     return {record["id"] for record in _all_records(folder, made_with)}
 
 
@@ -168,15 +155,7 @@ def read_made_with(folder: Path) -> dict[str, Any]:
 
 
 def as_relaxed(record: Mapping[str, Any], initial: Atoms) -> Relaxed:
-    """A record as it was stored.
-
-    Args:
-        record: of `Finished`.
-        initial: where the relaxation started.
-
-    Raises:
-        ValueError: the structure has another number of atoms than the record.
-    """
+    """A record of `Finished` as it was stored, of a relaxation that started at ``initial``."""
     stored = record["positions"]
     positions = initial.positions if stored is None else np.array(stored, float).reshape(-1, 3)
     if len(positions) != len(initial):

@@ -12,10 +12,7 @@ from eqv2_plugin.data.inspection.frames import minimum_image
 def baselines(train: Dataset, validation: Dataset) -> dict[str, dict[str, float | None]]:
     """Force and energy MAE of the baselines per split of ``validation``.
 
-    Returns:
-        {split: {"zero_forces_mae_meV_per_A", "nearest_frame_forces_mae_meV_per_A",
-        "nearest_frame_energy_mae_meV"}}; the nearest frame is None for a split whose
-        systems do not occur in ``train``.
+    The nearest frame's are None for a split whose systems do not occur in ``train``.
     """
     by_system: dict[tuple, list[AtomicData]] = {}
     for index in range(len(train)):

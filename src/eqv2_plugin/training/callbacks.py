@@ -91,10 +91,8 @@ class TaskLosses:
 class ProgressBar(Callback):
     """tqdm bar on the first rank, with the facts of the run printed once before it.
 
-    Args:
-        facts: lines to print at the start, e.g. {"scale": "sample"}.
-        refresh_seconds: how often the numbers change (at most once a step); where the output
-            is no terminal, a line is written every 15 s.
+    Numbers change every ``refresh_seconds`` (at most once a step); where the output is no
+    terminal, a line is written every 15 s.
     """
 
     def __init__(self, facts: dict[str, str], refresh_seconds: float = 0.5) -> None:

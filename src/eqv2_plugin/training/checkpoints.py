@@ -29,9 +29,6 @@ def is_complete(checkpoint: Path) -> bool:
     """Whether a checkpoint and every file that it names are there, each as long as it must be.
 
     ``.metadata`` comes last when a checkpoint is written, but remains while an old one is removed.
-
-    Raises:
-        OSError: it cannot be read.
     """
     try:
         stored = FileSystemReader(checkpoint).read_metadata().storage_data or {}
@@ -92,9 +89,6 @@ def load_averages(checkpoint: Path, sums: dict[str, Sums]) -> None:
     """Give each of ``sums`` what `save_averages` wrote; call it on all ranks.
 
     A checkpoint of an older version has none, which is said.
-
-    Raises:
-        ValueError: the file is damaged.
     """
     path = checkpoint / AVERAGES
     if not path.is_file():

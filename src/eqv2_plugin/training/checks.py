@@ -25,9 +25,6 @@ def check_tasks_match_heads(model: nn.Module, tasks: Sequence[Task]) -> None:
     """Every task needs the output of its name, and every head a task.
 
     A head that no loss reaches breaks data-parallel training.
-
-    Raises:
-        ValueError: a task without head, or a head without task.
     """
     heads, names = model.output_names, {task.name for task in tasks}
     if names - heads:
@@ -42,11 +39,7 @@ def check_tasks_match_heads(model: nn.Module, tasks: Sequence[Task]) -> None:
 
 
 def check_gradient_scales(model: nn.Module, tasks: Sequence[Task]) -> None:
-    """Forces and stress that are gradients share the energy's scale, and have no mean.
-
-    Raises:
-        ValueError: another normaliser.
-    """
+    """Forces and stress that are gradients share the energy's scale, and have no mean."""
     if model.backbone.config.direct_forces:
         return
     by_property = {task.property: task.normalizer for task in tasks}
@@ -66,20 +59,15 @@ def check_gradient_scales(model: nn.Module, tasks: Sequence[Task]) -> None:
 def check_frames(
     datasets: ConcatDataset, tasks: Sequence[Task], max_num_elements: int, every: bool = False
 ) -> None:
-    """What can be known of the data before the first step.
+    """What can be known of the data before the first step; a ValueError names the first bad frame.
 
     Of each split up to 1000 frames, evenly spaced, are read: the first must hold the label of
     every task, none may have labels that contradict each other or elements that the model does
     not know, and stress that is trained must be possible (`StressCheck`).
 
     Args:
-        datasets: of training or validation.
-        tasks: of the run.
         max_num_elements: of the model's embedding.
         every: read all frames, each of which must hold finite labels (fine-tuning: small sets).
-
-    Raises:
-        ValueError: names the first frame with a label or an element that cannot be trained.
     """
     # A task of no data set has labels that the training unit makes (DeNS).
     labels = [task.name for task in tasks if task.datasets]

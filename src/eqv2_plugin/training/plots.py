@@ -40,7 +40,6 @@ def plot_learning_curve(
     Args:
         history: records with "step", and "losses" (per task) and/or "splits" (metrics).
         zero_forces: force MAE of predicting zero per split, meV/Å; drawn as dashed lines.
-        path: of the PNG file.
     """
     denoising = any("denoising" in record for record in history)
     figure, grid = plt.subplots(

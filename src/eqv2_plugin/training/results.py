@@ -23,11 +23,7 @@ class History:
         self.path = results / HISTORY
 
     def read(self) -> list[dict[str, Any]]:
-        """All records. A last line that a full disk or a kill left incomplete is dropped.
-
-        Raises:
-            ValueError: another line is damaged; the message names it.
-        """
+        """All records. A last line that a full disk or a kill left incomplete is dropped."""
         if not self.path.exists():
             return []
         lines = self.path.read_bytes().splitlines(keepends=True)
@@ -58,11 +54,7 @@ class History:
         save_text(self.path, "".join(json.dumps(record) + "\n" for record in kept))
 
     def append(self, record: dict[str, Any]) -> None:
-        """Add a record; it is on the disk when this returns.
-
-        Raises:
-            OSError: the disk is full, or the file cannot be written; the line is not there then.
-        """
+        """Add a record; it is on the disk when this returns, or not there if the disk is full."""
         line = (json.dumps(record) + "\n").encode()
         with self.path.open("ab", buffering=0) as file:
             before = file.tell()

@@ -70,7 +70,6 @@ class EquiformerV2TrainRunner(TrainEvalRunner):
 
         Raises:
             InUseError: another process is training in this folder.
-            FileNotFoundError: there is no checkpoint at ``checkpoint_location``.
             ValueError: the checkpoint belongs to another model.
         """
         self.finished, checkpoint = _decided_by_master(lambda: self._begin(checkpoint_location))
@@ -129,11 +128,7 @@ class EquiformerV2TrainRunner(TrainEvalRunner):
         return _saved_options(Path(self.job_config.metadata.config_path))
 
     def save_state(self, checkpoint_location: str, is_preemption: bool = False) -> bool:
-        """As fairchem's, with what a resumed run needs to write the same history.
-
-        Raises:
-            OSError: the checkpoint could not be written.
-        """
+        """As fairchem's, with what a resumed run needs to write the same history."""
         location = Path(checkpoint_location)
         if is_preemption:
             return self._save_for_preemption(location)
@@ -229,9 +224,6 @@ def check_same_model(checkpoint: Path, options: Any) -> None:
     """The folder of a training checkpoint must belong to the model of these options.
 
     Facts are words about its numbers, of which newer versions write more: they may differ.
-
-    Raises:
-        ValueError: the model's options differ.
     """
     saved = checkpoint / RESUME_CONFIG
     if saved.exists():

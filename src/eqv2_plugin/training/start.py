@@ -55,7 +55,6 @@ def read_start(path: str | Path, unsafe: bool = False) -> StartCheckpoint:
     With ``unsafe`` whatever is in it is unpickled and believed.
 
     Raises:
-        FileNotFoundError: there is no such file.
         ValueError: it is damaged, holds what could run code, or is no inference checkpoint of
             a model of this package.
     """
@@ -67,11 +66,7 @@ def read_start(path: str | Path, unsafe: bool = False) -> StartCheckpoint:
 
 
 def ema_weights(path: Path, unsafe: bool = False) -> dict[str, torch.Tensor]:
-    """The EMA weights, which fairchem predicts with, by the model's own names.
-
-    Raises:
-        ValueError: as `read_start`, or there are none.
-    """
+    """The EMA weights, which fairchem predicts with, by the model's own names."""
     checkpoint = _read(path, unsafe)
     if not checkpoint.ema_state_dict:
         raise ValueError(f"{path} has no EMA weights to start from")
@@ -84,9 +79,6 @@ def start_normalizer(
     """The ``key`` "mean" or "rmsd" of a label's ("energy", "forces" or "stress") normaliser.
 
     ``source`` is "checkpoint", or a file that ``eqv2 data fit-normalizer --out`` wrote.
-
-    Raises:
-        FileNotFoundError, ValueError: no such file, or no such normaliser in it.
     """
     if source == _FROM_CHECKPOINT:
         task = read_start(checkpoint, unsafe).task(label)
@@ -135,9 +127,6 @@ def start_references(source: str, checkpoint: str, unsafe: bool = False) -> dict
 
     ``source`` is "checkpoint", "none", a published name, or an ``.npz`` file that
     ``eqv2 data fit-references`` wrote.
-
-    Raises:
-        ValueError: an unknown name, or a file of another content.
     """
     if source == _NONE:
         return None

@@ -36,7 +36,7 @@ class Item:
 
 
 def read_item(structures: Structures, index: int) -> Item:
-    """Read one structure; a ValueError if it lacks sid or fid, or its labels contradict each other."""
+    """Read one structure; a ValueError if it has no sid or fid, or labels that contradict."""
     atoms = structures[index]
     if "fid" not in atoms.info:
         raise ValueError(

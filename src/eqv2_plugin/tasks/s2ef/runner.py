@@ -77,7 +77,7 @@ class S2EFPredictionRunner(InferenceRunner):
 
         Raises:
             ValueError: model or data are unfit or damaged, the results folder belongs to other
-                predictions, or there are structures without prediction: all others are written before.
+                predictions, or structures have no prediction: all others are written before.
         """
         share, processes = self.share()
         configs = split_configs(self.data)
