@@ -29,10 +29,6 @@ def describe_file(path: Path, unsafe: bool = False) -> dict[str, Any]:
         ``parameters`` (number), ``weights_sha256``, ``tasks`` (a list of name,
         property, unit, datasets, mean, rmsd and element references by atomic number),
         ``energy_kind`` (name of an `EnergyKind`), ``facts`` (`ModelMetadata`) and ``notes``.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: no checkpoint, a damaged one, or one of another model.
     """
     form, notes = "inference checkpoint of fairchem 2", []
     if path.suffix == SUFFIX:

@@ -51,11 +51,7 @@ def read_model(path: str | Path, unsafe: bool = False) -> NativeModel:
 
 
 def read_inference_checkpoint(path: Path, unsafe: bool = False) -> MLIPInferenceCheckpoint:
-    """All that a ``.pt`` file holds, with its configuration as checked, plain data.
-
-    Raises:
-        FileNotFoundError, ValueError: see `read_model`.
-    """
+    """All that a ``.pt`` file holds, with its configuration as checked, plain data."""
     return _read(path, unsafe, plain_checkpoint)
 
 
@@ -71,9 +67,6 @@ def export_native(checkpoint: Path, out: Path, unsafe: bool = False) -> NativeMo
     """Write the native form of a checkpoint (``.pt``) of one of our models.
 
     Losses and metrics of its tasks stay behind: they serve training only.
-
-    Raises:
-        FileNotFoundError, ValueError: see `read_model` and `write_native`.
     """
     content = read_model(checkpoint, unsafe)
     references = {name: references_or_nan(values) for name, values in content.references.items()}
@@ -100,9 +93,6 @@ def open_model(
             whatever it names: only for files that are trusted as one would trust a program.
         **options: ``overrides``, ``seed``, ``atom_refs`` and ``form_elem_refs`` as fairchem has
             them.
-
-    Raises:
-        FileNotFoundError, ValueError: see `read_model`.
     """
     path = _existing(path)
     if device is None:

@@ -42,11 +42,7 @@ EQUIFORMER_V2 = "EquiformerV2"
 
 
 def family_of(model_name: str | None, parameters: Iterable[str]) -> str | None:
-    """Family by the name in the config or, without one, by parameter names.
-
-    Returns:
-        For example "EquiformerV2" or "GemNet-OC"; None if unknown.
-    """
+    """Family by the name in the config or, without one, by parameter names; None if unknown."""
     if model_name:
         short = model_name.rsplit(".", 1)[-1].lower()
         if short.startswith(("equiformer_v2", "equiformerv2", "eqv2")):
@@ -63,11 +59,7 @@ def family_of(model_name: str | None, parameters: Iterable[str]) -> str | None:
 
 
 def refuse_other_family(model_name: str | None, parameters: Iterable[str]) -> None:
-    """Stop before anything is made of another model's weights.
-
-    Raises:
-        ValueError: the checkpoint is of another family, or of one that is not known.
-    """
+    """Stop before anything is made of the weights of another family, or of an unknown one."""
     family = family_of(model_name, parameters)
     if family == EQUIFORMER_V2:
         return

@@ -22,13 +22,6 @@ def plain_checkpoint(content: Any, unsafe: bool = False) -> MLIPInferenceCheckpo
     """An unpickled checkpoint with its configuration checked; the checkpoint stays as it is.
 
     The result has plain data in place of OmegaConf's objects, and classes by their full names.
-
-    Args:
-        content: from `read_checkpoint`.
-        unsafe: believe whatever is in it.
-
-    Raises:
-        ValueError: no checkpoint of fairchem 2, or a class, key or value that is not allowed.
     """
     if not isinstance(content, MLIPInferenceCheckpoint):
         raise ValueError(
@@ -77,11 +70,7 @@ def as_native(content: Any, unsafe: bool = False) -> NativeModel:
 
 
 def averaged_weights(checkpoint: MLIPInferenceCheckpoint) -> dict[str, torch.Tensor]:
-    """The EMA weights, which fairchem predicts with, by the model's own names.
-
-    Raises:
-        ValueError: two names that become the same.
-    """
+    """The EMA weights, which fairchem predicts with, by the model's own names."""
     averaged = {k: v for k, v in checkpoint.ema_state_dict.items() if k != "n_averaged"}
     weights = {re.sub(r"^(module\.)+", "", name): value for name, value in averaged.items()}
     if len(weights) != len(averaged):

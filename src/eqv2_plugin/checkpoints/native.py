@@ -35,7 +35,6 @@ def write_native(content: NativeModel, path: Path) -> None:
 
     Raises:
         ValueError: another suffix, or the file exists.
-        OSError: it cannot be written.
     """
     if path.suffix != SUFFIX:
         raise ValueError(f"{path}: a native file's name ends with {SUFFIX}")
@@ -108,11 +107,7 @@ def header_to_json(header: NativeHeader) -> str:
 
 
 def header_from_json(text: str) -> NativeHeader:
-    """Read and check what `header_to_json` wrote.
-
-    Raises:
-        ValueError: anything else.
-    """
+    """Read and check what `header_to_json` wrote."""
     try:
         content = json.loads(text, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:

@@ -24,7 +24,6 @@ def plain_config(config: Any, where: str, strict: bool = True, data_only: bool =
     OmegaConf's containers are taken apart by hand: their interpolations stay as they are written.
 
     Args:
-        config: of any kind.
         where: its name in errors.
         strict: refuse interpolations, most keys that Hydra obeys, and values of other types.
         data_only: refuse all keys that Hydra obeys, and tensors.
@@ -77,11 +76,7 @@ def _check_scalar(value: Any, where: str) -> None:
 
 
 def check_tensor(value: torch.Tensor, where: str) -> None:
-    """Refuse tensors that pretend to be larger than what is stored of them.
-
-    Raises:
-        ValueError: such a tensor, or one without ordinary memory.
-    """
+    """Refuse tensors that pretend to be larger than what is stored of them, or have no memory."""
     if type(value) not in (torch.Tensor, torch.nn.Parameter) or value.layout != torch.strided:
         raise ValueError(f"{where} is no ordinary tensor")
     if value.device.type != "cpu":

@@ -28,11 +28,9 @@ def read_checkpoint(path: Path, unsafe: bool = False) -> Any:
     """Load a ``.pt`` file on the CPU; tensors stay in the file until they are used.
 
     Args:
-        path: the file.
         unsafe: full unpickling, which lets the file import any module and run any code.
 
     Raises:
-        FileNotFoundError: there is no such file.
         ValueError: truncated, no checkpoint, or a class that is not admitted.
     """
     zipped = _check_form(path)

@@ -53,11 +53,7 @@ class TaskRecord:
 
 
 def task_record(values: Mapping[str, Any]) -> TaskRecord:
-    """A record of whatever a file holds.
-
-    Raises:
-        ValueError: an unknown or missing key, or a value of another kind; the task is named.
-    """
+    """A record of whatever a file holds; a ValueError names the task, and what is wrong with it."""
     try:
         return make_options(TaskRecord, values, "a task")
     except (ValueError, OverflowError) as error:
@@ -66,17 +62,9 @@ def task_record(values: Mapping[str, Any]) -> TaskRecord:
 
 @dataclass(frozen=True)
 class NativeHeader:
-    """Model configuration and tasks; checked when made.
+    """Model configuration and tasks; a class, key or value that is not allowed is refused."""
 
-    Attributes:
-        model: configuration of `EquiformerV2`, as fairchem's checkpoints hold it.
-        tasks: in the order of the file.
-
-    Raises:
-        ValueError: a class, key or value that is not allowed.
-    """
-
-    model: dict[str, Any]
+    model: dict[str, Any]  # of `EquiformerV2`, as fairchem's checkpoints hold it
     tasks: tuple[TaskRecord, ...]
 
     def __post_init__(self) -> None:
@@ -143,7 +131,6 @@ def check_weights(
     """Weights must be those of the model: names, shapes and types; nothing is allocated.
 
     Args:
-        weights: by the model's own names.
         model_config: checked, see `check_model_config`.
         exact_types: refuse another precision, too.
 

@@ -45,11 +45,7 @@ def read_task(
 
     Args:
         config: plain data, see `plain_config`.
-        where: its name in errors.
         unsafe: ask nothing about what is left behind.
-
-    Raises:
-        ValueError: names the class, key or value that is not allowed.
     """
     require(isinstance(config, dict), f"{where} must be a mapping with the keys of a task")
     missing = sorted(_REQUIRED - set(config))

@@ -34,14 +34,7 @@ _LARGEST_NUMBER = 100_000
 
 
 def check_model_config(model: Any) -> None:
-    """Refuse whatever is not one of our models with plain options.
-
-    Args:
-        model: plain data; classes by their full names, see `with_full_names`.
-
-    Raises:
-        ValueError: names the class, key or value at fault.
-    """
+    """Refuse what is not one of our models (classes by full names) with plain options."""
     require(isinstance(model, dict), "the model's configuration must be a JSON object")
     unknown = sorted(set(map(str, model)) - _MODEL_KEYS)
     require(not unknown, f"the model's configuration has unknown keys: {', '.join(unknown)}")
@@ -84,11 +77,7 @@ def with_full_names(config: Any) -> Any:
 
 
 def class_of(name: Any) -> type:
-    """The class of a whitelisted name, and no other: importing a module runs it.
-
-    Raises:
-        ValueError: a name that is not on one of the lists.
-    """
+    """The class of a whitelisted name, and no other: importing a module runs it."""
     allowed(name, MODELS + registered_backbones() + HEADS, "part of a model")
     module, _, attribute = name.rpartition(".")
     return getattr(import_module(module), attribute)

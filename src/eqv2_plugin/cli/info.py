@@ -37,11 +37,7 @@ def add_parsers(commands: argparse._SubParsersAction) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print what the file or the config is.
-
-    Raises:
-        ValueError: neither one file nor a config was given.
-    """
+    """Print what the file or the config is."""
     if options.config is not None:
         if options.json or options.unsafe:
             raise ValueError("--json and --unsafe are for checkpoint files, not for --config")

@@ -32,11 +32,7 @@ def add_parsers(commands: argparse._SubParsersAction) -> None:
 
 
 def run_check(options: argparse.Namespace) -> int:
-    """Print the table; returns 1 if a line is bad.
-
-    Raises:
-        ValueError: an argument that is not NAME=PATH, or a name given twice.
-    """
+    """Print the table; returns 1 if a line is bad."""
     # These imports take seconds; `eqv2 --help` should not.
     from eqv2_plugin.common.findings import Verdict, table, worst
     from eqv2_plugin.tasks.submission.check import check_submission, expected_rows

@@ -25,10 +25,6 @@ def as_png(figure: Figure, dpi: int = 130) -> bytes:
 
 
 def save_png(figure: Figure, path: Path) -> None:
-    """Write a PNG file atomically; the figure is closed.
-
-    Raises:
-        OSError: it cannot be written.
-    """
+    """Write a PNG file atomically; the figure is closed."""
     with atomic_write(path) as building:
         building.write_bytes(as_png(figure))

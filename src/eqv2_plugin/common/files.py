@@ -28,10 +28,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
     """A name to write to; the file appears as ``path`` when the block ends without error.
 
     It is on the disk before it has its name. What a killed process left of the same file is
-    removed.
-
-    Raises:
-        OSError: it cannot be written; nothing is left behind.
+    removed, and nothing is left behind by an error.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -57,9 +54,6 @@ def building_folder(folder: Path) -> Iterator[Path]:
     """A hidden folder to build ``folder`` in and to rename then; removed if it still has its name.
 
     What a killed process left of the same folder is removed, too.
-
-    Raises:
-        OSError: it cannot be made.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     _remove_leftovers(folder)
@@ -72,32 +66,18 @@ def building_folder(folder: Path) -> Iterator[Path]:
 
 
 def save_text(path: Path, text: str) -> None:
-    """Write a text file that appears under its name only when it is complete.
-
-    Raises:
-        OSError: it cannot be written; nothing is left behind.
-    """
+    """Write a text file that appears under its name only when it is complete."""
     with atomic_write(path) as building:
         building.write_text(text, encoding="utf-8")
 
 
 def save_json(path: Path, value: Any) -> None:
-    """Write ``value`` as a JSON file that appears under its name only when it is complete.
-
-    Raises:
-        OSError: it cannot be written; nothing is left behind.
-    """
+    """Write ``value`` as a JSON file that appears under its name only when it is complete."""
     save_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
 def save_npz(path: Path, arrays: Mapping[str, np.ndarray], *, compressed: bool = True) -> None:
-    """Write a file that appears under its name only when it is complete.
-
-    The same arrays always make the same bytes.
-
-    Raises:
-        OSError: it cannot be written; nothing is left behind.
-    """
+    """Write a file that appears when it is complete; equal arrays always make equal bytes."""
     save = np.savez_compressed if compressed else np.savez
     with atomic_write(path) as building, building.open("wb") as file:
         save(file, **arrays)
@@ -107,7 +87,6 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
     """All arrays of a file; objects are not unpickled.
 
     Raises:
-        FileNotFoundError: there is no such file.
         ValueError: not a complete npz file, one with object arrays, or one that would take far
             more memory than its size lets expect.
     """

@@ -37,12 +37,7 @@ class Section:
 
 
 def write_report(path: Path, title: str, sections: Sequence[Section]) -> None:
-    """Write a report as an HTML file, which appears when it is complete.
-
-    Raises:
-        ValueError: a row of another length than the header.
-        OSError: the file cannot be written.
-    """
+    """Write a report as an HTML file, which appears when it is complete."""
     parts = [_section(section) for section in sections]
     name = html.escape(title)
     page = (

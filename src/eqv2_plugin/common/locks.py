@@ -43,7 +43,6 @@ class FileLock:
     Raises:
         InUseError: another process (or another lock of this one) holds it; the message says
             which, as far as it is known.
-        OSError: the file cannot be made.
     """
 
     def __init__(self, path: Path, wait: float = 0.0, *, children_hold: bool = False) -> None:
@@ -119,14 +118,12 @@ def folder_lock(
     """Lock a folder, which is made where it is missing, for one run at a time.
 
     Args:
-        folder: that the run writes to.
         wait: seconds to wait for the processes of a run that was just killed.
         name: of the lock file.
         children_hold: as for `FileLock`.
 
     Raises:
         InUseError: another run has it; the message says who, and what to do.
-        OSError: the folder cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
     try:

@@ -25,7 +25,6 @@ def begin(
 
     Raises:
         ValueError: it says something else, or is damaged.
-        OSError: it cannot be written.
     """
     if path.exists():
         refuse_other(read_manifest(path, folder), made_with, folder, holds, advice)
@@ -34,15 +33,7 @@ def begin(
 
 
 def read_manifest(path: Path, folder: Path | None = None) -> dict[str, Any]:
-    """What `begin` wrote.
-
-    Args:
-        folder: to remove where the manifest is damaged; by default the one that it lies in.
-
-    Raises:
-        FileNotFoundError: nothing was begun here.
-        ValueError: the file is damaged.
-    """
+    """What `begin` wrote; a damaged one asks to remove ``folder``, by default that it lies in."""
     if not path.exists():
         raise FileNotFoundError(f"nothing was begun in {path.parent}: there is no {path.name}")
     try:
@@ -60,16 +51,10 @@ def refuse_other(
     holds: str,
     advice: str = _RENAME,
 ) -> None:
-    """See that what is there was made with the same.
+    """A ValueError with the first differences if what is there was not made with the same.
 
-    Args:
-        before: what it was made with.
-        now: what it would go on with.
-        folder, holds: "<folder> holds <holds> made with something else (<differences>): <advice>".
-        advice: what the user can do.
-
-    Raises:
-        ValueError: it was not; the first differences are named.
+    ``folder``, ``holds`` and ``advice`` are for the message "<folder> holds <holds> made with
+    something else (<differences>): <advice>".
     """
     if changed := differences(before, now):
         raise ValueError(

@@ -16,9 +16,7 @@ def structure_name(data: AtomicData, structure: int) -> str:
 def atom_names(data: AtomicData, *atoms: int) -> str:
     """ "atom 2 of structure 1", "atoms 0 and 2 of structure 1 ('random12')".
 
-    Args:
-        data: the batch.
-        atoms: indices in the batch, of one structure; they are counted within it.
+    ``atoms`` are indices in the batch, of one structure; they are counted within it.
     """
     structure = int(data.batch[atoms[0]])
     first = int((data.batch < structure).sum())

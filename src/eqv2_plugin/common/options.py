@@ -18,7 +18,6 @@ def make_options(kind: type[Options], options: Mapping[str, Any], owner: str) ->
 
     Args:
         kind: the dataclass; its annotations say which types are accepted (`checked`).
-        options: names and values.
         owner: whose options they are, for errors, such as "DeNS".
 
     Raises:
@@ -47,11 +46,7 @@ def did_you_mean(name: Any, known: Iterable[str]) -> str:
 
 
 def checked(key: str, value: Any, hint: Any) -> Any:
-    """``value`` if it has the annotated type (an int serves as a float, a list as a tuple).
-
-    Raises:
-        ValueError: it has another.
-    """
+    """``value`` if it has the annotated type (an int serves as a float, a list as a tuple)."""
     if get_origin(hint) is Literal:
         if value not in get_args(hint):
             raise ValueError(f"{key} must be one of {list(get_args(hint))}, got {value!r}")

@@ -15,10 +15,7 @@ def own_part(
 ) -> dict[str, float]:
     """What a rank goes on from: its own sums, or with another number of ranks a part of all.
 
-    Args:
-        ranks: sums of every rank that there was.
-        rank, count: of the ranks that there are.
-        divisor: of the total, in that case.
+    ``divisor`` is of the total, in that case.
     """
     if len(ranks) == count:
         return dict(ranks[rank])

@@ -25,19 +25,15 @@ _SAMPLE_OF = {"md17": "rmd17_ethanol", "rmd17": "rmd17_ethanol", "omol": "rmd17_
 def choose_structures(
     path: Path | None, task_name: str, elements: Collection[int], cutoff: float
 ) -> tuple[list[Atoms], str]:
-    """Structures of a file, or of the embedded samples if there is none.
+    """Structures of a file, or of the embedded sample of ``task_name``, and where they come from.
 
     All are rattled a little: in a perfect crystal all forces vanish, and neighbours are
     exactly equally far, so that rounding decides which of them are kept.
 
     Args:
-        path: any file that ASE reads.
-        task_name: the model's data set, by which a sample is chosen.
+        path: any file that ASE reads, or None.
         elements: atomic numbers that the model knows.
         cutoff: of the model, Å.
-
-    Returns:
-        The structures, and in words where they come from.
 
     Raises:
         ValueError: the file cannot be read, is empty, or has a structure that the model cannot

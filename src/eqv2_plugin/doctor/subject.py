@@ -69,11 +69,7 @@ def open_subject(
     structures: Path | None,
     unsafe: bool = False,
 ) -> Opened:
-    """Load a model in float32 and float64, and its structures.
-
-    Raises:
-        ValueError: see `open_unit`, `choose_task` and `choose_structures`.
-    """
+    """Load a model in float32 and float64, and its structures."""
     if device == "cuda" and not torch.cuda.is_available():
         raise ValueError("there is no GPU that torch can use; leave out --device cuda")
     unit = open_unit(path, device, torch.float32, unsafe)

@@ -23,13 +23,10 @@ _NOTHING = 1e-6
 
 
 def references_or_nan(values: torch.Tensor) -> torch.Tensor:
-    """References with NaN for the elements that have none.
+    """References ([elements] eV, index = atomic number) with NaN for the elements that have none.
 
     0.0 beside references that are not means "not fitted"; where all are 0.0, nothing is to be
-    added, and 0.0 is true.
-
-    Args:
-        values: [elements] eV, index = atomic number; returned itself where nothing differs.
+    added, and 0.0 is true. ``values`` themselves are returned where nothing differs.
     """
     unfitted = values.abs() < _NOTHING
     if not bool((values.abs() >= _NOTHING).any()):

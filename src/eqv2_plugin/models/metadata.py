@@ -66,11 +66,7 @@ _WORDS = {words: kind for kind, words in ENERGY_REFERENCES.items()} | {
 
 
 def as_energy_kind(value: Any, where: str = "energy_kind") -> EnergyKind:
-    """The kind that a config, a file or a user names at ``where``.
-
-    Raises:
-        ValueError: there is no such kind.
-    """
+    """The kind that a config, a file or a user names at ``where``."""
     try:
         return EnergyKind(value)
     except ValueError:

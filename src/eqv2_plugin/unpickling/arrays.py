@@ -49,11 +49,7 @@ class _StorageUnpickler(pickle.Unpickler):
 
 
 def read_storage(stored: bytes) -> np.ndarray:
-    """The numbers of a torch storage as ``torch.storage._load_from_bytes`` gets it; read-only.
-
-    Raises:
-        pickle.UnpicklingError: anything else than what torch writes for a storage in a pickle.
-    """
+    """The numbers of a torch storage as ``torch.storage._load_from_bytes`` gets it; read-only."""
     if not stored.startswith(_HEAD):
         raise pickle.UnpicklingError("a tensor's storage is not in torch's format")
     file = io.BytesIO(stored)
@@ -80,11 +76,7 @@ def rebuild_tensor(
     strides: Sequence[int],
     *_gradient_and_hooks: Any,
 ) -> np.ndarray:
-    """The array that ``torch._utils._rebuild_tensor_v2`` makes a tensor of.
-
-    Raises:
-        pickle.UnpicklingError: an element outside of the storage, or not a storage.
-    """
+    """The array that ``torch._utils._rebuild_tensor_v2`` makes a tensor of."""
     if type(storage) is not np.ndarray or storage.ndim != 1 or len(shape) != len(strides):
         raise pickle.UnpicklingError("a tensor without a storage")
     if not all(type(n) is int and n >= 0 for n in (offset, *shape, *strides)):

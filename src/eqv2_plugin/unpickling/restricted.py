@@ -179,7 +179,6 @@ def restricted_loads(
     """Unpickle numbers, strings, containers, and what the whitelist admits; run nothing.
 
     Args:
-        pickled: the pickle.
         admitted: {(module, name): what is made in its place}.
         what: names the kind of file in errors.
 

@@ -71,11 +71,7 @@ class V1Model:
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """A config file as plain data.
-
-    Raises:
-        ValueError: not readable, no YAML mapping, or without a model.
-    """
+    """A config file as plain data, which must have a model."""
     try:
         config = yaml.safe_load(path.read_text())
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
@@ -86,11 +82,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def normalise_model(config: Mapping[str, Any]) -> V1Model:
-    """The model that a config describes.
-
-    Raises:
-        ValueError: the model part is missing or has an unknown form or option.
-    """
+    """The model that a config describes."""
     section = config.get("model")
     if isinstance(section, str):  # OCP 1
         options = {**(config.get("model_attributes") or {}), "name": section}
@@ -122,11 +114,7 @@ def normalise_model(config: Mapping[str, Any]) -> V1Model:
 
 
 def backbone_options(v1: Mapping[str, Any]) -> dict[str, Any]:
-    """Options of EquiformerV2's backbone from those of a v1 config or checkpoint.
-
-    Raises:
-        ValueError: an unknown option, or a value that no published model has.
-    """
+    """Options of EquiformerV2's backbone from those of a v1 config or checkpoint."""
     v1 = {**_V1_DEFAULTS, **v1}
     options: dict[str, Any] = {}
     for key, value in v1.items():

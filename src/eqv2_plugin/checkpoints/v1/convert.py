@@ -51,16 +51,14 @@ def convert_file(
     unsafe: bool = False,
     wanted_reference: str | None = None,
 ) -> Conversion:
-    """Convert a checkpoint; ``target`` appears only when all checks have passed.
+    """Convert a checkpoint of fairchem-core 1 or OCP to a ``.pt`` file, written after all checks.
 
     Args:
-        source, target: the file of fairchem-core 1 or OCP, and the file to write (``.pt``).
         weights, wanted_reference: see `take_apart`.
         config: v1's YAML config, in place of the one in the file.
         unsafe: full unpickling, see `read_checkpoint`.
 
     Raises:
-        FileNotFoundError: no such source.
         FileExistsError: the target exists.
         ValueError: the file cannot be converted, in one sentence.
     """
@@ -97,11 +95,7 @@ def convert_file(
 
 
 def build(content: NativeModel) -> EquiformerV2:
-    """The model with the file's weights, in float32.
-
-    Raises:
-        ValueError: the weights do not fit.
-    """
+    """The model with the file's weights, in float32."""
     check_weights(content.weights, content.header.model, exact_types=False)
     options = {key: value for key, value in content.header.model.items() if key != "_target_"}
     model = EquiformerV2(**options)

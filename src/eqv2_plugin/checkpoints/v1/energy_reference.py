@@ -75,13 +75,9 @@ def find_data_set(
     """The training data, and what tells it.
 
     Args:
-        config: of the checkpoint, or given by the user.
         energy: (mean, rmsd) of the energy's normaliser in the checkpoint.
         file_name: the published names count.
-        wanted: --energy-reference, which settles a conflict.
-
-    Raises:
-        ValueError: the normaliser and the config speak of different data sets.
+        wanted: --energy-reference, which settles a conflict of normaliser and config.
     """
     by_numbers = _by_normalizer(energy)
     by_text = _by_text(config)
@@ -107,16 +103,13 @@ def find_data_set(
 def energy_reference(
     found: tuple[DataSet | None, str], structure: EnergyKind | None, wanted: str | None
 ) -> ModelMetadata:
-    """Settle what the energies are, and say it.
+    """Settle what the energies are, and say it; a ValueError where that is contradictory.
 
     Args:
         found: from `find_data_set`.
         structure: what the checkpoint's own references imply: ``TOTAL_LINEAR`` (it adds
             some), ``LINEAR_RESIDUAL`` (it has some and does not add them), None (it has none).
         wanted: the user's word, the name of an `EnergyKind`.
-
-    Raises:
-        ValueError: these contradict each other, or the user names no kind.
     """
     data, told_by = found
     held = "the checkpoint holds linear references per element"

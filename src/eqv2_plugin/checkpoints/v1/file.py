@@ -57,7 +57,6 @@ def take_apart(
     """Every step from a loaded v1 file to our names and options; nothing is built or run.
 
     Args:
-        checkpoint: from `read_checkpoint`.
         source: its path, for names in errors.
         weights: "ema", "raw" (the non-EMA weights), or None for what fairchem-core 1's calculator
             used.

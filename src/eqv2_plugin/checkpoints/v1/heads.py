@@ -127,11 +127,7 @@ def _kind_and_options(name: str, head: Mapping[str, Any]) -> tuple[str, dict[str
 
 
 def read_normalizers(stored: Mapping[str, Any] | None) -> dict[str, tuple[float, float]]:
-    """Means and scales of a checkpoint: {target: (mean, rmsd)}.
-
-    Raises:
-        ValueError: not two numbers per target.
-    """
+    """Means and scales of a checkpoint: {target: (mean, rmsd)}."""
     normalizers: dict[str, tuple[float, float]] = {}
     for key, values in (stored or {}).items():
         target = _OCP_TARGETS.get(key, key)
@@ -151,9 +147,6 @@ def read_element_references(stored: Mapping[str, Any] | None) -> dict[str, torch
     """Element references of a checkpoint: {target: [elements] eV, in double}.
 
     NaN for elements that the fit had no data of, where fairchem-core 1 kept 0.0.
-
-    Raises:
-        ValueError: no list of numbers.
     """
     references = {}
     for target, values in (stored or {}).items():

@@ -126,11 +126,7 @@ def from_single_class(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tens
 
 
 def rename_v1_state(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Rename a whole state dict of the layout ``backbone.*`` / ``output_heads.*``.
-
-    Raises:
-        ValueError: an unknown name, or two names that become the same.
-    """
+    """Rename a whole state dict of the layout ``backbone.*`` / ``output_heads.*``."""
     renamed: dict[str, torch.Tensor] = {}
     for key, value in state.items():
         name = rename_v1_key(key)

@@ -32,11 +32,7 @@ class Layout:
 
 
 def recognise(checkpoint: Any, where: str) -> Layout:
-    """Layout of what `read_checkpoint` returned; ``where`` names the file in errors.
-
-    Raises:
-        ValueError: no checkpoint of fairchem-core 1.
-    """
+    """Layout of what `read_checkpoint` returned; ``where`` names the file in errors."""
     if type(checkpoint).__name__ == "MLIPInferenceCheckpoint":
         raise ValueError(
             f"{where} is an inference checkpoint of fairchem 2 already; nothing is to be converted"
@@ -110,11 +106,7 @@ def default_kind(layout: Layout) -> tuple[str, str]:
 def choose_weights(
     checkpoint: Mapping[str, Any], layout: Layout, requested: str | None, single_class: bool
 ) -> Weights:
-    """The requested weights, else those of `default_kind`.
-
-    Raises:
-        ValueError: the file does not have them, or EMA weights that do not fit.
-    """
+    """The requested weights, else those of `default_kind`."""
     # Data-parallel wrappers put the prefix before each name.
     stored = checkpoint["state_dict"].items()
     state = {key.removeprefix(layout.prefix): value for key, value in stored}
@@ -171,12 +163,7 @@ def take_linear_reference(
     units of the energy's normaliser), and whether the energy has them added.
 
     The single class of v1 added them where ``use_energy_lin_ref`` was set; its hydra model
-    held them and never added them.
-
-    Args:
-        state: v1's names without prefix.
-        backbone, single_class: see `V1Model`.
-        wanted: --energy-reference.
+    held them and never added them. ``wanted`` is --energy-reference.
 
     Raises:
         ValueError: config and checkpoint disagree, or only the user can tell.

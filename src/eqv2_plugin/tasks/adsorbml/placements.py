@@ -24,10 +24,12 @@ MODES = ("heuristic", "random", "random_site_heuristic_placement")
 class Protocol:
     """What is done with each system; a ValueError if that is nothing, or an unknown mode."""
 
-    placements: Mapping[str, int]
-    seed: int = 0
+    placements: Mapping[str, int]  # {mode: number}; modes without placements are left out
+    seed: int = 0  # of the placements
+    # Whether the model predicts adsorption energies, as of OC20, or total ones, from which those of
+    # the relaxed clean slab and of the gas phase are subtracted.
     adsorption_energy_model: bool = True
-    place_on_relaxed_slab: bool = False
+    place_on_relaxed_slab: bool = False  # relaxed with the model
 
     def __post_init__(self) -> None:
         for mode, number in self.placements.items():
