@@ -136,9 +136,7 @@ class Backbone(nn.Module, BackboneInterface):
             RuntimeError: forces were encoded outside training.
         """
         refuse_graph_parallel()
-        # fairchem's element references look these up under graph-parallel names.
-        data["atomic_numbers_full"] = data["atomic_numbers"]
-        data["batch_full"] = data["batch"]
+        name_for_references(data)
         return self.on_edges(data, find_edges(data, self.config))
 
     def on_edges(
@@ -260,6 +258,12 @@ class Backbone(nn.Module, BackboneInterface):
                 f"(first: atom {min(unknown)})"
             )
         check_cell(atoms)
+
+
+def name_for_references(data: AtomicData) -> None:
+    """fairchem's element references look up atoms under graph-parallel names; in place."""
+    data["atomic_numbers_full"] = data["atomic_numbers"]
+    data["batch_full"] = data["batch"]
 
 
 def checked_backbone(backbone: nn.Module, head: str) -> Backbone:

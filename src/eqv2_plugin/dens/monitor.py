@@ -10,6 +10,7 @@ from fairchem.core.common.distutils import get_device_for_local_rank
 from fairchem.core.datasets.atomic_data import AtomicData
 from fairchem.core.units.mlip_unit.mlip_unit import Task
 
+from eqv2_plugin.backbones.protocol import name_for_references
 from eqv2_plugin.common.ranks import own_part
 from eqv2_plugin.dens.corruption import NOISE_TARGET, Corruption
 
@@ -55,6 +56,7 @@ class DenoisingMonitor:
         energy, forces = (tasks[name].normalizer.denorm(predicted[name]) for name in _LABELS)
         energy = energy.view(-1)
         if tasks["energy"].element_references is not None:
+            name_for_references(original)
             energy = tasks["energy"].element_references.undo_refs(original, energy)
         energy_error = 1e3 * (energy - original.energy.view(-1)).abs()
         force_error = 1e3 * (forces - original.forces).abs()
