@@ -1,14 +1,12 @@
-"""Time of a training step with DeNS over one without, at the paper's settings, or for a molecule.
+"""Time of a training step with DeNS over one without, at the paper's settings.
 
     python benchmarks/dens_overhead.py [--repeats 5] [--structures 2] [--threads 1]
-    python benchmarks/dens_overhead.py --md17 --repeats 40 --structures 4
 
-Both models have the OC20-2M base setting (Table 7), or the recipe's for ethanol; steps of the two
-alternate in one run, on the same batch of the embedded sample's frames. A step is forward, loss,
-backward and AdamW; with DeNS also checking the labels, drawing and applying the corruption, and
-the figures of the report. Printed are medians, spreads and the ratio (the DeNS paper: 1501 / 1398
-GPU-hours = 1.074). Times are of the processor, not of the clock, so that other work on the machine
-counts less.
+Both models have the OC20-2M base setting (Table 7); steps of the two alternate in one run, on
+the same batch of the embedded sample's frames. A step is forward, loss, backward and AdamW; with
+DeNS also checking the labels, drawing and applying the corruption, and the figures of the report.
+Printed are medians, spreads and the ratio (the DeNS paper: 1501 / 1398 GPU-hours = 1.074). Times
+are of the processor, not of the clock, so that other work on the machine counts less.
 """
 
 from __future__ import annotations
@@ -36,9 +34,8 @@ CONFIGS = Path(__file__).parents[1] / "configs"
 class Step:
     """One training step of a recipe, without the runner around it."""
 
-    def __init__(self, config: str, *overrides: str) -> None:
-        recipe = get_hydra_config_from_yaml(str(CONFIGS / config), list(overrides))
-        unit = recipe.runner.train_eval_unit
+    def __init__(self, config: str, scale: str) -> None:
+        unit = get_hydra_config_from_yaml(str(CONFIGS / config), [scale]).runner.train_eval_unit
         torch.manual_seed(0)
         self.model = hydra.utils.instantiate(unit.model).train()
         self.tasks = [hydra.utils.instantiate(task) for task in unit.tasks]
@@ -77,22 +74,17 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--structures", type=int, default=2)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--md17", action="store_true", help="conservative forces on ethanol")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    data = "rmd17_ethanol" if options.md17 else "oc20_sample"
-    frames = load_sample(data, "train")
+    frames = load_sample("oc20_sample", "train")
     picked = [frames[i * len(frames) // options.structures] for i in range(options.structures)]
     batch = atomicdata_list_to_batch([AtomicData.from_ase(a, task_name="oc20") for a in picked])
     batch.dataset_name = ["oc20.train"] * len(picked)
     batch[NOISE_TARGET] = torch.full_like(batch.forces, torch.inf)
-    if options.md17:
-        steps = {"plain": Step("eqv2_md17.yml"), "DeNS": Step("eqv2_dens_md17.yml")}
-    else:
-        steps = {
-            "plain": Step("eqv2_oc20.yml", "scale=oc20_2m"),
-            "DeNS": Step("eqv2_dens_oc20.yml", "scale=oc20_2m_12ep"),
-        }
+    steps = {
+        "plain": Step("eqv2_oc20.yml", "scale=oc20_2m"),
+        "DeNS": Step("eqv2_dens_oc20.yml", "scale=oc20_2m_12ep"),
+    }
     times: dict[str, list[float]] = {name: [] for name in steps}
     for repeat in range(options.repeats + 1):
         for name, step in steps.items():

@@ -56,9 +56,9 @@ def _timed(result: dict) -> bool:
 def _table(experiment: Experiment, results: Results) -> list[str]:
     """Means and sample standard deviations over the seeds, and differences seed by seed."""
     tests = experiment.test_splits
-    head = ["training", "steps", "seeds", "val forces", "vs. without DeNS"]
+    head = ["training", "steps", "seeds", "val forces"]
     head += [f"{t} {what}" for t in tests for what in ("forces", "vs. without DeNS", "energy")]
-    head += ["noise with / without forces", "s per run", "CPU s"]
+    head += ["noise", "s per run", "CPU s"]
     lines = ["| " + " | ".join(head) + " |", "|---|" + "---:|" * (len(head) - 1)]
     baseline = _of(experiment, PLAIN, results)
     for arm in experiment.arms:
@@ -68,7 +68,6 @@ def _table(experiment: Experiment, results: Results) -> list[str]:
             continue
         cells = [arm.title, str(next(iter(runs.values()))["steps"]), str(len(runs))]
         cells.append(_spread([r["splits"]["val"][FORCES] for r in runs.values()]))
-        cells.append("" if arm == PLAIN else _paired(runs, baseline, "val"))
         for test in tests:
             cells.append(_spread([r["splits"][test][FORCES] for r in runs.values()]))
             cells.append("" if arm == PLAIN else _paired(runs, baseline, test))
@@ -90,12 +89,9 @@ def _of(experiment: Experiment, arm: Arm, results: Results) -> dict[int, dict]:
 
 
 def _noise(runs: list[dict]) -> str:
-    """Mean errors of the noise on validation frames in sigma; older results do not have them."""
-    shown = []
-    for name in ("noise_mae_encoded_sigma", "noise_mae_unencoded_sigma"):
-        found = [r["denoising"][name] for r in runs if name in (r["denoising"] or {})]
-        shown.append(f"{statistics.mean(found):.2f}" if found else "")
-    return " / ".join(shown) if any(shown) else ""
+    """Mean error of the noise in sigma."""
+    found = [r["denoising"]["noise_mae_sigma"] for r in runs if r["denoising"]]
+    return f"{statistics.mean(found):.2f}" if found else ""
 
 
 def _spread(values: list[float]) -> str:

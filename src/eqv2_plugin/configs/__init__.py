@@ -1,55 +1,43 @@
 """Hydra groups of the recipes, found through ``pkg://eqv2_plugin.configs``.
 
-Importing this package, as Hydra does before it composes a config, registers resolvers:
-``${eqv2_device:}``, ``${eqv2_default:value,default}``,
-``${eqv2_force_scale:value,data,exclude_splits}`` (see `eqv2_plugin.dens.force_scale`), and for
-fine-tuning ``${eqv2_start_normalizer:source,checkpoint,label,key,unsafe}``,
-``${eqv2_start_references:source,checkpoint,unsafe}`` and
-``${eqv2_start_force_scale:source,data,exclude_splits,checkpoint,unsafe}`` (see
-`eqv2_plugin.training.start`).
+Importing this package, as Hydra does before it composes a config, registers the resolvers below: a
+recipe writes ``${eqv2_size:small,100,null,null}`` for what `size_options` returns.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from importlib import import_module
 from typing import Any
 
 import torch
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import ListConfig, OmegaConf
 
 
-def _force_scale(*arguments: Any) -> float:
-    # Other configs do without these imports.
-    from eqv2_plugin.dens.force_scale import resolved_force_scale
+def _function(module: str, name: str) -> Callable[..., Any]:
+    """A resolver that calls a function of the package; other configs do without the import."""
 
-    return resolved_force_scale(*arguments)
+    def resolve(*arguments: Any) -> Any:
+        plain = [tuple(a) if isinstance(a, ListConfig) else a for a in arguments]
+        result = getattr(import_module(f"eqv2_plugin.{module}"), name)(*plain)
+        return OmegaConf.create(result) if isinstance(result, dict) else result
 
-
-def _start_force_scale(*arguments: Any) -> float:
-    from eqv2_plugin.training.start import start_force_scale
-
-    return start_force_scale(*arguments)
+    return resolve
 
 
-def _start_normalizer(*arguments: Any) -> float:
-    from eqv2_plugin.training.start import start_normalizer
-
-    return start_normalizer(*arguments)
-
-
-def _start_references(*arguments: Any) -> DictConfig | None:
-    from eqv2_plugin.training.start import start_references
-
-    config = start_references(*arguments)
-    return None if config is None else OmegaConf.create(config)
-
-
-_RESOLVERS = {
+_RESOLVERS: dict[str, Callable[..., Any]] = {
     "eqv2_default": lambda value, default: default if value is None else value,
     "eqv2_device": lambda: "CUDA" if torch.cuda.is_available() else "CPU",
-    "eqv2_force_scale": _force_scale,
-    "eqv2_start_force_scale": _start_force_scale,
-    "eqv2_start_normalizer": _start_normalizer,
-    "eqv2_start_references": _start_references,
+    # A gradient's energy has the scale of the forces.
+    "eqv2_energy_scale": lambda direct, energy, forces: energy if direct else forces,
+    "eqv2_force_scale": _function("dens.force_scale", "resolved_force_scale"),
+    "eqv2_start_force_scale": _function("training.start", "start_force_scale"),
+    "eqv2_start_normalizer": _function("training.start", "start_normalizer"),
+    "eqv2_start_references": _function("training.start", "start_references"),
+    "eqv2_data_name": _function("data.own.prepare", "data_name"),
+    "eqv2_own_data": _function("data.own.prepare", "prepared"),
+    "eqv2_size": _function("training.sizes", "size_options"),
+    "eqv2_written_references": _function("data.references.coefficients", "references_config"),
 }
 for _name, _resolver in _RESOLVERS.items():
     OmegaConf.register_new_resolver(_name, _resolver, replace=True)

@@ -15,12 +15,15 @@ from typing import Any
 
 import torch
 import yaml
-from ase.data import chemical_symbols
 from fairchem.core.units.mlip_unit.api.inference import MLIPInferenceCheckpoint
 
 from eqv2_plugin.checkpoints.door import read_inference_checkpoint
 from eqv2_plugin.checkpoints.inference_checkpoint import averaged_weights
-from eqv2_plugin.data.references.coefficients import load_coefficients
+from eqv2_plugin.data.references.coefficients import (
+    by_symbol,
+    load_coefficients,
+    references_config,
+)
 from eqv2_plugin.dens.force_scale import resolved_force_scale
 
 _ADVICE = (
@@ -133,9 +136,7 @@ def start_references(source: str, checkpoint: str, unsafe: bool = False) -> dict
     if source == _FROM_CHECKPOINT:
         task = read_start(checkpoint, unsafe).task("energy")
         return task.get("element_references") if task else None
-    coefficients = load_coefficients(source)
-    values = {chemical_symbols[z]: float(e) for z, e in enumerate(coefficients) if e == e}
-    return {"_target_": "eqv2_plugin.data.references.written_out_references", "values": values}
+    return references_config(by_symbol(load_coefficients(source)))
 
 
 def _fitted(path: Path) -> dict[str, Any]:

@@ -129,10 +129,10 @@ def describe_references(fitted: FittedReferences) -> str:
 
 def written_out_block(coefficients: np.ndarray) -> str:
     """Element references with their values, as a config takes them."""
-    from ase.data import chemical_symbols
+    from eqv2_plugin.data.references.coefficients import by_symbol
 
-    values = {chemical_symbols[z]: float(e) for z, e in enumerate(coefficients) if e == e}
-    return _block("energy_element_references", "written_out_references", {"values": values})
+    values = {"values": by_symbol(coefficients)}
+    return _block("energy_element_references", "written_out_references", values)
 
 
 def normalizer_blocks(fitted: FittedNormalizers, sources: list[str]) -> str:

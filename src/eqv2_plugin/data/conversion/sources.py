@@ -21,7 +21,20 @@ class FileSource(Source):
     """One file with frames of any kind in ``READERS``."""
 
     def frames(self, notes: Counter[str]) -> Iterator[Frame]:
-        """Stream the frames; what cannot be kept is counted in ``notes``."""
+        """Stream the frames; what cannot be kept is counted in ``notes``.
+
+        Raises:
+            ValueError: the file is damaged, or an id is not usable.
+        """
+        for index, (where, atoms) in enumerate(self.stored()):
+            yield frame_of_atoms(atoms, self.stem, index, where, notes)
+
+    def stored(self) -> Iterator[tuple[str, Atoms]]:
+        """File and number of each frame, for errors, and the frame as its reader gives it.
+
+        Raises:
+            ValueError: the file is damaged.
+        """
         (path,) = self.files
         frames = READERS[_kind(path)](path)
         for index in count():
@@ -32,13 +45,19 @@ class FileSource(Source):
                 raise ValueError(f"{where} cannot be read: {error}") from error
             if atoms is None:
                 return
-            yield frame_of_atoms(atoms, _stem(path), index, where, notes)
+            yield where, atoms
+
+    @property
+    def stem(self) -> str:
+        """What frames without sid are named after."""
+        return self.files[0].name.removesuffix(_kind(self.files[0]))
 
 
 def find_sources(paths: Sequence[Path]) -> list[FileSource]:
     """The files given, and of each folder given its files of a known kind, by name.
 
     Raises:
+        FileNotFoundError: a path is not there, or a folder has no such file.
         ValueError: a file is of no known kind, given twice, or part of an OC20 download.
     """
     known = ", ".join(READERS)
@@ -72,13 +91,10 @@ def _kind(path: Path) -> str:
     return "".join(suffixes[-2:] if suffixes[-1:] == [".xz"] else suffixes[-1:])
 
 
-def _stem(path: Path) -> str:
-    return path.name.removesuffix(_kind(path))
-
-
 def _is_part_of_download(path: Path) -> bool:
     return "xyz" in _kind(path) and any(
-        path.with_name(f"{_stem(path)}.txt{packed}").exists() for packed in ("", ".xz")
+        path.with_name(f"{path.name.removesuffix(_kind(path))}.txt{packed}").exists()
+        for packed in ("", ".xz")
     )
 
 

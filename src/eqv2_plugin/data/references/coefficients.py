@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -60,6 +61,22 @@ def written_out_references(values: Mapping[str, float]) -> ElementReferences:
     if not values:
         raise ValueError("no element references given")
     return ElementReferences(torch.from_numpy(coefficients))
+
+
+def references_config(values: Mapping[str, float] | None) -> dict[str, Any] | None:
+    """Config that makes `written_out_references`; None without references."""
+    if values is None:
+        return None
+    return {
+        "_target_": "eqv2_plugin.data.references.written_out_references",
+        "values": dict(values),
+    }
+
+
+def by_symbol(coefficients: np.ndarray) -> dict[str, float]:
+    """{element symbol: eV per atom} of the elements that a vector has a number for."""
+    known = np.flatnonzero(~np.isnan(coefficients))
+    return {chemical_symbols[z]: float(coefficients[z]) for z in known if z > 0}
 
 
 def load_coefficients(name: str | Path) -> np.ndarray:

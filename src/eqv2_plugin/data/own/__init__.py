@@ -1,0 +1,1 @@
+"""Anybody's frames made ready for training: labels found, parts chosen, references fitted."""

@@ -1,0 +1,89 @@
+"""References and scales of training frames."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from ase.data import chemical_symbols
+
+from eqv2_plugin.common.text import listed, warn_once
+from eqv2_plugin.data.own.survey import Note
+from eqv2_plugin.data.references.coefficients import by_symbol, load_coefficients, reference_energy
+from eqv2_plugin.data.references.linear_fit import compositions_of
+from eqv2_plugin.data.references.ridge import fit_ridge
+
+FIT, NONE = "fit", "none"
+# eV: what float32, in which fairchem keeps labels, may cost an energy.
+_MAX_ROUNDING = 1e-3
+_SHOWN = 12
+
+
+def fit_scales(notes: Sequence[Note], source: str) -> tuple[dict[str, Any], list[str]]:
+    """What training needs to know of the labels, and lines that say it.
+
+    Args:
+        notes: of the training frames.
+        source: of the element references: ``fit``, ``none``, a published name or an ``.npz`` file.
+
+    Returns:
+        ``energy_rmsd`` (eV, of structures whose composition the references have not seen),
+        ``force_rms`` (eV/Å, free atoms) and ``references`` ({symbol: eV per atom} or None).
+
+    Raises:
+        ValueError: labels that do not vary, or an element without reference.
+    """
+    energies = np.array([note.energy for note in notes])
+    force_rms = _force_rms(notes)
+    largest = float(np.abs(energies).max())
+    if largest * 2.0**-24 > _MAX_ROUNDING:
+        warn_once(
+            f"Energies of up to {largest:,.0f} eV are rounded to {largest * 2.0**-24:.1g} eV in "
+            "float32: if that matters, subtract a constant from all before training."
+        )
+    coefficients, rest, poor = _references(notes, energies, source)
+    energy_rmsd = float(np.sqrt(np.mean(rest**2)))
+    if np.ptp(energies) == 0 and len(set(map(len, (n.numbers for n in notes)))) == 1:
+        raise ValueError(
+            f"the energies of all {len(notes)} training frames are {energies[0]:g} eV: nothing to "
+            "learn; is energy_key the right one?"
+        )
+    lines = []
+    references = None
+    if coefficients is not None:
+        references = by_symbol(coefficients)
+        shown = [f"{symbol} {energy:.4g}" for symbol, energy in references.items()]
+        lines.append(f"references ({source}), eV per atom: {listed(shown, _SHOWN)}")
+    if poor:
+        names = [chemical_symbols[z] for z in poor]
+        lines.append(f"hardly determined, so near the mean per atom: {listed(names, _SHOWN)}")
+    lines.append(f"left to learn (rms): energies {energy_rmsd:.4g} eV, forces {force_rms:.4g} eV/Å")
+    return {"energy_rmsd": energy_rmsd, "force_rms": force_rms, "references": references}, lines
+
+
+def _references(
+    notes: Sequence[Note], energies: np.ndarray, source: str
+) -> tuple[np.ndarray | None, np.ndarray, tuple[int, ...]]:
+    """Coefficients, energies without them (eV), and elements that the data hardly determine."""
+    if source == NONE:
+        return None, energies - energies.mean(), ()
+    if source == FIT:
+        compositions = compositions_of([note.numbers for note in notes])
+        _, groups = np.unique(compositions, axis=0, return_inverse=True)
+        fit = fit_ridge(compositions, energies, groups.ravel())
+        return fit.coefficients, fit.held_out, fit.poor
+    coefficients = load_coefficients(source)
+    sums = [reference_energy(coefficients, note.numbers, note.where) for note in notes]
+    return coefficients, energies - sums, ()
+
+
+def _force_rms(notes: Sequence[Note]) -> float:
+    components = 3 * sum(note.free for note in notes)
+    force_rms = float(np.sqrt(sum(note.square for note in notes) / max(components, 1)))
+    if not force_rms > 0:
+        raise ValueError(
+            f"the forces of all {len(notes)} training frames are zero on free atoms: nothing to "
+            "learn; is forces_key the right one?"
+        )
+    return force_rms

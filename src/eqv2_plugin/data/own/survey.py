@@ -1,0 +1,144 @@
+"""One pass over files of frames: what they hold, which labels count, how they can be parted."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from ase import Atoms
+from tqdm import tqdm
+
+from eqv2_plugin.common.text import listed
+from eqv2_plugin.data.conversion.sources import FileSource
+from eqv2_plugin.data.fixed_atoms import fixed_mask
+from eqv2_plugin.data.own.keys import KeyCount, LabelKeys
+
+# Å. Frames whose atoms are nearer than this to each other's are copies.
+_ROUNDING = 1e-4
+
+
+@dataclass(frozen=True)
+class Note:
+    """What is remembered of one labelled frame.
+
+    Attributes:
+        source: which file, by its place among the sources.
+        index: of the frame in its file.
+        where: file and frame, for errors.
+        numbers: [atoms] atomic numbers.
+        energy: eV.
+        square: sum of squared force components of free atoms, (eV/Å)^2.
+        free: number of free atoms.
+        periodic: along all three directions.
+        system: ``info["sid"]``, or what ``group_key`` names; None where that is not stored.
+        digest: equal for copies of one structure.
+    """
+
+    source: int
+    index: int
+    where: str
+    numbers: np.ndarray
+    energy: float
+    square: float
+    free: int
+    periodic: bool
+    system: str | None
+    digest: bytes
+
+
+@dataclass(frozen=True)
+class Survey:
+    """Attributes:
+    keys: names of the labels.
+    notes: of every labelled frame, in the order of the files.
+    unlabelled: number of frames without these labels, which are left out.
+    """
+
+    keys: LabelKeys
+    notes: list[Note]
+    unlabelled: int
+
+
+def survey(
+    sources: Sequence[FileSource],
+    energy_key: str | None = None,
+    forces_key: str | None = None,
+    group_key: str | None = None,
+) -> Survey:
+    """Read all frames of some files.
+
+    Args:
+        sources: from `find_sources`.
+        energy_key, forces_key: names of the labels; None finds them (`KeyCount.choose`).
+        group_key: name in ``atoms.info`` of what belongs together.
+
+    Raises:
+        ValueError: a file is damaged; no labels or ambiguous ones; a label that is not finite; a
+            frame without ``group_key``.
+    """
+    count = KeyCount()
+    for atoms in _frames(sources, "looking for labels"):
+        count.add(atoms)
+    if not count.frames:
+        raise ValueError(f"{listed([s.name for s in sources])} hold no frame")
+    keys = count.choose(energy_key, forces_key)
+    notes, frames = [], 0
+    for number, source in enumerate(sources):
+        for index, (where, atoms) in enumerate(source.stored()):
+            frames += 1
+            labelled = keys.labelled(atoms)
+            if labelled is not None:
+                notes.append(_note(labelled, number, index, where, group_key))
+    if not notes:
+        raise ValueError(f"no frame stores both {keys.energy!r} and {keys.forces!r}")
+    return Survey(keys, notes, frames - len(notes))
+
+
+def _frames(sources: Sequence[FileSource], title: str):
+    with tqdm(unit=" frames", desc=title, leave=False) as bar:
+        for source in sources:
+            for _, atoms in source.stored():
+                bar.update()
+                yield atoms
+
+
+def _note(atoms: Atoms, source: int, index: int, where: str, group_key: str | None) -> Note:
+    if len(atoms) == 0:
+        raise ValueError(f"{where}: there are no atoms in it")
+    results = atoms.calc.results
+    energy, forces = results["energy"], np.asarray(results["forces"], np.float64)
+    for label, value in (("energy", energy), ("forces", forces), ("positions", atoms.positions)):
+        if not np.isfinite(value).all():
+            raise ValueError(f"{where}: {label} are not finite: remove or fix the frame")
+    if group_key is not None and group_key not in atoms.info:
+        names = listed(sorted(map(str, atoms.info)), 8) or "nothing"
+        raise ValueError(
+            f"{where} has no {group_key!r} to group it by (group_key); it stores {names}"
+        )
+    system = atoms.info.get(group_key or "sid")
+    free = ~fixed_mask(atoms)
+    return Note(
+        source=source,
+        index=index,
+        where=where,
+        numbers=atoms.numbers.copy(),
+        energy=energy,
+        square=float((forces[free] ** 2).sum()),
+        free=int(free.sum()),
+        periodic=bool(atoms.pbc.all()),
+        system=None if system is None else str(system),
+        digest=_digest(atoms),
+    )
+
+
+def _digest(atoms: Atoms) -> bytes:
+    parts = (
+        atoms.numbers.astype(np.int64),
+        *(
+            np.round(values / _ROUNDING).astype(np.int64)
+            for values in (atoms.positions, atoms.cell.array)
+        ),
+    )
+    return hashlib.blake2b(b"".join(p.tobytes() for p in parts), digest_size=16).digest()
