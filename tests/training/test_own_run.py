@@ -16,7 +16,7 @@ from launches import launch
 from eqv2_plugin.training.sizes import LIMITS, size_options
 
 TINY = [
-    "epochs=1", "job.device_type=CPU", "model.backbone.sphere_channels=8",
+    "size=tiny", "epochs=1", "job.device_type=CPU", "model.backbone.sphere_channels=8",
     "model.backbone.num_layers=1", "model.backbone.edge_channels=8",
 ]  # fmt: skip
 

@@ -39,7 +39,7 @@ def size_options(
         name = next(size for size, limit in LIMITS.items() if frames <= limit)
     if name not in LIMITS:
         raise ValueError(f"size={name}: there is no such size{did_you_mean(name, [AUTO, *LIMITS])}")
-    text = (files("eqv2_plugin.configs") / "size" / f"{name}.yaml").read_text(encoding="utf-8")
+    text = (files("eqv2_plugin.configs") / "sizes" / f"{name}.yaml").read_text(encoding="utf-8")
     options = yaml.safe_load(text)
     batch = min(options["batch_size"], frames) if batch_size is None else batch_size
     if not isinstance(batch, int) or batch < 1:
