@@ -94,6 +94,16 @@ def test_files_by_pattern_and_a_validation_file(data, tmp_path, caplog):
     assert len(read(tmp_path / "out" / "val")) == 4
 
 
+def test_elements_of_the_validation_file_alone_have_the_mean_as_reference(data, tmp_path):
+    write(tmp_path / "other.xyz", labelled("AmO2"))
+    numbers = prepare(
+        dataclasses.replace(data, val=(str(tmp_path / "other.xyz"),)), tmp_path / "out"
+    )
+    assert -8 < numbers["references"]["Am"] < -3
+    assert numbers["max_num_elements"] == 96
+    assert "not determined" in "\n".join(numbers["summary"])
+
+
 def test_frames_without_labels_are_left_out_and_counted(data, tmp_path):
     mixed = frames(12)
     mixed[3].calc = None

@@ -57,6 +57,17 @@ def test_further_systems_leave_the_others_where_they_are():
     assert (before != after).mean() <= 0.15
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_every_element_is_trained(seed):
+    """System 3 alone holds gold, systems 4 and 5 alone hold silver."""
+    special = {3: 79, 4: 47, 5: 47}
+    notes = [note(i, [1, special.get(i // 5, 8)], system=f"s{i // 5}") for i in range(30)]
+    out = split(notes, 0.5, seed).is_validation
+    trained = {z for one, held in zip(notes, out, strict=True) if not held for z in one.numbers}
+    assert trained == {1, 8, 47, 79}
+    assert out.any()
+
+
 @pytest.mark.parametrize(
     ("notes", "fraction", "key", "message"),
     [
@@ -64,8 +75,9 @@ def test_further_systems_leave_the_others_where_they_are():
         (SYSTEMS[:1], 0.1, None, "one labelled frame"),
         ([note(i, system="a") for i in range(9)], 0.1, "system", r"one group \(system\)"),
         ([note(i, digest=b"same") for i in range(9)], 0.1, None, "one group"),
+        ([note(i, [1 + i // 2], system=f"s{i // 2}") for i in range(9)], 0.1, None, "no other has"),
     ],
-    ids=["fraction", "one frame", "one group", "copies"],
+    ids=["fraction", "one frame", "one group", "copies", "elements"],
 )
 def test_what_cannot_be_parted(notes, fraction, key, message):
     with pytest.raises(ValueError, match=message):

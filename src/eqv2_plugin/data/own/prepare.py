@@ -28,6 +28,8 @@ from eqv2_plugin.data.structures import open_structures
 
 NUMBERS = "prepared.json"
 _FRAMES_FOR_NEIGHBOURS = 50
+# Of the published models, so that further elements can be fine-tuned.
+_MAX_NUM_ELEMENTS = 90
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,8 @@ def prepare(data: OwnData, folder: Path) -> dict[str, Any]:
     Returns:
         ``root``, ``frames``, ``energy_rmsd`` (eV, of structures that a fit of references has not
         seen), ``force_rms`` (eV/Å, free atoms), ``references`` ({symbol: eV per atom} or None),
-        ``avg_num_nodes``, ``avg_degree``, and ``summary``, the lines that tell the user.
+        ``max_num_elements``, ``avg_num_nodes``, ``avg_degree``, and ``summary``, the lines that
+        tell the user.
 
     Raises:
         FileNotFoundError: a file that does not exist.
@@ -114,7 +117,8 @@ def prepare(data: OwnData, folder: Path) -> dict[str, Any]:
             warn_once(
                 f"{twice:,} frames of val are copies of training frames: remove them from one"
             )
-    numbers, lines = fit_scales(parts["train"], data.references)
+    elements = {int(z) for notes in parts.values() for n in notes for z in n.numbers}
+    numbers, lines = fit_scales(parts["train"], elements, data.references)
     for part, notes in parts.items():
         # Of a run that was killed, perhaps with other options.
         shutil.rmtree(folder / part, ignore_errors=True)
@@ -122,6 +126,7 @@ def prepare(data: OwnData, folder: Path) -> dict[str, Any]:
     numbers |= {
         "root": str(folder),
         "frames": len(parts["train"]),
+        "max_num_elements": max(_MAX_NUM_ELEMENTS, max(elements) + 1),
         "avg_num_nodes": float(np.mean([len(n.numbers) for n in parts["train"]])),
         "avg_degree": _neighbours(folder / "train", data),
         "summary": [*_labels_lines(found), _parts_line(parts, how), *lines],

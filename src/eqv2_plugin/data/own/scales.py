@@ -20,11 +20,15 @@ _MAX_ROUNDING = 1e-3
 _SHOWN = 12
 
 
-def fit_scales(notes: Sequence[Note], source: str) -> tuple[dict[str, Any], list[str]]:
+def fit_scales(
+    notes: Sequence[Note], elements: set[int], source: str
+) -> tuple[dict[str, Any], list[str]]:
     """What training needs to know of the labels, and lines that say it.
 
     Args:
         notes: of the training frames.
+        elements: that references are needed of, further ones among them: of these a fit says what
+            it says of an element without data, the mean energy per atom.
         source: of the element references: ``fit``, ``none``, a published name or an ``.npz`` file.
 
     Returns:
@@ -42,7 +46,7 @@ def fit_scales(notes: Sequence[Note], source: str) -> tuple[dict[str, Any], list
             f"Energies of up to {largest:,.0f} eV are rounded to {largest * 2.0**-24:.1g} eV in "
             "float32: if that matters, subtract a constant from all before training."
         )
-    coefficients, rest, poor = _references(notes, energies, source)
+    coefficients, rest, poor = _references(notes, energies, elements, source)
     energy_rmsd = float(np.sqrt(np.mean(rest**2)))
     if np.ptp(energies) == 0 and len(set(map(len, (n.numbers for n in notes)))) == 1:
         raise ValueError(
@@ -57,13 +61,13 @@ def fit_scales(notes: Sequence[Note], source: str) -> tuple[dict[str, Any], list
         lines.append(f"references ({source}), eV per atom: {listed(shown, _SHOWN)}")
     if poor:
         names = [chemical_symbols[z] for z in poor]
-        lines.append(f"hardly determined, so near the mean per atom: {listed(names, _SHOWN)}")
+        lines.append(f"hardly or not determined, near the mean per atom: {listed(names, _SHOWN)}")
     lines.append(f"left to learn (rms): energies {energy_rmsd:.4g} eV, forces {force_rms:.4g} eV/Å")
     return {"energy_rmsd": energy_rmsd, "force_rms": force_rms, "references": references}, lines
 
 
 def _references(
-    notes: Sequence[Note], energies: np.ndarray, source: str
+    notes: Sequence[Note], energies: np.ndarray, elements: set[int], source: str
 ) -> tuple[np.ndarray | None, np.ndarray, tuple[int, ...]]:
     """Coefficients, energies without them (eV), and elements that the data hardly determine."""
     if source == NONE:
@@ -72,7 +76,9 @@ def _references(
         compositions = compositions_of([note.numbers for note in notes])
         _, groups = np.unique(compositions, axis=0, return_inverse=True)
         fit = fit_ridge(compositions, energies, groups.ravel())
-        return fit.coefficients, fit.held_out, fit.poor
+        unseen = sorted(z for z in elements if np.isnan(fit.coefficients[z]))
+        fit.coefficients[unseen] = energies.sum() / compositions.sum()
+        return fit.coefficients, fit.held_out, (*fit.poor, *unseen)
     coefficients = load_coefficients(source)
     sums = [reference_energy(coefficients, note.numbers, note.where) for note in notes]
     return coefficients, energies - sums, ()

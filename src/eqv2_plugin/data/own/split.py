@@ -36,7 +36,7 @@ def split(notes: Sequence[Note], fraction: float, seed: int, group_key: str | No
     of which there are five or more; else ten blocks of consecutive frames, since neighbouring
     frames of a trajectory resemble each other. Copies of a structure stay together. Groups are
     taken in an order that their names and the seed alone decide, so that further data leave the
-    others where they are.
+    others where they are; one with an element that no other group holds trains.
 
     Args:
         notes: of the labelled frames.
@@ -45,7 +45,7 @@ def split(notes: Sequence[Note], fraction: float, seed: int, group_key: str | No
         group_key: see `survey`.
 
     Raises:
-        ValueError: a fraction out of range, fewer than two frames, or a single group.
+        ValueError: a fraction out of range, fewer than two frames, or no group that could validate.
     """
     if not 0.0 < fraction < 1.0:
         raise ValueError(f"val_fraction must lie between 0 and 1, got {fraction}")
@@ -63,14 +63,25 @@ def split(notes: Sequence[Note], fraction: float, seed: int, group_key: str | No
             f"all {len(notes)} frames are one group ({grouped_by}): give val=FILE, or another "
             "group_key"
         )
+    elements: dict[str, set[int]] = {name: set() for name in counts}
+    for note, name in zip(notes, names, strict=True):
+        elements[name].update(note.numbers.tolist())
+    groups_left = Counter(z for own in elements.values() for z in own)
     wanted, taken = fraction * len(notes), 0
     chosen: set[str] = set()
     for name in sorted(counts, key=lambda name: _rank(name, seed)):
-        # The first one counts whatever its size, and one is left for training.
+        # The first one counts whatever its size, one group and every element are left for training.
         fits = taken + counts[name] / 2 <= wanted and len(chosen) < len(counts) - 1
-        if fits or not chosen:
+        known = all(groups_left[z] > 1 for z in elements[name])
+        if known and (fits or not chosen):
             chosen.add(name)
             taken += counts[name]
+            groups_left.subtract(elements[name])
+    if not chosen:
+        raise ValueError(
+            f"each group ({grouped_by}) holds an element that no other has, so that none can "
+            "validate: give val=FILE, or another group_key"
+        )
     return Split(np.array([name in chosen for name in names]), grouped_by, len(counts))
 
 
