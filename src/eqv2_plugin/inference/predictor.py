@@ -92,7 +92,7 @@ class BatchPredictor:
         if not structures:
             raise ValueError("there are no structures to predict: give at least one")
         for atoms in structures:
-            self._check(atoms)
+            self.check(atoms)
         batch = atomicdata_list_to_batch([self.data(atoms) for atoms in structures])
         outputs = self.unit.predict(batch)
         energies = outputs["energy"].detach().cpu().numpy().ravel()
@@ -124,7 +124,8 @@ class BatchPredictor:
             target_dtype=self.dtype,
         )
 
-    def _check(self, atoms: Atoms) -> None:
+    def check(self, atoms: Atoms) -> None:
+        """Raises a ValueError, as a call does, for a structure that cannot be predicted."""
         if len(atoms) == 0:
             raise ValueError("the structure has no atoms")
         if atoms.pbc.all() and np.allclose(atoms.cell, 0):

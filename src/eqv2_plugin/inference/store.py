@@ -1,13 +1,10 @@
 """Finished relaxations on disk, written one by one, so that a killed job loses none of them.
 
-Each process has a file of its own, JSON, one record to a line; the first line says what they were
-made with. Whoever reads takes the files of all processes together.
+Each process has a file of its own; whoever reads takes the files of all processes together.
 """
 
 from __future__ import annotations
 
-import fcntl
-import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,11 +14,11 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 
-from eqv2_plugin.common.manifest import refuse_other
 from eqv2_plugin.common.text import listed
+from eqv2_plugin.inference.records import RecordFile, read_lines, refuse_others
 from eqv2_plugin.inference.relaxation import Relaxed
 
-PATTERN = "relaxed.*.jsonl"
+PATTERN, HOLDS = "relaxed.*.jsonl", "relaxations"
 
 
 def store_path(folder: Path, share: int, processes: int) -> Path:
@@ -29,7 +26,7 @@ def store_path(folder: Path, share: int, processes: int) -> Path:
     return folder / f"relaxed.{share}-of-{processes}.jsonl"
 
 
-class RelaxationStore:
+class RelaxationStore(RecordFile):
     """The file of one process, to which finished relaxations are added.
 
     A last line that a killed process left incomplete is cut off when the file is opened again.
@@ -41,26 +38,12 @@ class RelaxationStore:
     """
 
     def __init__(self, path: Path, made_with: Mapping[str, Any]) -> None:
-        self.path = path
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # Without a buffer: what could not be written is not tried again when the file is closed.
-        self._file = path.open("ab", buffering=0)
-        try:
-            self._lock()
-            complete = _length_of_complete_lines(path)
-            self._file.truncate(complete)
-            if complete:
-                _refuse_other(path, made_with)
-            else:
-                self._write(dict(made_with))
-        except BaseException:
-            self._file.close()
-            raise
+        super().__init__(path, made_with, HOLDS)
 
     def append(self, relaxed: Relaxed) -> None:
         """Add one; it is in the file when this returns."""
         placed = np.isfinite(relaxed.atoms.positions).all()
-        self._write(
+        self.write(
             {
                 "id": relaxed.id,
                 "error": relaxed.error,
@@ -72,33 +55,6 @@ class RelaxationStore:
                 "forces": None if np.isnan(relaxed.forces).any() else relaxed.forces.tolist(),
             }
         )
-
-    def __enter__(self) -> RelaxationStore:
-        return self
-
-    def __exit__(self, *error: Any) -> None:
-        self._file.close()
-
-    def _lock(self) -> None:
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise RuntimeError(
-                f"another process is writing to {self.path}: is the same job still running?"
-            ) from error
-
-    def _write(self, record: dict[str, Any]) -> None:
-        left = memoryview((json.dumps(record, allow_nan=False) + "\n").encode())
-        try:
-            while left:
-                left = left[self._file.write(left) :]
-        except OSError as error:
-            raise OSError(
-                error.errno,
-                f"{error.strerror}: finished relaxations are kept; make room and run the same "
-                "command again",
-                str(self.path),
-            ) from error
 
 
 @dataclass(frozen=True)
@@ -151,7 +107,7 @@ def finished_ids(folder: Path, made_with: Mapping[str, Any]) -> set[str]:
 
 def read_made_with(folder: Path) -> dict[str, Any]:
     """What the relaxations of a folder were made with."""
-    return next(_lines(min(folder.glob(PATTERN))), {})
+    return next(read_lines(min(folder.glob(PATTERN))), {})
 
 
 def as_relaxed(record: Mapping[str, Any], initial: Atoms) -> Relaxed:
@@ -185,41 +141,7 @@ def as_relaxed(record: Mapping[str, Any], initial: Atoms) -> Relaxed:
 def _all_records(folder: Path, made_with: Mapping[str, Any] | None) -> Iterator[dict[str, Any]]:
     for path in sorted(folder.glob(PATTERN)):
         if made_with is not None:
-            _refuse_other(path, made_with)
-        lines = _lines(path)
+            refuse_others(path, made_with, HOLDS)
+        lines = read_lines(path)
         next(lines, None)
         yield from lines
-
-
-def _refuse_other(path: Path, made_with: Mapping[str, Any]) -> None:
-    """A store that another process is just creating does not say yet what it is made with."""
-    if before := next(_lines(path), None):
-        refuse_other(before, made_with, path, "relaxations")
-
-
-def _lines(path: Path) -> Iterator[dict[str, Any]]:
-    """What stands in complete lines."""
-    with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
-            if not line.endswith(b"\n"):
-                return
-            try:
-                yield json.loads(line)
-            except ValueError as error:
-                raise ValueError(
-                    f"{path} is damaged in line {number}: delete it and run the same command again"
-                ) from error
-
-
-def _length_of_complete_lines(path: Path, block: int = 1 << 16) -> int:
-    """Bytes."""
-    end = path.stat().st_size
-    with path.open("rb") as file:
-        while end:
-            start = max(end - block, 0)
-            file.seek(start)
-            found = file.read(end - start).rfind(b"\n")
-            if found >= 0:
-                return start + found + 1
-            end = start
-    return 0
