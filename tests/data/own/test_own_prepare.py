@@ -95,7 +95,7 @@ def test_files_by_pattern_and_a_validation_file(data, tmp_path, caplog):
 
 
 def test_elements_of_the_validation_file_alone_have_the_mean_as_reference(data, tmp_path):
-    write(tmp_path / "other.xyz", labelled("AmO2"))
+    write(tmp_path / "other.xyz", labelled("AmO2", "REF_energy", "REF_forces"))
     numbers = prepare(
         dataclasses.replace(data, val=(str(tmp_path / "other.xyz"),)), tmp_path / "out"
     )
