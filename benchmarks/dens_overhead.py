@@ -96,7 +96,7 @@ def main() -> None:
     print("|---|---|---|---|")
     for name, values in times.items():
         median = statistics.median(values)
-        print(f"| {name} | {median:.2f} | {min(values):.2f} | {max(values):.2f} |")
+        print(f"| {name} | {median:.4f} | {min(values):.4f} | {max(values):.4f} |")
     ratios = [d / p for d, p in zip(times["DeNS"], times["plain"], strict=True)]
     middle = statistics.median(ratios)
     print(f"\nratio: median {middle:.3f}, {min(ratios):.3f} to {max(ratios):.3f}")
