@@ -19,6 +19,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
+from gain.arms import Arm
 from gain.plan import PARTS, Experiment, plan
 from gain.report import Results, markdown, plot_curves
 from gain.runs import Run
@@ -30,7 +31,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("parts", nargs="+", choices=PARTS, metavar="PART", help=", ".join(PARTS))
     parser.add_argument("--only", nargs="+", help="names of experiments")
-    parser.add_argument("--arms", nargs="+", help="names of arms")
+    parser.add_argument("--arms", nargs="+", help="names of arms, in this order")
     parser.add_argument("--seeds", nargs="+", type=int, help="of the plan's")
     parser.add_argument("--most", type=int, help="runs to do now")
     parser.add_argument("--data", type=Path, help="folder with <molecule>_{train,test}.npz")
@@ -71,14 +72,19 @@ def runs_of(
     arms: list[str] | None = None,
     seeds: list[int] | None = None,
 ) -> list[Run]:
-    """Seeds outermost: an interrupted table has whole rows."""
+    """Seeds outermost: an interrupted table has whole rows; ``arms`` in the order given."""
+
+    def chosen(experiment: Experiment) -> list[Arm]:
+        if arms is None:
+            return list(experiment.arms)
+        return [arm for name in arms for arm in experiment.arms if arm.name == name]
+
     return [
         Run(experiment, arm, seed, out)
         for seed in sorted({seed for e in experiments for seed in e.seeds})
         for experiment in experiments
         if seed in experiment.seeds and (seeds is None or seed in seeds)
-        for arm in experiment.arms
-        if arms is None or arm.name in arms
+        for arm in chosen(experiment)
     ]
 
 
