@@ -28,11 +28,6 @@ def configs() -> set[str]:
     return {f"configs/{path.name}" for path in CONFIGS.glob("*.y*ml")}
 
 
-def config_path(name: str) -> str:
-    """Where a config of `configs` lies."""
-    return str(CONFIGS.parent / name)
-
-
 class Rule:
     """A rule, and what it means for each command and config.
 

@@ -6,7 +6,6 @@ import contextlib
 import io
 import json
 from collections.abc import Callable, Sequence
-from functools import cache
 from pathlib import Path
 
 import hydra
@@ -15,17 +14,17 @@ from ase import Atoms
 from ase.build import add_adsorbate, fcc111
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.constraints import FixAtoms, FixCartesian, FixScaled
-from fairchem.core._cli import get_hydra_config_from_yaml
 from helpers import job_config
 from native_checkpoints import write_checkpoint
 from omegaconf import DictConfig
-from registry import config_path
+from recipes import composed
 from relaxation_inputs import emt_once
 
 from eqv2_plugin.cli import main
 from eqv2_plugin.data.sample import write_ase_db
 
 SYSTEMS, FRAMES, ATOMS, HELD = 2, 3, 9, 4
+OWN = "configs/eqv2_train.yml"
 # Relaxations of one split, which is enough.
 ONE_SPLIT = tuple(f"~is2re_data.splits.{name}" for name in ("ood_ads", "ood_cat", "ood_both"))
 PARTLY = FixCartesian([8], (True, False, False))
@@ -79,27 +78,34 @@ def model(folder: Path) -> Path:
     return path if path.exists() else write_checkpoint(path, "direct")
 
 
-@cache
 def compose(name: str, *overrides: str) -> DictConfig:
-    """What ``fairchem -c`` makes of a config; composed once, as it takes a second."""
-    return get_hydra_config_from_yaml(config_path(name), list(overrides))
+    """A config by its path (`composed`)."""
+    return composed(Path(name).stem, *overrides)
 
 
 def training_data(name: str, data: Path) -> list:
     """The frames that a recipe trains on and evaluates with, every split from one data set."""
     root = data.parent / f"{Path(name).stem}_{data.name}"
     root.mkdir()
-    # The recipe of fine-tuning takes references from the checkpoint that it starts with.
-    start = [f"checkpoint={model(data.parent)}"] * ("finetune" in name)
-    config = compose(name, "data_root=ROOT", *start)
+    config = compose(name, *start_of(name, data.parent, data))
     read = []
     for loader in (config.runner.train_dataloader, config.runner.eval_dataloader):
-        for split in loader.dataset.splits.values():
-            if not (root / split.src).exists():
-                (root / split.src).symlink_to(data)
-        dataset = hydra.utils.instantiate(loader.dataset, root=str(root))
+        if name == OWN:
+            dataset = hydra.utils.instantiate(loader.dataset)
+        else:
+            for split in loader.dataset.splits.values():
+                if not (root / split.src).exists():
+                    (root / split.src).symlink_to(data)
+            dataset = hydra.utils.instantiate(loader.dataset, root=str(root))
         read += [dataset[i] for i in range(len(dataset))]
     return read
+
+
+def start_of(name: str, folder: Path, data: Path) -> list[str]:
+    """What a recipe needs: files, or a root and for fine-tuning the checkpoint to start with."""
+    if name == OWN:
+        return [f"train={data}", f"run_dir={folder / f'own_{data.name}'}"]
+    return ["data_root=ROOT"] + [f"checkpoint={model(folder)}"] * ("finetune" in name)
 
 
 def run_job(name: str, data: Path, *overrides: str) -> Path:

@@ -15,7 +15,7 @@ from ase.io import write as write_file
 from fairchem.core import FAIRChemCalculator
 from fairchem.core.datasets.atomic_data import AtomicData
 from registry import Rule, configs
-from rule_inputs import compose, done, frames, run_in, run_job, write
+from rule_inputs import compose, done, frames, run_in, run_job, start_of, write
 
 from eqv2_plugin.checkpoints.door import read_inference_checkpoint
 from eqv2_plugin.checkpoints.native import read_native
@@ -32,6 +32,7 @@ OF_DATA = {
     "oc22": "total_linear",
     "md17": "linear_residual",
     "finetune": "adsorption",  # the embedded copper alloys
+    "train": "unknown",  # nobody has said
 }
 
 
@@ -68,11 +69,6 @@ def adsorbml_input(folder: Path) -> Path:
     return path if path.exists() else write_slab_input(path, ["*O"], "Cu")
 
 
-def start_of(folder: Path, name: str) -> list[str]:
-    """The recipe of fine-tuning begins with a checkpoint."""
-    return ["data_root=ROOT"] + [f"checkpoint={folder / 'tiny.pt'}"] * ("finetune" in name)
-
-
 # --- which energy
 
 
@@ -97,7 +93,8 @@ def export_keeps_it(folder: Path, name: str) -> None:
 
 @KIND.behaviour(*RECIPES)
 def training_writes_that_of_its_data(folder: Path, name: str) -> None:
-    model = compose(name, *start_of(folder, name)).runner.train_eval_unit.model
+    given = start_of(name, folder, folder / "data.traj")
+    model = compose(name, *given).runner.train_eval_unit.model
     assert model.facts.energy_kind == OF_DATA[Path(name).stem.rsplit("_", 1)[-1]]
 
 
@@ -139,7 +136,7 @@ KIND.does_not_concern(
     "opens no model and trains none",
     "eqv2 data convert", "eqv2 data check", "eqv2 data fit-references", "eqv2 data fit-normalizer",
     "eqv2 data oc20", "eqv2 submission check", "eqv2 adsorbml input", "eqv2 adsorbml score",
-    "eqv2 adsorbml single-points",
+    "eqv2 adsorbml single-points", "eqv2 config",
 )  # fmt: skip
 KIND.does_not_concern("compares a model with itself alone", "eqv2 doctor")
 
@@ -193,7 +190,7 @@ def doctor_refuses(folder: Path, name: str) -> None:
 def training_refuses(folder: Path, name: str) -> None:
     maker = "eqv2_plugin.data.references.element_references"
     fit = f"energy_element_references={{_target_: {maker}, name: {folder / 'oxygen.npz'}}}"
-    config = compose(name, *start_of(folder, name), fit)
+    config = compose(name, *start_of(name, folder, folder / "data.traj"), fit)
     for loader in (config.runner.train_dataloader, config.runner.eval_dataloader):
         collate = hydra.utils.instantiate(loader.collate_fn)
         frame = AtomicData.from_ase(Atoms("CuO", [[0, 0, 0], [0, 0, 1.8]]), sid="mine")
@@ -242,7 +239,7 @@ def fairchems_calculator_refuses(folder: Path, name: str) -> None:
 ELEMENTS.does_not_concern(
     "neither predicts nor fits",
     "eqv2 data convert", "eqv2 data check", "eqv2 data oc20", "eqv2 submission check",
-    "eqv2 adsorbml input", "eqv2 adsorbml score", "eqv2 adsorbml single-points",
+    "eqv2 adsorbml input", "eqv2 adsorbml score", "eqv2 adsorbml single-points", "eqv2 config",
 )  # fmt: skip
 
 

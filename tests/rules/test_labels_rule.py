@@ -31,7 +31,7 @@ POISON = {
 NAMED = r"(?s)(sid 2|2_2|2, frame 2|frame 5).*atoms\.info .*holds '(energy|forces|stress)'"
 RECIPES = tuple(
     f"configs/eqv2_{name}.yml"
-    for name in ("oc20", "oc22", "md17", "dens_oc20", "dens_oc22", "dens_md17", "finetune")
+    for name in ("oc20", "oc22", "md17", "dens_oc20", "dens_oc22", "dens_md17", "finetune", "train")
 )
 
 
@@ -99,7 +99,7 @@ def relaxes(folder: Path, kind: str, name: str) -> dict:
 
 RULE.does_not_concern(
     "reads no structures",
-    "eqv2 info", "eqv2 convert", "eqv2 export", "eqv2 adsorbml score",
+    "eqv2 info", "eqv2 convert", "eqv2 export", "eqv2 adsorbml score", "eqv2 config",
 )  # fmt: skip
 RULE.does_not_concern(
     "reads structures, and no labels of them",

@@ -13,6 +13,7 @@ from tqdm import tqdm
 from eqv2_plugin.common.text import listed
 from eqv2_plugin.data.conversion.sources import FileSource
 from eqv2_plugin.data.fixed_atoms import fixed_mask
+from eqv2_plugin.data.labels import read_labels
 from eqv2_plugin.data.own.keys import KeyCount, LabelKeys
 
 # Å. Frames whose atoms are nearer than this to each other's are copies.
@@ -75,8 +76,8 @@ def survey(
         group_key: name in ``atoms.info`` of what belongs together.
 
     Raises:
-        ValueError: a file is damaged; no labels or ambiguous ones; a label that is not finite; a
-            frame without ``group_key``.
+        ValueError: a file is damaged; no labels, ambiguous ones, or ones that contradict each
+            other; a label that is not finite; a frame without ``group_key``.
     """
     count = KeyCount()
     for atoms in _frames(sources, "looking for labels"):
@@ -88,6 +89,7 @@ def survey(
     for number, source in enumerate(sources):
         for index, (where, atoms) in enumerate(source.stored()):
             frames += 1
+            _refuse_two_numbers(atoms, keys, where)
             labelled = keys.labelled(atoms)
             if labelled is not None:
                 notes.append(_note(labelled, number, index, where, group_key))
@@ -102,6 +104,19 @@ def _frames(sources: Sequence[FileSource], title: str):
             for _, atoms in source.stored():
                 bar.update()
                 yield atoms
+
+
+def _refuse_two_numbers(atoms: Atoms, keys: LabelKeys, where: str) -> None:
+    """A label that calculator and ``info`` both hold must be the same, as for all other readers."""
+    both = atoms.copy()
+    both.calc = atoms.calc
+    results = {} if atoms.calc is None else atoms.calc.results
+    both.info = {
+        name: atoms.info.get(name)
+        for name in (keys.energy, keys.forces)
+        if results.get(name) is not None
+    }
+    read_labels(both, where)
 
 
 def _note(atoms: Atoms, source: int, index: int, where: str, group_key: str | None) -> Note:
