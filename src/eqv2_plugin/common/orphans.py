@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import threading
 import time
+from multiprocessing.process import BaseProcess
 
 _POLL_SECONDS = 0.3
 
@@ -17,11 +18,14 @@ def end_with_parent() -> None:
     and write where the next run writes, too. Elsewhere, nothing happens.
     """
     parent = multiprocessing.parent_process()
-    if parent is not None and parent.pid is not None:
-        threading.Thread(target=_watch, args=(parent.pid,), daemon=True).start()
+    if parent is not None:
+        # Behind a fork server, this is not the parent's child.
+        ours = os.getppid() == parent.pid
+        threading.Thread(target=_watch, args=(parent, ours), daemon=True).start()
 
 
-def _watch(parent: int) -> None:
-    while os.getppid() == parent:
+def _watch(parent: BaseProcess, ours: bool) -> None:
+    # Processes forked after ours keep its parent alive in the eyes of multiprocessing.
+    while os.getppid() == parent.pid if ours else parent.is_alive():
         time.sleep(_POLL_SECONDS)
     os._exit(1)
