@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from importlib import import_module
+from pathlib import Path
 
 import pytest
 from fairchem.core.common.registry import registry
@@ -12,15 +13,29 @@ from omegaconf import OmegaConf
 
 from eqv2_plugin.checkpoints.native import header_from_json, header_to_json
 from eqv2_plugin.checkpoints.record import NativeHeader, TaskRecord
-from eqv2_plugin.earlier_paths import MOVED, current_name
+from eqv2_plugin.earlier_paths import MOVED, PACKAGES, current_name
 from eqv2_plugin.training.runner import RESUME_CONFIG, check_same_model
 
 MODEL = "eqv2_plugin.model.EquiformerV2"
+SOURCE = Path(__file__).parents[1] / "src" / "eqv2_plugin"
 
 
-@pytest.mark.parametrize("earlier", sorted(MOVED))
+# Of packages that moved, today's modules and those that have moved since.
+WITH_PACKAGE = [
+    f"{earlier}.{module}"
+    for earlier, present in PACKAGES.items()
+    for module in sorted(
+        {path.stem for path in SOURCE.glob(f"{present.replace('.', '/')}/[a-z]*.py")}
+        | {path.rpartition(".")[2] for path in MOVED if path.rpartition(".")[0] == present}
+    )
+]
+
+
+@pytest.mark.parametrize("earlier", [*MOVED, *WITH_PACKAGE])
 def test_an_earlier_path_gives_the_module_itself(earlier):
-    assert import_module(f"eqv2_plugin.{earlier}") is import_module(f"eqv2_plugin.{MOVED[earlier]}")
+    present = current_name(f"eqv2_plugin.{earlier}.any").removesuffix(".any")
+    assert present != f"eqv2_plugin.{earlier}"
+    assert import_module(f"eqv2_plugin.{earlier}") is import_module(present)
 
 
 def test_fairchem_finds_a_class_by_its_earlier_path():
@@ -52,8 +67,9 @@ def test_a_new_process_imports_an_earlier_path_first():
 
 
 def test_what_never_was_is_not_found():
-    with pytest.raises(ModuleNotFoundError):
-        import_module("eqv2_plugin.evaluation.nothing")
+    for name in ("evaluation.nothing", "evaluation.adsorbml.nothing"):
+        with pytest.raises(ModuleNotFoundError):
+            import_module(f"eqv2_plugin.{name}")
 
 
 def test_a_native_file_that_names_classes_by_earlier_paths_is_read():

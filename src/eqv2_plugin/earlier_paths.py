@@ -13,9 +13,14 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 
 _PACKAGE = "eqv2_plugin."
-# Packages that are no more; their modules are in the table.
-_GONE = ("evaluation", "evaluation.prediction", "evaluation.relaxation", "evaluation.adsorbml",
-         "evaluation.submission")  # fmt: skip
+# Packages whose modules are in another one now, by the same name or by the row of that one.
+PACKAGES = {
+    "evaluation.adsorbml": "tasks.adsorbml",
+    "evaluation.prediction": "tasks.s2ef",
+    "evaluation.relaxation": "tasks.relaxation",
+    "evaluation.submission": "tasks.submission",
+}
+_GONE = ("evaluation", *PACKAGES)
 MOVED = {
     "backbone": "backbones.equiformer_v2.backbone",
     "checkpoints.convert": "checkpoints.v1.convert",
@@ -67,70 +72,27 @@ MOVED = {
     "doctor.predictor": "doctor.subject",
     "doctor.report": "doctor.examination",
     "doctor.thresholds": "doctor.examination",
-    "evaluation.adsorbml.adsorbates": "tasks.adsorbml.adsorbates",
-    "evaluation.adsorbml.analysis": "tasks.adsorbml.analysis",
-    "evaluation.adsorbml.duplicates": "tasks.adsorbml.analysis",
-    "evaluation.adsorbml.energy_kind": "tasks.adsorbml.analysis",
-    "evaluation.adsorbml.exposure": "tasks.adsorbml.exposure",
-    "evaluation.adsorbml.fairchem_runner": "tasks.adsorbml.fairchem_runner",
-    "evaluation.adsorbml.folder": "tasks.adsorbml.results",
-    "evaluation.adsorbml.input": "tasks.adsorbml.input",
-    "evaluation.adsorbml.metrics": "tasks.adsorbml.metrics",
-    "evaluation.adsorbml.packages": "tasks.adsorbml.adsorbates",
-    "evaluation.adsorbml.pickled_slabs": "tasks.adsorbml.pickled_slabs",
-    "evaluation.adsorbml.placements": "tasks.adsorbml.placements",
-    "evaluation.adsorbml.plots": "tasks.adsorbml.report",
-    "evaluation.adsorbml.relaxing": "tasks.adsorbml.relaxing",
-    "evaluation.adsorbml.report": "tasks.adsorbml.report",
-    "evaluation.adsorbml.runner": "tasks.adsorbml.runner",
-    "evaluation.adsorbml.single_points": "tasks.adsorbml.single_points",
-    "evaluation.adsorbml.slab_files": "tasks.adsorbml.slabs",
-    "evaluation.adsorbml.slab_json": "tasks.adsorbml.slab_json",
-    "evaluation.adsorbml.slabs": "tasks.adsorbml.slabs",
-    "evaluation.adsorbml.system_result": "tasks.adsorbml.results",
-    "evaluation.adsorbml.tables": "tasks.adsorbml.single_points",
     "evaluation.centring": "inference.predictor",
     "evaluation.html": "common.html",
     "evaluation.prediction.description": "tasks.splits",
-    "evaluation.prediction.energies": "inference.energy_agreement",
-    "evaluation.prediction.joining": "tasks.s2ef.results",
-    "evaluation.prediction.metrics": "tasks.s2ef.metrics",
     "evaluation.prediction.model": "inference.predictor",
     "evaluation.prediction.parts": "inference.parts",
-    "evaluation.prediction.predicting": "tasks.s2ef.predicting",
-    "evaluation.prediction.reading": "tasks.s2ef.reading",
-    "evaluation.prediction.runner": "tasks.s2ef.runner",
     "evaluation.predictor": "inference.predictor",
     "evaluation.processes": "inference.job",
-    "evaluation.relaxation.anomalies": "tasks.relaxation.anomalies",
     "evaluation.relaxation.batch_size": "inference.batch_size",
-    "evaluation.relaxation.failed": "tasks.relaxation.rows",
     "evaluation.relaxation.finished": "inference.store",
     "evaluation.relaxation.inputs": "tasks.relaxation.initial_structures",
-    "evaluation.relaxation.joining": "tasks.relaxation.results",
     "evaluation.relaxation.lockstep": "inference.lockstep",
     "evaluation.relaxation.memory": "inference.batch_size",
-    "evaluation.relaxation.metrics": "tasks.relaxation.metrics",
-    "evaluation.relaxation.notes": "tasks.relaxation.notes",
-    "evaluation.relaxation.pictures": "tasks.relaxation.pictures",
     "evaluation.relaxation.predicting": "inference.resilient",
-    "evaluation.relaxation.progress": "inference.job",
     "evaluation.relaxation.relaxation": "inference.relaxation",
     "evaluation.relaxation.relaxed": "inference.relaxation",
-    "evaluation.relaxation.report": "tasks.relaxation.report",
     "evaluation.relaxation.results": "tasks.relaxation.split_results",
-    "evaluation.relaxation.runner": "tasks.relaxation.runner",
     "evaluation.relaxation.settings": "inference.settings",
     "evaluation.relaxation.store": "inference.store",
     "evaluation.relaxation.stored": "inference.relaxation",
-    "evaluation.relaxation.table": "tasks.relaxation.rows",
     "evaluation.structures": "data.structures",
-    "evaluation.submission.check": "tasks.submission.check",
-    "evaluation.submission.expected": "tasks.submission.check",
-    "evaluation.submission.files": "common.files",
     "evaluation.submission.ids": "data.ids",
-    "evaluation.submission.joined": "tasks.submission.joined",
-    "evaluation.submission.layout": "tasks.submission.layout",
     "files": "common.files",
     "graph": "graphs.build",
     "graphs.refusals": "backbones.protocol",
@@ -189,9 +151,17 @@ def current_name(name: str) -> str:
     if not name.startswith(_PACKAGE):
         return name
     module, _, attribute = name.removeprefix(_PACKAGE).rpartition(".")
-    if module in MOVED:
-        return f"{_PACKAGE}{MOVED[module]}.{attribute}"
-    return name
+    present = present_module(module)
+    return f"{_PACKAGE}{present}.{attribute}" if present else name
+
+
+def present_module(path: str) -> str:
+    """The present path of a module, below this package; empty if it has not moved."""
+    package, _, module = path.rpartition(".")
+    if path not in MOVED and package in PACKAGES:
+        path = f"{PACKAGES[package]}.{module}"
+        return MOVED.get(path, path)
+    return MOVED.get(path, "")
 
 
 class _MovedModule(Loader):
@@ -201,10 +171,9 @@ class _MovedModule(Loader):
     def exec_module(self, module: ModuleType) -> None:
         spec = module.__spec__
         assert spec is not None
-        path = spec.name.removeprefix(_PACKAGE)
-        if path in MOVED:
+        if present := present_module(spec.name.removeprefix(_PACKAGE)):
             # The import statement returns what stands here afterwards.
-            sys.modules[spec.name] = import_module(_PACKAGE + MOVED[path])
+            sys.modules[spec.name] = import_module(_PACKAGE + present)
 
 
 class MovedFinder(MetaPathFinder):
@@ -215,7 +184,7 @@ class MovedFinder(MetaPathFinder):
     ) -> ModuleSpec | None:
         """See `importlib.abc.MetaPathFinder`."""
         short = fullname.removeprefix(_PACKAGE)
-        if short == fullname or not (short in MOVED or short in _GONE):
+        if short == fullname or not (short in _GONE or present_module(short)):
             return None
         return ModuleSpec(fullname, _MovedModule(), is_package=short in _GONE)
 
