@@ -14,14 +14,13 @@ import pytest
 import torch
 from ase.calculators.singlepoint import SinglePointCalculator
 from downloads import write_pair
-from fairchem.core._cli import get_hydra_config_from_yaml
 from fairchem.core.units.mlip_unit.mlip_unit import compute_loss
 from lmdb_inputs import pyg1, stored, write_lmdb
+from recipes import composed
 
 from eqv2_plugin import cli
 from eqv2_plugin.data.sample import load_sample, write_ase_db
 
-CONFIG = Path(__file__).parents[2] / "configs" / "eqv2_oc20.yml"
 SMALL = [
     "model.backbone.sphere_channels=8",
     "model.backbone.num_layers=1",
@@ -96,7 +95,7 @@ def first_losses(folder: Path, data: list[str]) -> list[float]:
     removed = [f"~data.val_splits.val_ood_{name}" for name in ("ads", "cat", "both")]
     overrides = [*data, f"data_root={folder}", "seed=3", "scale=sample", *SMALL]
     overrides = [o for o in overrides if o != "~data.val_splits.val_ood"] + removed
-    config = get_hydra_config_from_yaml(str(CONFIG), overrides)
+    config = composed("eqv2_oc20", *overrides)
     torch.manual_seed(0)
     model = hydra.utils.instantiate(config.runner.train_eval_unit.model)
     tasks = [hydra.utils.instantiate(task) for task in config.runner.train_eval_unit.tasks]

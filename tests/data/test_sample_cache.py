@@ -1,13 +1,12 @@
 """The cache folder of the embedded OC20 sample: one whole dataset, whoever builds it."""
 
 import multiprocessing
-import os
-import signal
 import time
 from functools import partial
 from pathlib import Path
 
 import pytest
+from kill_at_call import kill_at_call
 
 from eqv2_plugin.data import sample
 from eqv2_plugin.data.sample import sample_directory
@@ -30,11 +29,6 @@ def build_when_both_are_there(cache: Path, meeting: Path, answers) -> None:
 
     sample._publish = publish_together
     answers.put(str(oc20_sample_directory("val_id", cache)))
-
-
-def die_before_the_metadata(cache: Path) -> None:
-    sample.np.savez = lambda *args, **kwargs: os.kill(os.getpid(), signal.SIGKILL)
-    oc20_sample_directory("val_id", cache)
 
 
 def test_a_built_folder_is_used_again(tmp_path):
@@ -70,10 +64,8 @@ def test_two_processes_that_build_at_once_both_get_the_one_folder(tmp_path):
 
 
 def test_what_a_killed_process_left_is_not_taken_for_a_dataset_and_removed(tmp_path):
-    victim = FORK.Process(target=die_before_the_metadata, args=(tmp_path,))
-    victim.start()
-    victim.join(60)
-    assert victim.exitcode == -signal.SIGKILL
+    # Before the metadata.
+    kill_at_call(sample.np, "savez", 1, oc20_sample_directory, "val_id", tmp_path)
     (leftover,) = tmp_path.iterdir()
     assert leftover.name.startswith(".")
     folder = oc20_sample_directory("val_id", tmp_path)

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from types import SimpleNamespace
 
 import hydra
 import pytest
 import torch
 from dens_inputs import labelled_batch
-from fairchem.core._cli import get_hydra_config_from_yaml
 from fairchem.core.common import distutils
 from fairchem.core.units.mlip_unit.mlip_unit import MLIPTrainEvalUnit
-
-CONFIGS = Path(__file__).parents[2] / "configs"
+from recipes import composed
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -27,9 +24,9 @@ def process_group(tmp_path_factory):
     distutils.cleanup()
 
 
-def built(*overrides: str, config: str = "eqv2_dens_oc20.yml", **changes):
+def built(*overrides: str, config: str = "eqv2_dens_oc20", **changes):
     """The recipe's unit; ``changes`` of its own options."""
-    recipe = get_hydra_config_from_yaml(str(CONFIGS / config), ["job.device_type=CPU", *overrides])
+    recipe = composed(config, "job.device_type=CPU", *overrides)
     return hydra.utils.instantiate(recipe.runner.train_eval_unit, **changes)
 
 
@@ -47,7 +44,7 @@ def test_a_recipe_that_cannot_train_dens_is_refused(overrides, message):
 
 
 def test_a_missing_noise_task_is_refused():
-    unit = get_hydra_config_from_yaml(str(CONFIGS / "eqv2_dens_oc20.yml"), [])
+    unit = composed("eqv2_dens_oc20")
     tasks = unit.runner.train_eval_unit.tasks[:2]
     with pytest.raises(Exception, match="'noise_forces' is missing"):
         built(tasks=tasks)

@@ -19,7 +19,7 @@ from doctor_inputs import (
     swirl,
 )
 
-from eqv2_plugin.common.findings import Verdict
+from eqv2_plugin.common.findings import Finding, Verdict
 from eqv2_plugin.inference.predictor import Predict, Prediction
 
 NOISE = np.random.default_rng(0)
@@ -65,12 +65,12 @@ def test_a_sound_model_is_good_in_every_check():
 
 @pytest.mark.parametrize("check", DEFECTS)
 def test_a_planted_defect_is_bad(check):
-    line = examine(subject(DEFECTS[check]))[check]
+    line = examine(subject(DEFECTS[check]), check)[check]
     assert line.verdict == Verdict.BAD, line.text
 
 
 def test_tiny_noise_is_named_but_not_bad():
-    line = examine(subject(noise(1e-6)))["same input twice"]
+    line = examine(subject(noise(1e-6)), "same input twice")["same input twice"]
     assert line.verdict == Verdict.LOOK
     assert "not bit for bit" in line.text
 
@@ -78,7 +78,8 @@ def test_tiny_noise_is_named_but_not_bad():
 def test_direct_forces_are_judged_by_other_limits_than_gradients():
     slightly = forces_plus(lambda atoms: 2.0 * swirl(atoms))
     for direct, verdict in ((False, Verdict.BAD), (True, Verdict.LOOK)):
-        line = examine(subject(slightly, direct))["force Jacobian symmetric"]
+        check = "force Jacobian symmetric"
+        line = examine(subject(slightly, direct), check)[check]
         assert line.verdict == verdict, line.text
 
 
@@ -115,7 +116,7 @@ def test_too_little_time_is_said():
 
 def test_a_model_without_float64_says_so_and_is_examined_in_float32():
     model = dataclasses.replace(subject(sound), predict_double="no room for float64")
-    lines = examine(model)
+    lines = examine(model, "rotation, float64", "force Jacobian symmetric")
     assert lines["rotation, float64"].verdict == Verdict.NOT_RUN
     assert lines["rotation, float64"].text == "no room for float64"
     assert lines["force Jacobian symmetric"].verdict == Verdict.GOOD
@@ -123,16 +124,17 @@ def test_a_model_without_float64_says_so_and_is_examined_in_float32():
 
 def test_fixed_atoms_leave_the_net_force_and_the_moved_atoms_out():
     held = structures()
+    moving = ("force Jacobian symmetric", "energy in NVE run")
     for atoms in held:
         atoms.set_constraint(FixAtoms([0, 1]))
-    lines = examine(subject(sound), atoms=held)
+    lines = examine(subject(sound), "net force", *moving, atoms=held)
     assert lines["net force"].verdict == Verdict.NOT_RUN
     assert "2 atoms moved" in lines["force Jacobian symmetric"].text
     assert lines["energy in NVE run"].verdict == Verdict.GOOD
     for atoms in held:
         atoms.set_constraint(FixAtoms(range(4)))
-    lines = examine(subject(sound), atoms=held)
-    for check in ("force Jacobian symmetric", "energy in NVE run"):
+    lines = examine(subject(sound), *moving, atoms=held)
+    for check in moving:
         assert lines[check].verdict == Verdict.NOT_RUN
         assert "fixed" in lines[check].text
 
@@ -151,19 +153,23 @@ def with_stress(change: Callable[[np.ndarray], np.ndarray]) -> Predict:
     return predict
 
 
+def stress_of(predict: Predict, **options) -> Finding:
+    check = "stress under rotation"
+    return examine(dataclasses.replace(subject(predict), stress=True), check, **options)[check]
+
+
 def test_a_stress_that_turns_with_the_structure_is_good_and_another_bad():
     covariant = with_stress(lambda virial: virial + virial.T)
-    line = examine(dataclasses.replace(subject(covariant), stress=True))["stress under rotation"]
+    line = stress_of(covariant)
     assert line.verdict == Verdict.GOOD, line.text
     # What an activation of each component by itself makes of it.
     broken = with_stress(lambda virial: np.maximum(virial + virial.T, 0.0))
-    line = examine(dataclasses.replace(subject(broken), stress=True))["stress under rotation"]
+    line = stress_of(broken)
     assert line.verdict == Verdict.BAD
     assert line.numbers["stress_max_relative"] > 0.1
 
 
 def test_stress_is_not_examined_without_a_volume():
-    model = dataclasses.replace(subject(with_stress(lambda virial: virial)), stress=True)
-    line = examine(model, atoms=structures()[2:])["stress under rotation"]
+    line = stress_of(with_stress(lambda virial: virial), atoms=structures()[2:])
     assert line.verdict == Verdict.NOT_RUN
     assert "periodic in three directions" in line.text

@@ -9,16 +9,15 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from fairchem.core._cli import get_hydra_config_from_yaml
 from finetuning_inputs import REFERENCES, write_start
 from helpers import CONSERVATIVE, DIRECT_HEADS, ENERGY
+from recipes import composed
 
 from eqv2_plugin.models.hydra import EquiformerV2
 from eqv2_plugin.training.finetuning import starting_model
 from eqv2_plugin.training.start import start_normalizer, start_references
 from eqv2_plugin.training.summary import improvements
 
-CONFIG = Path(__file__).parents[2] / "configs" / "eqv2_finetune.yml"
 NOISE = {"module": "eqv2_plugin.heads.forces.NoiseHead"}
 STRESS = {"module": "eqv2_plugin.heads.stress.StressHead"}
 
@@ -205,7 +204,7 @@ def test_weights_that_do_not_fit_the_config_are_refused(start, tmp_path):
 
 
 def compose(path: Path, *overrides: str):
-    return get_hydra_config_from_yaml(str(CONFIG), [f"checkpoint={path}", *overrides]).runner
+    return composed("eqv2_finetune", f"checkpoint={path}", *overrides).runner
 
 
 def test_normalisers_and_references_come_from_the_checkpoint(tmp_path):

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from functools import cache
-from pathlib import Path
-
 import hydra
 import pytest
 import torch
 from fairchem.core._cli import get_hydra_config_from_yaml
+from recipes import CONFIGS, composed
 
 from eqv2_plugin import cli
 
-CONFIGS = Path(__file__).parents[2] / "configs"
-OC20, OC22 = CONFIGS / "eqv2_oc20.yml", CONFIGS / "eqv2_oc22.yml"
-MD17, DENS_MD17 = CONFIGS / "eqv2_md17.yml", CONFIGS / "eqv2_dens_md17.yml"
-DENS_OC20, DENS_OC22 = CONFIGS / "eqv2_dens_oc20.yml", CONFIGS / "eqv2_dens_oc22.yml"
+OC20, OC22, MD17 = "eqv2_oc20", "eqv2_oc22", "eqv2_md17"
+DENS_OC20, DENS_OC22, DENS_MD17 = "eqv2_dens_oc20", "eqv2_dens_oc22", "eqv2_dens_md17"
 
 # Table 7 (columns) and Table 11 of the EquiformerV2 paper, in the order
 # warm-up epochs, learning rate, batch size, epochs, dropout, stochastic depth, lambda_E,
@@ -60,14 +56,12 @@ DENS_TABLES = {
 }
 
 
-def name(case: tuple[Path, str]) -> str:
-    return f"{case[0].stem} {case[1]}"
+def name(case: tuple[str, str]) -> str:
+    return " ".join(case)
 
 
-@cache
-def composed(path: Path, *overrides: str):
-    """A config, to be read only; composing takes a second."""
-    return get_hydra_config_from_yaml(str(path), list(overrides))
+def file(config: str) -> str:
+    return str(CONFIGS / f"{config}.yml")
 
 
 def unit_of(config):
@@ -104,8 +98,32 @@ def test_a_scale_has_the_numbers_of_its_table(case):
 @pytest.mark.slow
 @pytest.mark.parametrize("case", PARAMETERS, ids=name)
 def test_a_scale_has_the_papers_number_of_parameters(case, capsys):
-    assert cli.main(["info", "--config", str(case[0]), case[1]]) == 0
+    assert cli.main(["info", "--config", file(case[0]), case[1]]) == 0
     assert f"parameters: {PARAMETERS[case]:,}\n" in capsys.readouterr().out
+
+
+# With each group of configs once; the scales above go the whole way, too.
+WHOLE = [
+    (OC20, "heads=conservative"),
+    (OC20, "data=oc20_lmdb"),
+    (OC22, "data=oc22_lmdb"),
+    (MD17, "molecule=uracil"),
+    (DENS_MD17, "molecule=aspirin"),
+    (DENS_OC20, "dens=no_energy"),
+    (DENS_OC22, "dens=all_atoms"),
+    ("predict_s2ef_oc20", "checkpoint=model.pt"),
+    ("predict_s2ef_oc22", "checkpoint=model.pt"),
+    ("relax_is2re_oc20", "checkpoint=model.pt"),
+    ("adsorbml", "checkpoint=model.pt", "input=slabs.json"),
+    ("adsorbml_batched", "checkpoint=model.pt", "input=slabs.json"),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", WHOLE, ids=name)
+def test_no_config_has_a_key_without_use(case):
+    whole = get_hydra_config_from_yaml(file(case[0]), list(case[1:]))
+    assert whole.runner == composed(*case).runner
 
 
 @pytest.mark.parametrize("case", DENS_TABLES, ids=name)
@@ -191,7 +209,7 @@ def test_only_the_samples_scale_softens_denoising():
         ("all_atoms", "corruption_ratio", 1.0),
     ],
 )
-@pytest.mark.parametrize("recipe", [DENS_OC20, DENS_OC22, DENS_MD17], ids=lambda path: path.stem)
+@pytest.mark.parametrize("recipe", [DENS_OC20, DENS_OC22, DENS_MD17])
 def test_an_ablation_of_dens_changes_one_setting(recipe, ablation, key, value):
     full = unit_of(composed(recipe)).denoising
     changed = unit_of(composed(recipe, f"dens={ablation}")).denoising
@@ -201,7 +219,6 @@ def test_an_ablation_of_dens_changes_one_setting(recipe, ablation, key, value):
 @pytest.mark.parametrize(
     ("recipe", "scale"),
     [(OC20, "oc20_all_md_31m"), (OC20, "oc20_all_md_153m"), (DENS_OC20, "oc20_all_md_160m")],
-    ids=lambda value: value if isinstance(value, str) else value.stem,
 )
 def test_md_trajectories_are_a_split_that_dens_leaves_out(recipe, scale):
     config = composed(recipe, f"scale={scale}")
@@ -211,9 +228,8 @@ def test_md_trajectories_are_a_split_that_dens_leaves_out(recipe, scale):
 
 
 def test_a_schedule_of_sigma_needs_two_settings():
-    config = get_hydra_config_from_yaml(
-        str(DENS_OC20), ["denoising.sigma_low=0.01", "model.backbone.sigma_encoding=true"]
-    )
+    changes = "denoising.sigma_low=0.01", "model.backbone.sigma_encoding=true"
+    config = composed(DENS_OC20, *changes)
     assert unit_of(config).denoising.sigma_low == 0.01
     assert unit_of(config).model.backbone.sigma_encoding
 
@@ -241,12 +257,12 @@ def test_the_conservative_recipe_shifts_no_gradient():
 
 
 def test_an_unknown_scale_lists_the_known_ones(capsys):
-    assert cli.main(["info", "--config", str(OC20), "scale=oc20_2M"]) == 1
+    assert cli.main(["info", "--config", file(OC20), "scale=oc20_2M"]) == 1
     assert "oc20_all_md_31m" in capsys.readouterr().err
 
 
 def test_a_misspelt_key_is_refused(capsys):
-    assert cli.main(["info", "--config", str(OC20), "model.backbone.lmx=3"]) == 1
+    assert cli.main(["info", "--config", file(OC20), "model.backbone.lmx=3"]) == 1
     assert "lmx" in capsys.readouterr().err
-    assert cli.main(["info", "--config", str(OC20), "+model.backbone.lmx=3"]) == 1
+    assert cli.main(["info", "--config", file(OC20), "+model.backbone.lmx=3"]) == 1
     assert "did you mean 'lmax'" in capsys.readouterr().err

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import hydra
 import pytest
 import torch
 from ase.geometry import wrap_positions
-from fairchem.core._cli import get_hydra_config_from_yaml
 from fairchem.core.datasets.atomic_data import AtomicData
 from fairchem.core.datasets.samplers.max_atom_distributed_sampler import (
     MaxAtomDistributedBatchSampler,
 )
 from fairchem.core.units.mlip_unit.mlip_unit import mt_collater_adapter
 from lmdb_inputs import EMBEDDED, READER, attributes, pyg2, splits, stored, write_frames, write_lmdb
+from recipes import composed
 from torch.utils.data import DataLoader
 
 from eqv2_plugin.data.lmdb import LmdbDataset, OC22LmdbDataset
@@ -24,12 +22,10 @@ from eqv2_plugin.dens.checks import check_denoising_data
 from eqv2_plugin.dens.config import DenoisingConfig
 from eqv2_plugin.training.checks import check_frames
 
-CONFIGS = Path(__file__).parents[3] / "configs"
-
 
 @pytest.fixture(scope="module")
 def tasks() -> list:
-    config = get_hydra_config_from_yaml(str(CONFIGS / "eqv2_oc20.yml"), [])
+    config = composed("eqv2_oc20")
     return [hydra.utils.instantiate(task) for task in config.runner.train_eval_unit.tasks]
 
 
@@ -134,8 +130,7 @@ def test_recipes_read_lmdb_data(config, overrides, reader, tmp_path):
     source = EMBEDDED / ("oc22_s2ef" if oc22 else "s2ef_legacy_keys")
     for folder in ("train", "val_id", "val_ood", "val_ood_ads", "val_ood_cat", "val_ood_both"):
         (tmp_path / folder).symlink_to(source)
-    path = str(CONFIGS / f"{config}.yml")
-    runner = get_hydra_config_from_yaml(path, [*overrides, f"data_root={tmp_path}"]).runner
+    runner = composed(config, *overrides, f"data_root={tmp_path}").runner
     tasks = [hydra.utils.instantiate(task) for task in runner.train_eval_unit.tasks]
     for loader, count in ((runner.train_dataloader, 1), (runner.eval_dataloader, 2 if oc22 else 4)):
         data = hydra.utils.instantiate(loader.dataset)

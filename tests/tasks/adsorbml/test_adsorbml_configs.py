@@ -10,10 +10,9 @@ import pytest
 from adsorbml_inputs import table, write_model, write_slab_input
 from fairchem.core._cli import get_hydra_config_from_yaml
 from fairchem.core.components.benchmark import AdsorbMLReducer
+from recipes import CONFIGS, composed
 
 from eqv2_plugin.tasks.adsorbml.results import load_results
-
-CONFIGS = Path(__file__).parents[3] / "configs"
 
 
 @pytest.fixture
@@ -63,12 +62,8 @@ def test_the_batched_config_runs_and_fairchems_reducer_reads_its_table(tmp_path,
 
 
 def test_both_configs_relax_as_the_paper_says():
-    ours = get_hydra_config_from_yaml(
-        str(CONFIGS / "adsorbml_batched.yml"), ["checkpoint=x", "input=y"]
-    ).runner
-    theirs = get_hydra_config_from_yaml(
-        str(CONFIGS / "adsorbml.yml"), ["checkpoint=x", "input=y"]
-    ).runner
+    given = "checkpoint=x", "input=y"
+    ours, theirs = (composed(name, *given).runner for name in ("adsorbml_batched", "adsorbml"))
     assert (ours.relaxation.fmax, ours.relaxation.steps) == (0.02, 300)
     assert (theirs.fmax, theirs.steps) == (0.02, 300)
     assert ours.adsorption_energy_model is theirs.adsorption_energy_model is True

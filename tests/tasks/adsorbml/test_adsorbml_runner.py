@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-import multiprocessing
-import os
 import pickle
-import signal
 import warnings
 from pathlib import Path
 
@@ -28,6 +25,7 @@ from fairchem.core import FAIRChemCalculator
 from fairchem.core.components.calculate import AdsorbMLRunner
 from fairchem.core.components.calculate.recipes.adsorbml import run_adsorbml
 from fairchem.core.units.mlip_unit.api.inference import InferenceSettings
+from kill_at_call import kill_at_call
 from relaxation_inputs import emt
 
 from eqv2_plugin.inference.batch_size import BatchLimit
@@ -256,17 +254,16 @@ def relaxed_with(predict, folder: Path, systems) -> list:
 
 
 class Counting:
-    """EMT that counts structures, and kills its process at a call (never, if None)."""
+    """EMT that counts calls and structures."""
 
-    def __init__(self, last: int | None = None) -> None:
-        self.calls = 0
-        self.structures = 0
-        self.last = last
+    def __init__(self) -> None:
+        self.calls = self.structures = 0
 
     def __call__(self, batch):
+        return self.predict(batch)
+
+    def predict(self, batch):
         self.calls += 1
-        if self.calls == self.last:
-            os.kill(os.getpid(), signal.SIGKILL)
         self.structures += len(batch)
         return emt(batch)
 
@@ -280,12 +277,7 @@ def test_a_killed_run_goes_on(tmp_path, data, last):
     assert whole.calls > 20
     folder = tmp_path / "killed"
     # EMT runs no threads, so that a fork is safe.
-    process = multiprocessing.get_context("fork").Process(
-        target=relaxed_with, args=(Counting(last), folder, systems)
-    )
-    process.start()
-    process.join(60)
-    assert process.exitcode == -signal.SIGKILL
+    kill_at_call(Counting, "predict", last, relaxed_with, Counting(), folder, systems)
     store = folder / "relaxed.0-of-1.jsonl"
     finished = len(store.read_bytes().splitlines()) - 1
     assert (finished > 0) == (last > 6)

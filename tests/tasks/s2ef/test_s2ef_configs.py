@@ -5,24 +5,22 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from fairchem.core._cli import get_hydra_config_from_yaml
 from fairchem.core.scripts.make_submission_file import SPLITS
 from launches import launch
 from omegaconf import OmegaConf
 from prediction_inputs import write_model
+from recipes import composed
 
 from eqv2_plugin import cli
 from eqv2_plugin.common.files import read_npz
 from eqv2_plugin.tasks.splits import split_configs
 
-CONFIGS = Path(__file__).parents[3] / "configs"
 FOLDERS = Path(__file__).parents[3] / "src" / "eqv2_plugin" / "configs" / "test_data"
 FEW = ["structures_per_part=3", "atoms_per_batch=100", "num_workers=0", "job.device_type=CPU"]
 
 
 def config_of(dataset: str, *overrides: str):
-    path = CONFIGS / f"predict_s2ef_{dataset}.yml"
-    return get_hydra_config_from_yaml(str(path), ["checkpoint=model.pt", *overrides])
+    return composed(f"predict_s2ef_{dataset}", "checkpoint=model.pt", *overrides)
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in FOLDERS.glob("*.yaml")))
@@ -49,7 +47,7 @@ def test_data_are_asked_for_and_the_sample_is_there(dataset):
 def test_data_in_other_folders_and_forms_are_named_by_overrides():
     config = config_of("oc20", "data_root=/d", "test_data.splits.ood_ads.src=mine",
                        "test_data.reader.format=ase_db")  # fmt: skip
-    found = split_configs(OmegaConf.to_container(config.runner.data))
+    found = split_configs(OmegaConf.to_container(config.runner.data, resolve=True))
     assert found["ood_ads"] == {"format": "ase_db", "src": "/d/mine"}
 
 
