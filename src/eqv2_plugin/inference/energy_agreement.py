@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from ase import Atoms
-from ase.data import chemical_symbols
 
+from eqv2_plugin.data.references.linear_fit import compositions_of
+from eqv2_plugin.data.references.ridge import fit_ridge
 from eqv2_plugin.models.metadata import EnergyKind, as_energy_kind, same_energies
 
 if TYPE_CHECKING:
@@ -26,8 +27,11 @@ MAX_COMPARED = 16
 # energies differ from total ones by some eV per atom, a barely trained model errs by 2 eV at all.
 _FAR, _FAR_PER_ATOM_OF_LARGE = 5.0, 0.1
 _FAR_OF_SMALL, _FAR_PER_ATOM = 1.0, 0.5
+_SPREADS = 2.0
 # A constant, or one energy per element, explains differences of which it leaves this share.
 _LEFT, _BETTER = 0.1, 0.3
+# The same per atom, eV, and in units of its scatter.
+_SHIFT, _SCATTERS = 0.25, 2.0
 # Different compositions of which a constant is told from an error that frames of one share.
 _COMPOSITIONS = 5
 _MEANING = {
@@ -104,8 +108,12 @@ def kinds_note(model: EnergyKind, data: EnergyKind, what: str) -> str:
     )
 
 
-def magnitudes_note(found: Sequence[Compared], what: str) -> str:
-    """A sentence where predictions and labels cannot be the same kind of energy; else ""."""
+def magnitudes_note(found: Sequence[Compared], what: str, scale: float = 0.0) -> str:
+    """A sentence where predictions and labels cannot be the same kind of energy; else "".
+
+    ``scale`` is the spread in eV of the energies that the model has learned from, where it is
+    known: of a model that has learned nothing half of the errors are larger than two thirds of it.
+    """
     if not found:
         return ""
     apart = np.array([one.predicted - one.labelled for one in found])
@@ -113,8 +121,8 @@ def magnitudes_note(found: Sequence[Compared], what: str) -> str:
     typical, per_atom = float(np.median(abs(apart))), float(np.median(abs(apart) / atoms))
     far = typical > max(_FAR, _FAR_PER_ATOM_OF_LARGE * float(np.median(atoms)))
     far |= typical > _FAR_OF_SMALL and per_atom > _FAR_PER_ATOM
-    reason = _explained(found, apart)
-    if not far and not reason:
+    reason = _explained(found, apart) or _per_atom(apart / atoms)
+    if not reason and (not far or typical < _SPREADS * scale):
         return ""
     number = f"{len(found)} structures" if len(found) > 1 else "1 structure"
     return (
@@ -126,23 +134,26 @@ def magnitudes_note(found: Sequence[Compared], what: str) -> str:
 
 def _explained(found: Sequence[Compared], apart: np.ndarray) -> str:
     """What accounts for the differences; "" if nothing simple does, or they are small."""
-    compositions = _compositions(found)
+    compositions = compositions_of([one.numbers for one in found])
     distinct = len(np.unique(compositions, axis=0))
     size = float(np.sqrt(np.mean(apart**2)))
     if size <= _FAR_OF_SMALL or distinct < _COMPOSITIONS:
         return ""
     shift = float(np.median(apart))
     spread = float(np.sqrt(np.mean((apart - shift) ** 2)))
-    fit, _, rank, _ = np.linalg.lstsq(compositions, apart, rcond=None)
-    left = float(np.sqrt(np.mean((apart - compositions @ fit) ** 2)))
+    _, groups = np.unique(compositions, axis=0, return_inverse=True)
+    held_out = fit_ridge(compositions, apart, groups.ravel()).held_out
+    left = float(np.sqrt(np.mean(held_out**2)))
     # The fit has more freedom than a constant, and must be better for it.
-    if distinct >= rank + 3 and left < min(_LEFT * size, _BETTER * spread):
+    if left < min(_LEFT * size, _BETTER * spread):
         return ", which one energy per element accounts for"
     if spread < _LEFT * abs(shift):
         return f", by nearly the same {shift:+.3g} eV everywhere"
     return ""
 
 
-def _compositions(found: Sequence[Compared]) -> np.ndarray:
-    counts = [np.bincount(one.numbers, minlength=len(chemical_symbols)) for one in found]
-    return np.stack(counts).astype(float)
+def _per_atom(apart: np.ndarray) -> str:
+    """Whether all structures are apart by about as much per atom, in eV; "" if not."""
+    shift, scatter = float(np.mean(apart)), float(np.std(apart))
+    certain = len(apart) >= _COMPOSITIONS and abs(shift) > max(_SHIFT, _SCATTERS * scatter)
+    return f", by about {shift:+.2g} eV per atom everywhere" if certain else ""

@@ -26,6 +26,7 @@ from eqv2_plugin.training.checks import (
     check_gradient_scales,
     check_tasks_match_heads,
 )
+from eqv2_plugin.training.label_guard import LabelGuard
 from eqv2_plugin.training.report import RunReport
 from eqv2_plugin.training.results import are_complete, mark_if_missing
 
@@ -193,9 +194,23 @@ class EquiformerV2TrainRunner(TrainEvalRunner):
 
 
 class FinetuningRunner(EquiformerV2TrainRunner):
-    """`EquiformerV2TrainRunner` that reads every frame once before the first step."""
+    """Reads every frame once before the first step, and compares labels with the checkpoint.
+
+    Args:
+        label_guard: of a run that begins; None lets any labels pass.
+    """
 
     finetunes = True
+
+    def __init__(self, *args: Any, label_guard: LabelGuard | None = None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._label_guard = label_guard
+
+    def _found(self, given: str | None) -> _Begin:
+        finished, checkpoint = super()._found(given)
+        if self._label_guard is not None and not finished and checkpoint is None:
+            self._label_guard.check(self.train_dataloader.dataset)
+        return finished, checkpoint
 
 
 def _reason(error: BaseException) -> str:

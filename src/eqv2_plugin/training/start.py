@@ -7,23 +7,29 @@ starting checkpoint or from a file: a path would not travel with the checkpoint.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import yaml
 from fairchem.core.units.mlip_unit.api.inference import MLIPInferenceCheckpoint
 
 from eqv2_plugin.checkpoints.door import read_inference_checkpoint
 from eqv2_plugin.checkpoints.inference_checkpoint import averaged_weights
+from eqv2_plugin.data.datasets import create_datasets
 from eqv2_plugin.data.references.coefficients import (
     by_symbol,
     load_coefficients,
     references_config,
 )
+from eqv2_plugin.data.references.linear_fit import compositions_of
+from eqv2_plugin.data.references.ridge import fit_ridge
+from eqv2_plugin.data.structures import plain
 from eqv2_plugin.dens.force_scale import resolved_force_scale
 
 _ADVICE = (
@@ -31,7 +37,7 @@ _ADVICE = (
     "default is what `make train` leaves"
 )
 # In place of a file's name.
-_FROM_CHECKPOINT, _NONE = "checkpoint", "none"
+_FROM_CHECKPOINT, _NONE, _REFIT = "checkpoint", "none", "refit"
 _BLOCKS = {
     "energy": "energy_normalizer",
     "forces": "force_normalizer",
@@ -125,18 +131,38 @@ def start_force_scale(
     return float(read_start(checkpoint, unsafe).model["backbone"].get("force_scale", 1.0))
 
 
-def start_references(source: str, checkpoint: str, unsafe: bool = False) -> dict[str, Any] | None:
+def start_references(
+    source: str, checkpoint: str, unsafe: bool = False, data: Mapping[str, Any] | None = None
+) -> dict[str, Any] | None:
     """Config of the energy's element references.
 
-    ``source`` is "checkpoint", "none", a published name, or an ``.npz`` file that
-    ``eqv2 data fit-references`` wrote.
+    ``source`` is "checkpoint", "none", "refit" (to the training frames of the config group
+    ``data``), a published name, or an ``.npz`` file that ``eqv2 data fit-references`` wrote.
     """
     if source == _NONE:
         return None
     if source == _FROM_CHECKPOINT:
         task = read_start(checkpoint, unsafe).task("energy")
         return task.get("element_references") if task else None
+    if source == _REFIT:
+        return references_config(_refitted(json.dumps(plain(data or {}), sort_keys=True)))
     return references_config(by_symbol(load_coefficients(source)))
+
+
+# Hydra resolves a config more than once.
+@lru_cache(maxsize=4)
+def _refitted(data_config: str) -> dict[str, float]:
+    """{symbol: eV per atom} by `fit_ridge` to the energies of all training frames."""
+    data = json.loads(data_config)
+    splits, reader = data["train_splits"], data["reader"]
+    datasets = create_datasets(data["name"], data["root"], splits, reader, data["how_to_get"])
+    frames = [split[index] for split in datasets.datasets for index in range(len(split))]
+    if any("energy" not in frame for frame in frames):
+        raise ValueError("references=refit needs an energy of every training frame")
+    compositions = compositions_of([frame.atomic_numbers.numpy() for frame in frames])
+    _, groups = np.unique(compositions, axis=0, return_inverse=True)
+    energies = np.array([float(frame.energy) for frame in frames])
+    return by_symbol(fit_ridge(compositions, energies, groups.ravel()).coefficients)
 
 
 def _fitted(path: Path) -> dict[str, Any]:

@@ -78,10 +78,8 @@ def split(notes: Sequence[Note], fraction: float, seed: int, group_key: str | No
             taken += counts[name]
             groups_left.subtract(elements[name])
     if not chosen:
-        raise ValueError(
-            f"each group ({grouped_by}) holds an element that no other has, so that none can "
-            "validate: give val=FILE, or another group_key"
-        )
+        # Each holds an element of its own: one of them is then not trained, which is said.
+        chosen.add(min(counts, key=lambda name: (counts[name], _rank(name, seed))))
     return Split(np.array([name in chosen for name in names]), grouped_by, len(counts))
 
 

@@ -1,0 +1,104 @@
+"""Before a checkpoint is fine-tuned: are the labels what it predicts, in the same units?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from ase import Atoms
+from fairchem.core.datasets.mt_concat_dataset import ConcatDataset
+from fairchem.core.units.mlip_unit.api.inference import InferenceSettings
+
+from eqv2_plugin.common.text import say
+from eqv2_plugin.data.fixed_atoms import fixed_mask
+from eqv2_plugin.inference.energy_agreement import Compared, magnitudes_note
+from eqv2_plugin.inference.predictor import open_predictor
+from eqv2_plugin.inference.unit_agreement import Pairs, unit_notes
+from eqv2_plugin.training.start import start_normalizer
+
+CHECK, IGNORE = "check", "ignore_mismatch"
+_FROM_CHECKPOINT = "checkpoint"
+FRAMES = 48
+_WAYS = (
+    "Fix the labels. If they are right as they are, in eV and eV/Å, give references=refit, which "
+    f"fits references per element to them, or energy={IGNORE} to train on them in any case"
+)
+
+
+class LabelGuard:
+    """Compares the starting checkpoint's predictions with some training labels.
+
+    Args:
+        checkpoint: that training starts from.
+        references: of the run; where they are not the checkpoint's, energies may be relative to
+            something else.
+        energy: ``check``, or ``ignore_mismatch`` to go on in any case.
+        unsafe: unpickle whatever is in the checkpoint.
+
+    Raises:
+        ValueError: another value of ``energy``.
+    """
+
+    def __init__(
+        self, checkpoint: str, references: str, energy: str = CHECK, unsafe: bool = False
+    ) -> None:
+        if energy not in (CHECK, IGNORE):
+            raise ValueError(f"energy must be {CHECK} or {IGNORE}, got {energy!r}")
+        self._checkpoint = checkpoint
+        self._relative_to_the_same = references == _FROM_CHECKPOINT
+        self._energy = energy
+        self._unsafe = unsafe
+
+    def check(self, datasets: ConcatDataset) -> None:
+        """Predict up to 48 training frames, evenly spaced.
+
+        Raises:
+            ValueError: units, signs or what energies are relative to differ.
+        """
+        device: Any = "cuda" if torch.cuda.is_available() else "cpu"
+        settings = InferenceSettings(activation_checkpointing=False)
+        predict = open_predictor(self._checkpoint, device, settings, None, self._unsafe)
+        found, energies, forces = [], [], []
+        for atoms in _labelled(datasets):
+            bare = atoms.copy()
+            bare.calc = None
+            try:
+                predicted = predict([bare])[0]
+            except (ValueError, MemoryError, torch.OutOfMemoryError):
+                continue  # training itself will name what the model refuses
+            results = atoms.calc.results
+            free = ~fixed_mask(atoms)
+            energies.append((predicted.energy, results["energy"]))
+            found.append(Compared(atoms.numbers, predicted.energy, results["energy"]))
+            if "forces" in results:
+                pair = predicted.forces[free], np.asarray(results["forces"])[free]
+                forces.append(np.stack(pair, axis=1))
+        if not found:
+            return
+        vectors = np.concatenate(forces) if forces else np.empty((0, 2, 3))
+        notes = unit_notes(Pairs([one.numbers for one in found], np.array(energies), vectors))
+        if self._relative_to_the_same:
+            scale = start_normalizer("checkpoint", self._checkpoint, "energy", "rmsd", self._unsafe)
+            notes.append(magnitudes_note(found, "the training data", scale))
+        notes = [note for note in notes if note]
+        if not notes:
+            return
+        text = f"{Path(self._checkpoint).name} and the labels do not belong together: "
+        text += "; ".join(notes).removesuffix(".") + "."
+        if self._energy == CHECK:
+            raise ValueError(f"{text} {_WAYS}")
+        say(f"energy={IGNORE}: {text}")
+
+
+def _labelled(datasets: ConcatDataset) -> Iterator[Atoms]:
+    """Frames with an energy, evenly spaced over all splits."""
+    total = sum(map(len, datasets.datasets))
+    for split in datasets.datasets:
+        share = max(1, round(FRAMES * len(split) / total))
+        for place in np.unique(np.linspace(0, len(split) - 1, share).astype(int)):
+            atoms = split.dataset.get_atoms(int(split.indices[place]))
+            if atoms.calc is not None and np.isfinite(atoms.calc.results.get("energy", np.nan)):
+                yield atoms
