@@ -103,11 +103,10 @@ def test_the_nearest_neighbours_are_kept(version, strict, limit):
     atoms = slab()
     options = {"max_neighbors": limit, "enforce_max_neighbors_strictly": strict}
     graph = build_graph(batch_of(atoms), config(version, **options))
+    edges = sorted(images(atoms, TINY["cutoff"]), key=lambda e: e[3])
     wanted = set()
     for atom in range(len(atoms)):
-        near = sorted(
-            (e for e in images(atoms, TINY["cutoff"]) if e[1] == atom), key=lambda e: e[3]
-        )
+        near = [e for e in edges if e[1] == atom]
         # fairchem keeps all within 0.01 Å^2 of the squared distance of the first one to drop.
         limits = near[limit][3] ** 2 + 0.01 if len(near) > limit else np.inf
         kept = near[:limit] if strict else [e for e in near if e[3] ** 2 <= limits]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -46,8 +47,20 @@ def test_a_job_killed_in_the_middle_of_a_part_goes_on(made, whole, tmp_path):
     assert results(tmp_path) == results(whole)
 
 
+@pytest.fixture(scope="module")
+def begun(made, tmp_path_factory) -> Path:
+    """A job of which one of six processes has run."""
+    folder = tmp_path_factory.mktemp("begun")
+    predict(folder, made, jobs=6)
+    return folder
+
+
+def copy(job: Path, folder: Path) -> None:
+    shutil.copytree(job, folder, dirs_exist_ok=True)
+
+
 def test_a_finished_job_predicts_nothing_again(made, whole, tmp_path, monkeypatch):
-    predict(tmp_path, made)
+    copy(whole, tmp_path)
 
     def refuse(*arguments):
         raise AssertionError("predicted again")
@@ -97,8 +110,8 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("name", CHANGES)
-def test_parts_of_something_else_are_refused(made, tmp_path, name):
-    predict(tmp_path, made, jobs=6)
+def test_parts_of_something_else_are_refused(made, begun, tmp_path, name):
+    copy(begun, tmp_path)
     change, text = CHANGES[name]
     with pytest.raises(ValueError, match="holds predictions made with something else") as error:
         predict(tmp_path, made, **change(made, tmp_path))
@@ -106,9 +119,9 @@ def test_parts_of_something_else_are_refused(made, tmp_path, name):
     assert "run_name=NAME" in str(error.value)
 
 
-def test_another_size_of_batches_may_go_on(made, tmp_path):
+def test_another_size_of_batches_may_go_on(made, begun, tmp_path):
     """The advice where the memory is too small."""
-    predict(tmp_path, made, jobs=6)
+    copy(begun, tmp_path)
     before = parts(tmp_path)
     predict(tmp_path, made, atoms_per_batch=50)
     assert len(before) == 1
@@ -138,7 +151,7 @@ def lose_structures(path: Path) -> None:
 
 @pytest.mark.parametrize("damage", [shorten, lose_structures])
 def test_a_damaged_part_is_refused(made, whole, tmp_path, damage):
-    predict(tmp_path, made)
+    copy(whole, tmp_path)
     part = tmp_path / "results" / "parts" / "id" / "00001.npz"
     damage(part)
     with pytest.raises(ValueError, match=r"00001\.npz is damaged .* delete it"):
