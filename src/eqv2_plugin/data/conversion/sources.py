@@ -21,20 +21,12 @@ class FileSource(Source):
     """One file with frames of any kind in ``READERS``."""
 
     def frames(self, notes: Counter[str]) -> Iterator[Frame]:
-        """Stream the frames; what cannot be kept is counted in ``notes``.
-
-        Raises:
-            ValueError: the file is damaged, or an id is not usable.
-        """
+        """Stream the frames; what cannot be kept is counted in ``notes``."""
         for index, (where, atoms) in enumerate(self.stored()):
             yield frame_of_atoms(atoms, self.stem, index, where, notes)
 
     def stored(self) -> Iterator[tuple[str, Atoms]]:
-        """File and number of each frame, for errors, and the frame as its reader gives it.
-
-        Raises:
-            ValueError: the file is damaged.
-        """
+        """File and number of each frame, for errors, and the frame as its reader gives it."""
         (path,) = self.files
         frames = READERS[_kind(path)](path)
         for index in count():
@@ -57,7 +49,6 @@ def find_sources(paths: Sequence[Path]) -> list[FileSource]:
     """The files given, and of each folder given its files of a known kind, by name.
 
     Raises:
-        FileNotFoundError: a path is not there, or a folder has no such file.
         ValueError: a file is of no known kind, given twice, or part of an OC20 download.
     """
     known = ", ".join(READERS)

@@ -21,15 +21,10 @@ _SHOWN = 8
 
 @dataclass(frozen=True)
 class LabelKeys:
-    """Names of the labels among calculator results, ``atoms.info`` and per-atom arrays.
+    """Names of the labels among calculator results, ``atoms.info`` and per-atom arrays."""
 
-    Attributes:
-        energy: eV.
-        forces: eV/Å, [atoms, 3].
-    """
-
-    energy: str
-    forces: str
+    energy: str  # eV
+    forces: str  # eV/Å, [atoms, 3]
 
     def labelled(self, atoms: Atoms) -> Atoms | None:
         """A copy that has these labels, and no others, in a calculator; None without them."""

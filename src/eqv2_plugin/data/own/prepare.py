@@ -34,24 +34,16 @@ _MAX_NUM_ELEMENTS = 90
 
 @dataclass(frozen=True)
 class OwnData:
-    """What is prepared, and from what.
+    """What is prepared, and from what."""
 
-    Attributes:
-        train, val: files, folders or globs; without ``val`` groups of ``train`` validate.
-        val_fraction, group_key, seed: see `split`.
-        energy_key, forces_key: see `survey`.
-        references: ``fit``, ``none``, a published name or an ``.npz`` file.
-        cutoff, max_neighbors: of the model, Å, to count neighbours.
-    """
-
-    train: tuple[str, ...]
+    train: tuple[str, ...]  # files, folders or globs; without ``val`` groups of ``train`` validate
     val: tuple[str, ...] | None
-    val_fraction: float
+    val_fraction: float  # see `split`, as for group_key and seed
     group_key: str | None
-    energy_key: str | None
+    energy_key: str | None  # see `survey`, as for forces_key
     forces_key: str | None
-    references: str
-    cutoff: float
+    references: str  # ``fit``, ``none``, a published name or an ``.npz`` file
+    cutoff: float  # of the model, Å; with the next, to count neighbours
     max_neighbors: int
     seed: int
 
@@ -85,7 +77,6 @@ def prepare(data: OwnData, folder: Path) -> dict[str, Any]:
         tell the user.
 
     Raises:
-        FileNotFoundError: a file that does not exist.
         ValueError: see `survey`, `split` and `convert`; labels that do not vary; the folder was
             prepared from something else.
     """
@@ -185,9 +176,7 @@ def prepared(
 ) -> dict[str, Any]:
     """`prepare`, and say what was found; once per process, however often a config asks.
 
-    Args:
-        folder: to make.
-        train, val, options: fields of `OwnData`, in their order.
+    ``options`` are the other fields of `OwnData`, in their order.
     """
     data = OwnData(_patterns(train), None if val is None else _patterns(val), *options)
     numbers = prepare(data, Path(folder))

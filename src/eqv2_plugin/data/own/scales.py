@@ -23,10 +23,9 @@ _SHOWN = 12
 def fit_scales(
     notes: Sequence[Note], elements: set[int], source: str
 ) -> tuple[dict[str, Any], list[str]]:
-    """What training needs to know of the labels, and lines that say it.
+    """What training needs to know of the labels of its frames, and lines that say it.
 
     Args:
-        notes: of the training frames.
         elements: that references are needed of, further ones among them: of these a fit says what
             it says of an element without data, the mean energy per atom.
         source: of the element references: ``fit``, ``none``, a published name or an ``.npz`` file.

@@ -18,15 +18,11 @@ BLOCKS = 10
 
 @dataclass(frozen=True)
 class Split:
-    """Attributes:
-    is_validation: [frames].
-    grouped_by: what a group is, for the user.
-    groups: how many there are.
-    """
+    """Which frames validate, and how they were chosen."""
 
-    is_validation: np.ndarray
-    grouped_by: str
-    groups: int
+    is_validation: np.ndarray  # [frames]
+    grouped_by: str  # what a group is, for the user
+    groups: int  # how many there are
 
 
 def split(notes: Sequence[Note], fraction: float, seed: int, group_key: str | None = None) -> Split:
@@ -37,12 +33,6 @@ def split(notes: Sequence[Note], fraction: float, seed: int, group_key: str | No
     frames of a trajectory resemble each other. Copies of a structure stay together. Groups are
     taken in an order that their names and the seed alone decide, so that further data leave the
     others where they are; one with an element that no other group holds trains.
-
-    Args:
-        notes: of the labelled frames.
-        fraction: of the frames, between 0 and 1.
-        seed: of the order.
-        group_key: see `survey`.
 
     Raises:
         ValueError: a fraction out of range, fewer than two frames, or no group that could validate.

@@ -22,44 +22,27 @@ _ROUNDING = 1e-4
 
 @dataclass(frozen=True)
 class Note:
-    """What is remembered of one labelled frame.
+    """What is remembered of one labelled frame."""
 
-    Attributes:
-        source: which file, by its place among the sources.
-        index: of the frame in its file.
-        where: file and frame, for errors.
-        numbers: [atoms] atomic numbers.
-        energy: eV.
-        square: sum of squared force components of free atoms, (eV/Å)^2.
-        free: number of free atoms.
-        periodic: along all three directions.
-        system: ``info["sid"]``, or what ``group_key`` names; None where that is not stored.
-        digest: equal for copies of one structure.
-    """
-
-    source: int
-    index: int
-    where: str
-    numbers: np.ndarray
-    energy: float
-    square: float
-    free: int
-    periodic: bool
-    system: str | None
-    digest: bytes
+    source: int  # which file, by its place among the sources
+    index: int  # of the frame in its file
+    where: str  # file and frame, for errors
+    numbers: np.ndarray  # [atoms] atomic numbers
+    energy: float  # eV
+    square: float  # sum of squared force components of free atoms, (eV/Å)^2
+    free: int  # number of free atoms
+    periodic: bool  # along all three directions
+    system: str | None  # ``info["sid"]``, or what ``group_key`` names; None where not stored
+    digest: bytes  # equal for copies of one structure
 
 
 @dataclass(frozen=True)
 class Survey:
-    """Attributes:
-    keys: names of the labels.
-    notes: of every labelled frame, in the order of the files.
-    unlabelled: number of frames without these labels, which are left out.
-    """
+    """What some files hold."""
 
-    keys: LabelKeys
-    notes: list[Note]
-    unlabelled: int
+    keys: LabelKeys  # names of the labels
+    notes: list[Note]  # of every labelled frame, in the order of the files
+    unlabelled: int  # number of frames without these labels, which are left out
 
 
 def survey(
@@ -71,7 +54,6 @@ def survey(
     """Read all frames of some files.
 
     Args:
-        sources: from `find_sources`.
         energy_key, forces_key: names of the labels; None finds them (`KeyCount.choose`).
         group_key: name in ``atoms.info`` of what belongs together.
 

@@ -21,32 +21,25 @@ _POOR = 0.5
 
 @dataclass(frozen=True)
 class RidgeFit:
-    """Attributes:
-    coefficients: [MAX_ELEMENTS] eV per atom; NaN for elements without data.
-    held_out: [frames] eV, energy minus the references' sum, fitted without the frame's fold.
-    poor: atomic numbers that the data hardly determine; theirs is nearly the mean per atom.
-    strength: of the ridge, in units of the elements' mean weight.
-    """
+    """References per element, and how far the data determine them."""
 
-    coefficients: np.ndarray
+    coefficients: np.ndarray  # [MAX_ELEMENTS] eV per atom; NaN for elements without data
+    # [frames] eV, energy minus the references' sum, fitted without the frame's fold.
     held_out: np.ndarray
+    # Atomic numbers that the data hardly determine; theirs is nearly the mean per atom.
     poor: tuple[int, ...]
-    strength: float
+    strength: float  # of the ridge, in units of the elements' mean weight
 
 
 def fit_ridge(compositions: np.ndarray, energies: np.ndarray, groups: np.ndarray) -> RidgeFit:
-    """Fit references to energies.
+    """Fit references to energies of two frames or more, [frames] eV.
 
     A frame weighs as the inverse of its number of atoms, with which an energy's variance grows.
 
     Args:
         compositions: [frames, MAX_ELEMENTS] atoms of each element.
-        energies: [frames] eV.
         groups: [frames] whole numbers; frames that resemble each other share one. With a single
             group frames are held out one by one.
-
-    Raises:
-        ValueError: fewer than two frames.
     """
     if len(energies) < 2:
         raise ValueError("references need at least two frames to be fitted to")
