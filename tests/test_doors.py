@@ -101,8 +101,8 @@ WITHOUT_MODEL = {
     "eqv2 adsorbml input", "eqv2 adsorbml single-points", "eqv2 adsorbml score",
     "eqv2 submission check",
     "eqv2 data convert", "eqv2 data check", "eqv2 data fit-references",
-    "eqv2 data fit-normalizer", "eqv2 data oc20",
-    "eqv2_oc20.yml", "eqv2_oc22.yml", "eqv2_md17.yml",
+    "eqv2 data fit-normalizer", "eqv2 data oc20", "eqv2 config",
+    "eqv2_oc20.yml", "eqv2_oc22.yml", "eqv2_md17.yml", "eqv2_train.yml",
     "eqv2_dens_oc20.yml", "eqv2_dens_oc22.yml", "eqv2_dens_md17.yml",
 }  # fmt: skip
 
