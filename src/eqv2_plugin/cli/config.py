@@ -30,12 +30,7 @@ def add_parsers(commands: argparse._SubParsersAction) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print paths.
-
-    Raises:
-        ValueError: there is no such recipe.
-        FileExistsError: a copy lies there already.
-    """
+    """Print paths."""
     found = recipes()
     if options.name is None or options.list:
         if options.copy is not None:

@@ -81,12 +81,7 @@ def check_denoising_data(datasets: ConcatDataset, config: DenoisingConfig) -> No
 
 
 def check_denoising_batch(data: AtomicData, source: str = "the batch") -> None:
-    """Raise a ValueError where labels are missing or not finite.
-
-    Args:
-        data: structures with labels.
-        source: what they are, in the message.
-    """
+    """Raise a ValueError where labels are missing or not finite; ``source`` says of what."""
     for field in ("forces", "energy", "fixed"):
         if field not in data:
             raise ValueError(f"the training data has no {field!r}, which DeNS needs")

@@ -11,40 +11,27 @@ from eqv2_plugin.common.options import make_options
 
 @dataclass(frozen=True)
 class DenoisingConfig:
-    """Hyper-parameters of DeNS (DeNS paper, Algorithm 2; Tables 7 to 9).
+    """Hyper-parameters of DeNS (DeNS paper, Algorithm 2; Tables 7 to 9)."""
 
-    Attributes:
-        probability: p_DeNS, of corrupting a structure.
-        corruption_ratio: r_DeNS, probability of corrupting a free atom of such a structure;
-            1 corrupts all of them.
-        sigma: standard deviation of the noise, Å; the upper end of a schedule.
-        sigma_low: lower end of a log-uniform schedule from which each structure draws its
-            sigma; null for a fixed sigma.
-        encode_forces: encode the forces of corrupted atoms (false is an ablation).
-        energy_on_corrupted: predict the energy of corrupted structures (lambda_E = 0 for
-            them otherwise, an ablation).
-        coefficient: lambda_DeNS.
-        coefficient_decay: linear decay of lambda_DeNS to zero over the training (MD17).
-        exclude_splits: names of training splits whose structures are never corrupted
-            (the MD split of OC20).
-        max_force_norm: structures with a larger force on a free atom, eV/Å, are never
-            corrupted; null for no limit.
-        max_mean_force_norm: likewise for the mean over free atoms.
-        max_corrupted_fraction: at most this fraction of a structure's free atoms is
-            corrupted; null for no limit.
-    """
-
-    probability: float
+    probability: float  # p_DeNS, of corrupting a structure
+    # r_DeNS, probability of corrupting a free atom of such a structure; 1 corrupts all of them.
     corruption_ratio: float
-    sigma: float
-    coefficient: float
+    sigma: float  # standard deviation of the noise, Å; the upper end of a schedule
+    coefficient: float  # lambda_DeNS
+    # Lower end of a log-uniform schedule from which each structure draws its sigma; null for a
+    # fixed one.
     sigma_low: float | None = None
-    encode_forces: bool = True
+    encode_forces: bool = True  # encode the forces of corrupted atoms (false is an ablation)
+    # Predict the energy of corrupted structures (lambda_E = 0 for them otherwise, an ablation).
     energy_on_corrupted: bool = True
+    # Linear decay of lambda_DeNS to zero over the training (MD17), if wanted.
     coefficient_decay: Literal["none", "linear"] = "none"
+    # Names of training splits whose structures are never corrupted (the MD split of OC20).
     exclude_splits: tuple[str, ...] = ()
+    # Structures with a larger force on a free atom, eV/Å, are never corrupted; null for no limit.
     max_force_norm: float | None = None
-    max_mean_force_norm: float | None = None
+    max_mean_force_norm: float | None = None  # likewise for the mean over free atoms
+    # At most this fraction of a structure's free atoms is corrupted; null for no limit.
     max_corrupted_fraction: float | None = None
 
     @classmethod

@@ -15,19 +15,12 @@ NOISE_TARGET = "noise_forces"
 
 @dataclass(frozen=True)
 class Corruption:
-    """What was drawn for a batch of N atoms in B structures.
+    """What was drawn for a batch of N atoms in B structures."""
 
-    Attributes:
-        structures: [B] structures that optimise DeNS.
-        atoms: [N] corrupted atoms, the m_i of Algorithm 2.
-        noise: [N, 3] in units of sigma, zero on atoms that are not corrupted.
-        sigma: [N] standard deviation in Å of all atoms of a corrupted structure, zero on those
-            of plain structures.
-    """
-
-    structures: torch.Tensor
-    atoms: torch.Tensor
-    noise: torch.Tensor
+    structures: torch.Tensor  # [B] structures that optimise DeNS
+    atoms: torch.Tensor  # [N] corrupted atoms, the m_i of Algorithm 2
+    noise: torch.Tensor  # [N, 3] in units of sigma, zero on atoms that are not corrupted
+    # [N] standard deviation in Å of all atoms of a corrupted structure, zero of a plain one.
     sigma: torch.Tensor
 
     @property
@@ -53,9 +46,6 @@ def draw_corruption(
         data: a labelled batch: ``batch``, ``fixed`` and ``forces`` (eV/Å) of N atoms, ``natoms``
             and ``dataset_name`` ("name.split") of B structures.
         generator: source of all randomness (on the CPU).
-
-    Returns:
-        The corruption, on the device of the batch.
     """
     batch, device, num_structures = data.batch, data.batch.device, len(data.natoms)
     structure_draw = torch.rand(num_structures, generator=generator).to(device)
@@ -87,11 +77,7 @@ def corrupt_batch(data: AtomicData, corruption: Corruption, config: DenoisingCon
     Args:
         data: a labelled batch with ``pos`` [N, 3] in Å, ``forces`` [N, 3] in eV/Å,
             ``energy`` [B], ``fixed`` [N].
-        corruption: what was drawn.
         config: which of the ablations are on.
-
-    Returns:
-        The batch to train on; ``data`` stays as it is.
     """
     corrupted = data.clone()
     atoms, fixed = corruption.atoms.unsqueeze(1), (data.fixed != 0).unsqueeze(1)

@@ -24,7 +24,7 @@ def noise_head(model: nn.Module) -> NoiseHead | None:
 def noise_with_and_without(
     model: nn.Module, data: AtomicData, corruption: Corruption, config: DenoisingConfig
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The predicted noise of a corrupted batch, with encoded forces and with zeros in their place.
+    """[N, 3] noise of a corrupted batch in units of sigma, with encoded forces and with zeros.
 
     Predictions never see encoded forces; this is no prediction, and calls the backbone itself.
 
@@ -32,9 +32,6 @@ def noise_with_and_without(
         model: in evaluation mode, with a noise head.
         data: the batch before corruption, with ``forces`` [N, 3] in eV/Å, on the model's device.
         corruption, config: as in training.
-
-    Returns:
-        Two of [N, 3], in units of sigma.
     """
     corrupted = corrupt_batch(data, corruption, replace(config, encode_forces=True))
     head = noise_head(model)

@@ -47,10 +47,7 @@ class DenoisingMonitor:
     ) -> None:
         """Take one training step into account; nothing is read back from the device.
 
-        Args:
-            original: the batch before corruption.
-            corruption: what was drawn.
-            tasks: by name; their losses have just seen the predictions.
+        ``original`` is the batch before corruption; the tasks' losses have just seen predictions.
         """
         predicted = {name: tasks[name].loss_fn.predicted for name in (*_LABELS, NOISE_TARGET)}
         energy, forces = (tasks[name].normalizer.denorm(predicted[name]) for name in _LABELS)
@@ -79,11 +76,9 @@ class DenoisingMonitor:
     def update_encoding(
         self, corruption: Corruption, encoded: torch.Tensor, unencoded: torch.Tensor
     ) -> None:
-        """Take a validation batch into account; nothing is read back from the device.
+        """Take the noise of a validation batch into account; nothing is read back from the device.
 
-        Args:
-            corruption: what was drawn for it.
-            encoded, unencoded: [N, 3] noise predicted with encoded forces, and without.
+        It was predicted with encoded forces, and without: [N, 3].
         """
         figures = {
             name: ((noise - corruption.noise).abs(), corruption.atoms)

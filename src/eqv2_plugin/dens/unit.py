@@ -53,11 +53,7 @@ class EquiformerV2DeNSUnit(MLIPTrainEvalUnit):
         self._asked = 0
 
     def train_step(self, state: State, data: AtomicData) -> None:
-        """One step on the corrupted batch.
-
-        Raises:
-            ValueError: labels are missing or not finite.
-        """
+        """One step on the corrupted batch."""
         # On the CPU, where the data loader left the batch: on a GPU some of it would have to wait.
         check_denoising_batch(data)
         step = self.train_progress.num_steps_completed

@@ -37,17 +37,11 @@ _FORCE = {f"{name}/Å": size for name, size in _ENERGY.items()} | {
 
 @dataclass(frozen=True)
 class Pairs:
-    """Predictions beside labels.
+    """Predictions beside labels."""
 
-    Attributes:
-        numbers: [structures] atomic numbers of each.
-        energies: [structures, 2] eV, prediction and label.
-        forces: [free atoms, 2, 3] eV/Å, prediction and label.
-    """
-
-    numbers: list[np.ndarray]
-    energies: np.ndarray
-    forces: np.ndarray
+    numbers: list[np.ndarray]  # [structures] atomic numbers of each
+    energies: np.ndarray  # [structures, 2] eV, prediction and label
+    forces: np.ndarray  # [free atoms, 2, 3] eV/Å, prediction and label
 
 
 def unit_notes(pairs: Pairs) -> list[str]:
