@@ -20,14 +20,12 @@ class RecordFile:
     A last line that a killed process left incomplete is cut off when the file is opened again.
 
     Args:
-        path: the file.
         made_with: what the records are made with, fit for JSON.
         holds: what they are, in the plural, for errors.
 
     Raises:
         ValueError: the file holds records made with something else, or is damaged.
         RuntimeError: another process is writing to it.
-        OSError: it cannot be written.
     """
 
     def __init__(self, path: Path, made_with: Mapping[str, Any], holds: str) -> None:
@@ -49,11 +47,7 @@ class RecordFile:
             raise
 
     def write(self, record: Mapping[str, Any]) -> None:
-        """Add a record; it is in the file when this returns.
-
-        Raises:
-            OSError: the disk is full, or the file cannot be written.
-        """
+        """Add a record; it is in the file when this returns."""
         left = memoryview((json.dumps(dict(record), allow_nan=False) + "\n").encode())
         try:
             while left:
@@ -82,23 +76,16 @@ class RecordFile:
 
 
 def refuse_others(path: Path, made_with: Mapping[str, Any], holds: str) -> None:
-    """See that the records of a file were made with the same.
+    """A ValueError where the records of a file were made with something else.
 
     A file that another process is just creating does not say yet what they are made with.
-
-    Raises:
-        ValueError: they were not, or the file is damaged.
     """
     if before := next(read_lines(path), None):
         refuse_other(before, made_with, path, holds)
 
 
 def read_lines(path: Path) -> Iterator[dict[str, Any]]:
-    """What stands in complete lines; the first says what the others were made with.
-
-    Raises:
-        ValueError: the file is damaged.
-    """
+    """What stands in complete lines; the first says what the others were made with."""
     with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
             if not line.endswith(b"\n"):

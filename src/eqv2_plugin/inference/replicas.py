@@ -21,11 +21,6 @@ class ReplicaPredictor:
     Positions are taken relative to the middle of each replica, so that a molecule that has drifted
     far is predicted as exactly as one at the origin.
 
-    Args:
-        predict: the model.
-        molecule: what all replicas are made of; not periodic.
-        replicas: how many.
-
     Raises:
         ValueError: a periodic structure, or one that the model refuses (see `BatchPredictor`).
     """

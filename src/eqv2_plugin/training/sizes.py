@@ -20,19 +20,15 @@ LIMITS = {"tiny": 2_000, "small": 20_000, "medium": 200_000, "31M": math.inf, "8
 def size_options(
     size: str, frames: int, epochs: int | None, batch_size: int | None
 ) -> dict[str, Any]:
-    """What a recipe takes from a size.
+    """What a recipe takes from a size: a key of ``LIMITS``, or ``auto``.
 
     Args:
-        size: a key of ``LIMITS``, or ``auto``.
         frames: number of training frames.
         epochs, batch_size: None for the size's own.
 
     Returns:
         ``name``, ``backbone`` (all options of `EquiformerV2Config`), ``batch_size``,
         ``learning_rate`` and ``epochs``.
-
-    Raises:
-        ValueError: an unknown size, or an epoch without a batch.
     """
     name = str(size)
     if name == AUTO:

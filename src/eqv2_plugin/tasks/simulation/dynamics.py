@@ -26,25 +26,16 @@ class End:
 
 @dataclass(frozen=True)
 class Frame:
-    """R replicas of N atoms at one time; float64. All that a simulation needs to go on.
+    """R replicas of N atoms at one time; float64. All that a simulation needs to go on."""
 
-    Attributes:
-        step: taken so far.
-        positions: [R, N, 3] Å, in no box.
-        momenta: [R, N, 3] sqrt(u eV).
-        eta, rates: [R, M]; see `State`.
-        energies: [R] eV, potential.
-        forces: [R, N, 3] eV/Å.
-        ended: replicas (from 0) that have ended, whose numbers are those before the step.
-    """
-
-    step: int
-    positions: np.ndarray
-    momenta: np.ndarray
-    eta: np.ndarray
+    step: int  # taken so far
+    positions: np.ndarray  # [R, N, 3] Å, in no box
+    momenta: np.ndarray  # [R, N, 3] sqrt(u eV)
+    eta: np.ndarray  # [R, M]; see `State`
     rates: np.ndarray
-    energies: np.ndarray
-    forces: np.ndarray
+    energies: np.ndarray  # [R] eV, potential
+    forces: np.ndarray  # [R, N, 3] eV/Å
+    # Replicas (from 0) that have ended, whose numbers are those before the step.
     ended: Mapping[int, End] = field(default_factory=dict)
 
     def state(self, replicas: list[int], device: torch.device) -> State:
@@ -58,11 +49,8 @@ class Dynamics:
 
     A replica ends where its temperature leaves 0.1 to 1e5 K, a prediction is not finite, or the
     model refuses it. The others go on with the same numbers: it stands still among them up to the
-    next frame, and is left out of later model calls.
-
-    Args:
-        thermostat: on the model's device.
-        model: gives the predictor of so many replicas.
+    next frame, and is left out of later model calls. ``model`` gives the predictor of so many
+    replicas.
     """
 
     def __init__(self, thermostat: Thermostat, model: Callable[[int], PredictReplicas]) -> None:
@@ -84,11 +72,7 @@ class Dynamics:
         return Frame(0, positions, momenta, rest, rest, energies, forces)
 
     def advance(self, frame: Frame, steps: int) -> Frame:
-        """The frame that so many steps lead to.
-
-        Raises:
-            RuntimeError: what the model raises but for structures that it refuses.
-        """
+        """The frame that so many steps lead to."""
         moving = [r for r in range(len(frame.energies)) if r not in frame.ended]
         run = _Run(frame, moving, self._device)
         for step in range(frame.step + 1, frame.step + steps + 1):

@@ -28,37 +28,20 @@ def frames_path(results: Path, first: int) -> Path:
 
 
 class FrameFile(RecordFile):
-    """The frames of one batch of replicas; see `RecordFile`.
-
-    Args:
-        path: the file.
-        made_with: what the frames are made with.
-    """
+    """The frames of one batch of replicas; see `RecordFile`."""
 
     def __init__(self, path: Path, made_with: Mapping[str, Any]) -> None:
         super().__init__(path, made_with, HOLDS)
 
     def append(self, frame: Frame) -> None:
-        """Add one; it is in the file when this returns.
-
-        Raises:
-            OSError: the disk is full, or the file cannot be written.
-        """
+        """Add one; it is in the file when this returns."""
         ended = {str(r): dataclasses.asdict(end) for r, end in frame.ended.items()}
         arrays = {name: _text(getattr(frame, name)) for name in _ARRAYS}
         self.write({"step": frame.step, "ended": ended, **arrays})
 
 
 def read_frames(path: Path, atoms: int) -> Iterator[Frame]:
-    """The frames of a file, to the last bit, in order.
-
-    Args:
-        path: of a `FrameFile`; if it is not there, there are none.
-        atoms: of each replica.
-
-    Raises:
-        ValueError: the file is damaged.
-    """
+    """The frames of a `FrameFile`, to the last bit, in order; none if it is not there."""
     if not path.exists():
         return
     lines = read_lines(path)
@@ -84,11 +67,7 @@ def of_replica(frames: Sequence[Frame], index: int) -> list[Frame]:
 
 
 def write_trajectory(path: Path, molecule: Atoms, frames: Sequence[Frame], index: int) -> None:
-    """One replica as a ``.traj`` of ASE: positions, momenta, energies and forces.
-
-    Raises:
-        OSError: it cannot be written.
-    """
+    """One replica as a ``.traj`` of ASE: positions, momenta, energies and forces."""
     with atomic_write(path) as building, Trajectory(building, "w") as trajectory:
         for frame in of_replica(frames, index):
             atoms = Atoms(molecule.numbers, frame.positions[index], momenta=frame.momenta[index])

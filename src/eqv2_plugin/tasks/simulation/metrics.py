@@ -76,11 +76,7 @@ def distance_counts(frames: np.ndarray) -> np.ndarray:
 
 
 def distance_density(counts: np.ndarray) -> np.ndarray:
-    """[bins] h(r), 1/Å: `distance_counts` with an integral of one.
-
-    Raises:
-        ValueError: nothing was counted.
-    """
+    """[bins] h(r), 1/Å: `distance_counts` with an integral of one."""
     if not counts.sum():
         raise ValueError(
             f"no two atoms were within {EDGES[-1]:g} Å of each other: h(r) needs a molecule"

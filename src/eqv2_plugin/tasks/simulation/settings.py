@@ -18,30 +18,20 @@ _WHOLE = 1e-6
 
 @dataclass(frozen=True)
 class SimulationSettings:
-    """Of all replicas; the defaults are those of the published simulations but the thermostat.
+    """Of all replicas; the defaults are those of the published simulations but the thermostat."""
 
-    Attributes:
-        thermostat: "chain", ASE's Nosé-Hoover chain, or "published", the single variable of the
-            published simulations (`thermostats`).
-        temperature: K.
-        timestep: fs.
-        thermostat_time: fs; ASE advises a hundred time steps, the published simulations had 20.
-        picoseconds: of each replica.
-        save_every: steps between frames.
-        replicas: how many.
-        replicas_per_batch: that share a model call; None for all.
-        seed: of starts and velocities.
-    """
-
+    # "chain", ASE's Nosé-Hoover chain, or "published", the single variable of the published
+    # simulations (`thermostats`).
     thermostat: str = "chain"
-    temperature: float = 500.0
-    timestep: float = 0.5
+    temperature: float = 500.0  # K
+    timestep: float = 0.5  # fs
+    # fs; ASE advises a hundred time steps, the published simulations had 20.
     thermostat_time: float = 50.0
-    picoseconds: float = 300.0
-    save_every: int = 100
-    replicas: int = 5
-    replicas_per_batch: int | None = None
-    seed: int = 123
+    picoseconds: float = 300.0  # of each replica
+    save_every: int = 100  # steps between frames
+    replicas: int = 5  # how many
+    replicas_per_batch: int | None = None  # that share a model call; None for all
+    seed: int = 123  # of starts and velocities
 
     def __post_init__(self) -> None:
         if self.thermostat not in THERMOSTATS:
@@ -67,11 +57,7 @@ class SimulationSettings:
 
     @classmethod
     def from_options(cls, options: Mapping[str, Any]) -> SimulationSettings:
-        """From a config.
-
-        Raises:
-            ValueError: an unknown option, or a value of the wrong type or out of range.
-        """
+        """From a config."""
         return make_options(cls, options, "a simulation")
 
     @property

@@ -20,19 +20,12 @@ _LINKS = 3
 
 @dataclass(frozen=True)
 class State:
-    """R replicas of N atoms, with M variables of each one's thermostat.
+    """R replicas of N atoms, with M variables of each one's thermostat."""
 
-    Attributes:
-        positions: [R, N, 3] Å.
-        momenta: [R, N, 3] sqrt(u eV).
-        eta: [R, M] the thermostat's positions.
-        rates: [R, M] their time derivatives.
-    """
-
-    positions: torch.Tensor
-    momenta: torch.Tensor
-    eta: torch.Tensor
-    rates: torch.Tensor
+    positions: torch.Tensor  # [R, N, 3] Å
+    momenta: torch.Tensor  # [R, N, 3] sqrt(u eV)
+    eta: torch.Tensor  # [R, M] the thermostat's positions
+    rates: torch.Tensor  # [R, M] their time derivatives
 
     def where(self, chosen: torch.Tensor, other: State) -> State:
         """This state for the chosen replicas ([R] bool), the other one for the rest."""
@@ -49,18 +42,12 @@ class Thermostat(ABC):
     """One step is `before`, then the forces at the new positions, then `after`.
 
     All 3 N coordinates count: nothing holds the centre of mass or the orientation.
-
-    Attributes:
-        masses: [N, 1] u.
-        temperature: K.
-        timestep: in ASE's unit of time.
-        period: of the thermostat, likewise.
     """
 
-    masses: torch.Tensor
-    temperature: float
-    timestep: float
-    period: float
+    masses: torch.Tensor  # [N, 1] u
+    temperature: float  # K
+    timestep: float  # in ASE's unit of time
+    period: float  # of the thermostat, likewise
 
     variables = 1
 
