@@ -49,9 +49,7 @@ def check_denoising_tasks(
 
 
 def check_denoising_data(datasets: ConcatDataset, config: DenoisingConfig) -> None:
-    """What can be known of the training data before the first step.
-
-    Of each split up to 1000 frames, evenly spaced, are read.
+    """What can be known before the first step of up to 1000 training frames of each split.
 
     Raises:
         ValueError: an excluded split that does not exist, LMDB records that do not say which

@@ -22,8 +22,6 @@ def grid_shape(lmax: int, mmax: int, resolution: int | None) -> tuple[int, int]:
     """Numbers of latitudes and longitudes.
 
     Args:
-        lmax: maximum degree.
-        mmax: maximum order.
         resolution: the paper's R for both; None takes the smallest exact e3nn grid
             (the longitudes then follow ``mmax``).
 

@@ -22,11 +22,7 @@ from eqv2_plugin.geometry.irreps import EdgeLayout
 
 @cache
 def stretched_coupling(degree: int) -> np.ndarray:
-    """Orthonormal map from degree ``degree - 1`` times degree 1 onto ``degree``.
-
-    Returns:
-        float64 array [2l+1, 2l-1, 3].
-    """
+    """Orthonormal map from degree ``degree - 1`` times degree 1 onto it, [2l+1, 2l-1, 3]."""
     # A caller may have made another device the default one.
     with torch.device("cpu"):
         coupling = o3.wigner_3j(degree - 1, 1, degree, dtype=torch.float64)
@@ -87,7 +83,6 @@ def rotate_to_edge_frame(
     Args:
         features: tensors [E, (lmax+1)^2, C], degree-major (sources and targets, say).
         blocks: from `wigner_rows`.
-        layout: the edge layout.
 
     Returns:
         [E, layout.size, len(features) C], order-major.
@@ -111,12 +106,10 @@ def rotate_to_edge_frame(
 def rotate_from_edge_frame(
     features: torch.Tensor, blocks: list[torch.Tensor], layout: EdgeLayout
 ) -> torch.Tensor:
-    """Rotate order-major edge features to the global frame.
+    """Rotate edge features, [E, layout.size, C] order-major, to the global frame.
 
     Args:
-        features: [E, layout.size, C], order-major.
         blocks: from `wigner_rows`.
-        layout: the edge layout.
 
     Returns:
         [E, (lmax+1)^2, C], degree-major.

@@ -27,10 +27,9 @@ def sum_over_atoms(values: torch.Tensor, batch: torch.Tensor, num_structures: in
 @registry.register_model("equiformer_v2_energy_head")
 @registry.register_model("equiformerV2_scalar_head")
 class EnergyHead(nn.Module, HeadInterface):
-    """An extensive (or mean) scalar per structure.
+    """An extensive (or mean) scalar per structure, on any `Backbone`.
 
     Args:
-        backbone: any `Backbone`.
         output_name: key of the output.
         reduce: "sum" divides the sum over atoms by the backbone's ``energy_divisor``; "mean" by the
             number of atoms.

@@ -16,14 +16,9 @@ if TYPE_CHECKING:
 
 
 class VectorHead(nn.Module, HeadInterface):
-    """A vector per atom.
+    """A vector per atom, on any `Backbone`.
 
-    Args:
-        backbone: any `Backbone`.
-        output_name: key of the output.
-
-    Returns from ``forward``: {output_name: [N, 3]} in the units of the normalised
-    target.
+    Returns from ``forward``: {output_name: [N, 3]} in the units of the normalised target.
     """
 
     def __init__(self, backbone: Backbone, output_name: str) -> None:

@@ -42,8 +42,6 @@ class JoinedStressHead(StressHead):
     could undo.
 
     Args:
-        backbone: any `Backbone`.
-        output_name: key of the output.
         isotropic, anisotropic: {"mean", "rmsd"} in eV/Å^3 of the two normalisers.
         **options: of `StressHead`.
 
