@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from omegaconf import ListConfig, OmegaConf
 
+from eqv2_plugin.common import launcher
+
 
 def _function(module: str, name: str) -> Callable[..., Any]:
     """A resolver that calls a function of the package; other configs do without the import."""
@@ -41,3 +43,5 @@ _RESOLVERS: dict[str, Callable[..., Any]] = {
 }
 for _name, _resolver in _RESOLVERS.items():
     OmegaConf.register_new_resolver(_name, _resolver, replace=True)
+
+launcher.install()
