@@ -20,7 +20,7 @@ _MIN_SPREAD = 0.05  # decades; narrower sets would make outliers of nothing
 # eV/Å: near-relaxed sets (Alexandria) have a spread of decades and forces that nobody misses.
 _UNIMPORTANT = 1.0
 # eV/Å, median over atoms. 2.5 at 1000s of K and GPa, 1.7 in rMD17; kcal/mol/Å makes 20-58 of it.
-_HOT = 10.0
+HOT = 10.0
 _WORST = 3
 # Decades of |F| that the histogram covers, and its bins.
 BINS = np.logspace(-5, 4, 181)
@@ -56,8 +56,8 @@ class ForceCheck:
         if self.zero_frames > len(largest) / 2:
             text = f"all forces are zero in {self.zero_frames} of {len(largest)} frames"
             return [Finding("forces", Verdict.BAD, text)]
-        if median > _HOT:
-            text += f": more than {_HOT:g} is unheard of; kcal/mol/Å or kJ/mol/Å?"
+        if median > HOT:
+            text += f": more than {HOT:g} is unheard of; kcal/mol/Å or kJ/mol/Å?"
             return [Finding("forces", Verdict.BAD, text), self._outliers(largest)]
         return [Finding("forces", Verdict.OK, text), self._outliers(largest)]
 
