@@ -22,7 +22,8 @@ from kernel_inputs import (
 )
 
 from eqv2_plugin.kernels import choice, triton_kernels
-from eqv2_plugin.kernels.triton_kernels import TritonKernels, edges_of_nodes
+from eqv2_plugin.kernels.gather import edges_of_nodes
+from eqv2_plugin.kernels.triton_kernels import TritonKernels
 
 SMALL = {
     "lmax": 2,

@@ -10,7 +10,7 @@ from eqv2_plugin.geometry.edge_frames import edge_frames
 from eqv2_plugin.geometry.irreps import EdgeLayout
 from eqv2_plugin.geometry.wigner import stretched_coupling, wigner_rows
 from eqv2_plugin.layers.edges import EdgeBatch, sort_by_target
-from eqv2_plugin.layers.radial import GaussianBasis
+from eqv2_plugin.layers.radial import EndElements, GaussianBasis
 
 
 def random_vectors(num_edges: int, seed: int) -> torch.Tensor:
@@ -42,7 +42,7 @@ def edge_batch(
     return EdgeBatch(
         source=source,
         target=target,
-        elements=(numbers[source], numbers[target]),
+        elements=EndElements(numbers[source], numbers[target]),
         basis=basis(torch.linalg.vector_norm(vectors, dim=1)),
         wigner=wigner_rows(edge_frames(vectors), layout, couplings),
         offsets=offsets,

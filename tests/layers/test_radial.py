@@ -10,6 +10,7 @@ from helpers import generator, largest, randn, randomise
 
 from eqv2_plugin.layers.radial import (
     AtomPairEmbedding,
+    EndElements,
     GaussianBasis,
     LearnableGaussianBasis,
     RadialFunction,
@@ -18,9 +19,17 @@ from eqv2_plugin.layers.radial import (
 NUM_BASIS, CHANNELS, ELEMENTS, OUT = 7, 5, 20, 9
 
 
-def elements(num_edges: int = 30) -> tuple[torch.Tensor, torch.Tensor]:
-    source = torch.randint(ELEMENTS, (num_edges,), generator=generator(1))
-    return source, torch.randint(ELEMENTS, (num_edges,), generator=generator(2))
+def elements(as_product: bool = False) -> EndElements:
+    """Of 30 edges; picked as on a CPU, or with the matrix of a GPU."""
+    source = torch.randint(ELEMENTS, (30,), generator=generator(1))
+    target = torch.randint(ELEMENTS, (30,), generator=generator(2))
+    matrix = torch.zeros(30, 2 * ELEMENTS, dtype=torch.float64)
+    matrix[range(30), source] = matrix[range(30), ELEMENTS + target] = 1.0
+    return EndElements(source, target, matrix if as_product else None)
+
+
+def swapped(given: EndElements) -> EndElements:
+    return EndElements(given.target, given.source)
 
 
 def twin(radial: RadialFunction, inputs: torch.Tensor) -> torch.Tensor:
@@ -31,12 +40,13 @@ def twin(radial: RadialFunction, inputs: torch.Tensor) -> torch.Tensor:
     return radial.output(hidden)
 
 
-def test_tabulated_atom_pairs_equal_the_concatenated_input():
+@pytest.mark.parametrize("as_product", [False, True])
+def test_tabulated_atom_pairs_equal_the_concatenated_input(as_product):
     radial = randomise(RadialFunction(NUM_BASIS, CHANNELS, OUT, True).double(), seed=3)
     pairs = randomise(AtomPairEmbedding(ELEMENTS, CHANNELS).double(), seed=4)
-    (source, target), basis = elements(), randn(5, 30, NUM_BASIS)
-    concatenated = torch.cat((basis, pairs.source(source), pairs.target(target)), dim=1)
-    output, wanted = radial(basis, (source, target), pairs), twin(radial, concatenated)
+    ends, basis = elements(as_product), randn(5, 30, NUM_BASIS)
+    concatenated = torch.cat((basis, pairs.source(ends.source), pairs.target(ends.target)), dim=1)
+    output, wanted = radial(basis, ends, pairs), twin(radial, concatenated)
     assert largest(output - wanted) < 1e-12
 
     parameters = [*radial.parameters(), *pairs.parameters()]
@@ -53,15 +63,15 @@ def test_without_atom_pairs_elements_do_not_matter():
     basis = randn(5, 30, NUM_BASIS)
     output = radial(basis, elements(), None)
     assert largest(output - twin(radial, basis)) < 1e-13
-    assert torch.equal(output, radial(basis, elements()[::-1], None))
+    assert torch.equal(output, radial(basis, swapped(elements()), None))
 
 
 def test_source_and_target_elements_play_different_parts():
     radial = randomise(RadialFunction(NUM_BASIS, CHANNELS, OUT, True).double(), seed=3)
     pairs = randomise(AtomPairEmbedding(ELEMENTS, CHANNELS).double(), seed=4)
     basis = randn(5, 30, NUM_BASIS)
-    swapped = radial(basis, elements()[::-1], pairs)
-    assert largest(radial(basis, elements(), pairs) - swapped) > 1e-2
+    other = radial(basis, swapped(elements()), pairs)
+    assert largest(radial(basis, elements(), pairs) - other) > 1e-2
 
 
 @pytest.mark.parametrize(("cutoff", "num_basis"), [(12.0, 600), (5.0, 2), (6.0, 32)])

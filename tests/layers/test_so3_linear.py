@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from helpers import largest, node_wigner, randn, random_rotation, randomise
+from helpers import largest, node_wigner, randn, random_rotation, randomise, relative_error
 
 from eqv2_plugin.geometry.irreps import degree_slice
+from eqv2_plugin.kernels.linear import fits_onednn
 from eqv2_plugin.layers.so3_linear import SO3Linear
 
 
@@ -38,4 +39,20 @@ def test_one_degree_alone_equals_its_rows_of_the_full_output(degree):
     layer = make(3)
     features = randn(3, 5, 16, 3)
     part = degree_slice(degree)
-    assert torch.equal(layer.degree(features[:, part], degree), layer(features)[:, part])
+    difference = layer.degree(features[:, part], degree) - layer(features)[:, part]
+    assert largest(difference) < 1e-14
+
+
+def test_products_of_onednn_degree_by_degree_equal_one_product_of_all_rows():
+    layer = randomise(SO3Linear(128, 128, 2), seed=1)
+    features = randn(3, 20, 9, 128, dtype=torch.float32)
+    assert fits_onednn(features, layer.weight[0])
+    weights = randn(4, 20, 9, 128, dtype=torch.float32)
+    found = []
+    for dtype in (torch.float32, torch.float64):
+        layer, leaf = layer.to(dtype), features.to(dtype).requires_grad_()
+        output = layer(leaf)
+        leaves = [leaf, layer.weight, layer.bias]
+        found.append((output, *torch.autograd.grad((output * weights.to(dtype)).sum(), leaves)))
+    for ours, wanted in zip(*found, strict=True):
+        assert relative_error(ours, wanted) < 1e-5

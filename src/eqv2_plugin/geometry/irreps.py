@@ -73,6 +73,10 @@ class EdgeLayout:
         """How many degrees have a component of this order."""
         return self.lmax + 1 - abs(order)
 
+    def num_rows(self, order: int) -> int:
+        """How many rows ``m = 0`` has, or ``+m`` and ``-m`` together."""
+        return self.num_degrees(order) * (2 if order else 1)
+
     def order_slice(self, order: int) -> slice:
         """Rows of the block ``m = 0``, or of ``+m`` and ``-m`` together."""
         if order == 0:

@@ -17,6 +17,7 @@ from fairchem.core.graph.radius_graph_pbc import get_max_neighbors_mask
 from eqv2_plugin.graphs.checks import Geometry, check_structures, geometry_of
 from eqv2_plugin.graphs.compact import compact
 from eqv2_plugin.graphs.options import GraphOptions
+from eqv2_plugin.kernels.gather import gather_ends, gather_few
 from eqv2_plugin.layers.edges import sort_by_target
 
 
@@ -64,9 +65,12 @@ def graph_of(topology: Topology, positions: torch.Tensor, cells: torch.Tensor) -
 
 def edge_vectors(topology: Topology, positions: torch.Tensor, cells: torch.Tensor) -> torch.Tensor:
     """[E, 3] in Å, from target to source, of positions [N, 3] and cells [B, 3, 3] in Å."""
-    source, target = topology.edge_index
-    across = torch.einsum("ei,eij->ej", topology.images, cells[topology.structure_of_edge])
-    return positions[source] - positions[target] + across
+    ends = gather_ends(positions.unsqueeze(1), *topology.edge_index).squeeze(1)  # [E, 6]
+    source, target = ends.chunk(2, dim=1)
+    across = torch.einsum(
+        "ei,eij->ej", topology.images, gather_few(cells, topology.structure_of_edge)
+    )
+    return source - target + across
 
 
 @torch.compiler.disable

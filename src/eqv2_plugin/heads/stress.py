@@ -13,7 +13,8 @@ from torch import nn
 from eqv2_plugin.backbones.protocol import Backbone, checked_backbone
 from eqv2_plugin.graphs.build import Graph
 from eqv2_plugin.heads.energy import sum_over_atoms
-from eqv2_plugin.kernels.segments import sum_over_neighbours
+from eqv2_plugin.kernels.gather import gather_ends
+from eqv2_plugin.kernels.segments import gather_at_targets, sum_over_neighbours
 from eqv2_plugin.layers.norms import make_norm
 
 if TYPE_CHECKING:
@@ -139,9 +140,12 @@ class StressHead(nn.Module, HeadInterface):
         """Projections of node embeddings onto the edge's harmonics, [E, width]."""
         harmonics = o3.spherical_harmonics(self.degrees, graph.vectors, normalize=False).detach()
         harmonics = self.harmonics_norm(harmonics.unsqueeze(2)).squeeze(2)
-        ends = graph.edge_index if self.use_source_target_embedding else graph.edge_index[1:]
-        projected = [torch.einsum("ekc,ek->ec", nodes[end], harmonics) for end in ends]
-        return self.edge_norm(torch.cat(projected, dim=1))
+        source, target = graph.edge_index
+        if self.use_source_target_embedding:
+            ends = gather_ends(nodes, source, target)
+        else:
+            ends = gather_at_targets(nodes, target, graph.offsets)
+        return self.edge_norm(torch.einsum("ekc,ek->ec", ends, harmonics))
 
     def _pooled(
         self,
@@ -163,4 +167,4 @@ class StressHead(nn.Module, HeadInterface):
         pooled = sum_over_atoms(atoms.squeeze(2), batch, num_structures)
         if self.extensive:
             return pooled
-        return pooled / torch.bincount(batch, minlength=num_structures).unsqueeze(1)
+        return pooled / data["natoms"].unsqueeze(1)

@@ -14,7 +14,7 @@ needs to know of them.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -76,6 +76,15 @@ class RadialWeights:
     def of_order(self, order: int) -> torch.Tensor:
         """[E, n 2C] for the n = lmax + 1 - m degrees that have order m >= 0."""
         return self.make(self.columns(order))
+
+    def by_order(self) -> Sequence[torch.Tensor]:
+        """`of_order` of all orders, made in one go."""
+        orders, whole = range(self.layout.mmax + 1), self.whole()
+        if self.shared:
+            return [whole[:, self.columns(order)] for order in orders]
+        # The derivative of a split is one concatenation.
+        sizes = [self.layout.num_degrees(order) * self.channels for order in orders]
+        return whole.split(sizes, dim=1)
 
     def whole(self) -> torch.Tensor:
         """All of them, [E, layout.radial_size(channels, shared)]."""

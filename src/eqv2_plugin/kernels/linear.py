@@ -34,7 +34,7 @@ def linear(
     Returns:
         [..., N]; differentiable any number of times.
     """
-    if torch.compiler.is_compiling() or not _fits(features, weight):
+    if not fits_onednn(features, weight):
         return nn.functional.linear(features, weight, bias)
     rows = features.reshape(-1, features.shape[-1])
     given = (features, weight) if bias is None else (features, weight, bias)
@@ -46,6 +46,13 @@ def linear(
     return out.view(*features.shape[:-1], weight.shape[0])
 
 
+def reduced_precision(device: torch.device) -> bool:
+    """Whether products on a GPU run on tensor cores, in TF32 or under autocast."""
+    if device.type != "cuda" or torch.compiler.is_compiling():
+        return False
+    return torch.is_autocast_enabled("cuda") or torch.get_float32_matmul_precision() != "highest"
+
+
 def apply_linear(layer: nn.Linear, features: torch.Tensor) -> torch.Tensor:
     """The layer on `linear`."""
     return linear(features, layer.weight, layer.bias)
@@ -55,13 +62,16 @@ def product(
     left: torch.Tensor, right: torch.Tensor, bias: torch.Tensor | None = None
 ) -> torch.Tensor:
     """``left @ right.T + bias`` of matrices, without derivative."""
-    if not _fits(left, right):
+    if not fits_onednn(left, right):
         return nn.functional.linear(left, right, bias)
     # Anything strided would take oneDNN's slow reference code.
     return onednn_linear()(left.contiguous(), right.contiguous(), bias)
 
 
-def _fits(features: torch.Tensor, weight: torch.Tensor) -> bool:
+def fits_onednn(features: torch.Tensor, weight: torch.Tensor) -> bool:
+    """Whether `linear` of [..., K] features and an [N, K] weight goes to oneDNN."""
+    if torch.compiler.is_compiling():
+        return False
     rows = features.numel() // max(weight.shape[1], 1)
     return (
         0 < rows * weight.numel() >= _SMALL

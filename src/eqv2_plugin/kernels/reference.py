@@ -3,34 +3,53 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 
 import torch
 
-from eqv2_plugin.geometry.irreps import EdgeLayout
+from eqv2_plugin.geometry.irreps import EdgeLayout, num_coefficients
 from eqv2_plugin.geometry.wigner import (
     rotate_degree_back,
     rotate_from_edge_frame,
     rotate_to_edge_frame,
+    truncation_scale,
 )
+from eqv2_plugin.kernels.gather import gather_ends
 from eqv2_plugin.kernels.interface import Edges, Grid, Kernels, OrderBlock, RadialWeights
 from eqv2_plugin.kernels.segments import sum_over_neighbours
+from eqv2_plugin.kernels.tables import edge_tables
+
+# Degrees up to which one matrix per edge serves better than a block per degree.
+_DENSE_UP_TO = 6
 
 
 class ReferenceKernels(Kernels):
     """Any dtype and device, gradients of any order, inside torch.compile, too."""
 
     def pack(self, wigner: list[torch.Tensor]) -> torch.Tensor | None:
-        return None
+        """The blocks as one matrix per edge, where that is faster; see `dense_rows`."""
+        if len(wigner) - 1 > _DENSE_UP_TO:
+            return None
+        layout = EdgeLayout(len(wigner) - 1, wigner[-1].shape[1] // 2)
+        rows = dense_rows(wigner, layout)
+        if layout.lmax <= layout.mmax:
+            return rows.unsqueeze(1)
+        return torch.stack((rows, rows * _scales(layout, rows.device, rows.dtype)), dim=1)
 
     def gather_rotate_scale(
         self, nodes: torch.Tensor, edges: Edges, weights: RadialWeights
     ) -> Iterator[OrderBlock]:
-        ends = nodes[edges.source], nodes[edges.target]
-        rotated = rotate_to_edge_frame(ends, edges.wigner, edges.layout)  # [E, size, 2C]
-        whole = weights.whole()
-        for order, block in enumerate(blocks_of_orders(rotated, edges.layout)):
-            scale = whole[:, weights.columns(order)]
-            yield tuple(part * scale for part in block)
+        ends = gather_ends(nodes, edges.source, edges.target)
+        if edges.packed is None:
+            rotated = rotate_to_edge_frame((ends,), edges.wigner, edges.layout)
+        else:
+            rotated = torch.bmm(edges.packed[:, 0], ends)  # [E, size, 2C]
+        orders = range(edges.layout.mmax + 1)
+        rows = rotated.split([edges.layout.num_rows(order) for order in orders], dim=1)
+        for block, scale in zip(rows, weights.by_order(), strict=True):
+            # [E, 1, n 2C] of order 0, [E, 2, n 2C] of +m and -m.
+            block = block.unflatten(1, (-1, scale.shape[1] // block.shape[2])).flatten(2)
+            yield (block * scale.unsqueeze(1)).unbind(1)
 
     def sampled_silu(self, features: torch.Tensor, grid: Grid, first_row: int) -> torch.Tensor:
         return grid.silu(features, first_row)
@@ -40,7 +59,9 @@ class ReferenceKernels(Kernels):
     ) -> torch.Tensor:
         values = values.unflatten(2, (attention.shape[1], -1))
         values = (values * attention[:, None, :, None]).flatten(2)
-        if degree is None:
+        if degree is None and edges.packed is not None:
+            values = torch.bmm(edges.packed[:, -1].transpose(1, 2), values)
+        elif degree is None:
             values = rotate_from_edge_frame(values, edges.wigner, edges.layout)
         else:
             values = rotate_degree_back(values, edges.wigner[degree], degree, edges.layout.mmax)
@@ -48,6 +69,44 @@ class ReferenceKernels(Kernels):
 
 
 REFERENCE = ReferenceKernels()
+
+
+def dense_rows(wigner: list[torch.Tensor], layout: EdgeLayout) -> torch.Tensor:
+    """Blocks of `wigner_rows` in one matrix, [E, layout.size, (lmax+1)^2], rows order-major.
+
+    One product then rotates all degrees, and leaves the rows where they belong. It multiplies many
+    zeros, which costs less than the operators that it replaces as long as lmax is small.
+    """
+    entries = torch.cat([block.flatten(1) for block in wigner], dim=1)
+    columns = num_coefficients(layout.lmax)
+    rows = entries.new_zeros(len(entries), layout.size * columns)
+    rows = rows.index_copy_(1, _places(layout, entries.device), entries)
+    return rows.view(-1, layout.size, columns)
+
+
+@lru_cache(maxsize=64)
+def _places(layout: EdgeLayout, device: torch.device) -> torch.Tensor:
+    """Where the entries of `dense_rows` lie."""
+    tables, columns = edge_tables(layout), num_coefficients(layout.lmax)
+    places = [
+        row * columns + degree * degree + column
+        for row, degree in zip(tables.row.tolist(), tables.degree.tolist(), strict=True)
+        for column in range(2 * degree + 1)
+    ]
+    return _constant(places, device, torch.long)
+
+
+@lru_cache(maxsize=64)
+def _scales(layout: EdgeLayout, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
+    """Factors of the rotation back, [layout.size, 1]; see `truncation_scale`."""
+    scales = [[truncation_scale(degree, layout.mmax)] for degree, _ in layout.rows]
+    return _constant(scales, device, dtype)
+
+
+def _constant(values: list, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
+    # Later passes may want derivatives of what this one, without, makes.
+    with torch.inference_mode(False):
+        return torch.tensor(values, device=device, dtype=dtype)
 
 
 def blocks_of_orders(features: torch.Tensor, layout: EdgeLayout) -> Iterator[OrderBlock]:

@@ -9,11 +9,11 @@ from typing import Any
 import torch
 import triton
 import triton.language as tl
-from torch.utils.weak import TensorWeakRef, WeakTensorKeyDictionary
 
 from eqv2_plugin.geometry.irreps import num_coefficients
 from eqv2_plugin.kernels import triton_edges, triton_sphere
 from eqv2_plugin.kernels.fused import FusedKernels
+from eqv2_plugin.kernels.gather import edges_of_nodes
 from eqv2_plugin.kernels.interface import Edges, OrderBlock, RadialWeights
 from eqv2_plugin.kernels.reference import blocks_of_orders
 from eqv2_plugin.kernels.tables import EdgeTables, GridFactors, edge_tables
@@ -180,32 +180,6 @@ def _grid_constants(factors: GridFactors) -> dict[str, Any]:
         "orders": orders,
         "half": half,
     }
-
-
-# All layers of one backward pass hand over the same two tensors.
-_SORTED: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
-
-
-def edges_of_nodes(
-    source: torch.Tensor, target: torch.Tensor, nodes: int
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """The edges that each node is an end of; remembered while ``source`` lives.
-
-    Args:
-        source, target: [E] nodes.
-        nodes: number of nodes, N.
-
-    Returns:
-        [2E] edges where a node is the source (e) or the target (E + e), node after node, in
-        ascending order; and [N + 1] where those of each node begin.
-    """
-    known = _SORTED.get(source)
-    if known is not None and known[0]() is target and len(known[2]) == nodes + 1:
-        return known[1:]
-    ends, order = torch.sort(torch.cat((source, target)), stable=True)
-    offsets = torch.searchsorted(ends, torch.arange(nodes + 1, device=ends.device))
-    _SORTED[source] = TensorWeakRef(target), order, offsets
-    return order, offsets
 
 
 @triton.jit

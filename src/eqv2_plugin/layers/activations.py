@@ -7,6 +7,7 @@ from typing import Literal
 import torch
 from torch import nn
 
+from eqv2_plugin.kernels.gather import gather_few
 from eqv2_plugin.kernels.interface import Kernels
 from eqv2_plugin.kernels.reference import REFERENCE
 from eqv2_plugin.layers.sphere_grid import SphereGrid
@@ -15,9 +16,11 @@ ActivationType = Literal["gate", "s2", "sep_s2"]
 
 
 def smooth_leaky_relu(x: torch.Tensor, negative_slope: float = 0.2) -> torch.Tensor:
-    """Leaky ReLU with |x| replaced by ``x (2 sigmoid(x) - 1)`` (Equiformer)."""
-    smooth_abs = x * (2 * torch.sigmoid(x) - 1)
-    return 0.5 * ((1 + negative_slope) * x + (1 - negative_slope) * smooth_abs)
+    """Leaky ReLU with |x| replaced by ``x (2 sigmoid(x) - 1)`` (Equiformer).
+
+    This is ``negative_slope x + (1 - negative_slope) SiLU(x)``.
+    """
+    return torch.lerp(nn.functional.silu(x), x, negative_slope)
 
 
 def gate(features: torch.Tensor, gates: torch.Tensor, gate_of_row: torch.Tensor) -> torch.Tensor:
@@ -30,7 +33,7 @@ def gate(features: torch.Tensor, gates: torch.Tensor, gate_of_row: torch.Tensor)
     """
     scalars = nn.functional.silu(features[:, :1])
     weights = torch.sigmoid(gates).unflatten(1, (-1, features.shape[2]))
-    return torch.cat((scalars, features[:, 1:] * weights[:, gate_of_row]), dim=1)
+    return torch.cat((scalars, features[:, 1:] * gather_few(weights, gate_of_row, dim=1)), dim=1)
 
 
 class EquivariantActivation(nn.Module):

@@ -8,6 +8,7 @@ from torch import nn
 from eqv2_plugin.geometry.irreps import EdgeLayout
 from eqv2_plugin.geometry.sphere_grid import edge_grid_matrices, grid_shape
 from eqv2_plugin.kernels.interface import RadialWeights
+from eqv2_plugin.kernels.layer_norm import apply_layer_norm
 from eqv2_plugin.kernels.segments import softmax_over_neighbours
 from eqv2_plugin.layers.activations import ActivationType, EquivariantActivation, smooth_leaky_relu
 from eqv2_plugin.layers.edges import EdgeBatch
@@ -79,6 +80,7 @@ class EquivariantGraphAttention(nn.Module):
         )
         self.atom_pairs = radial.pairs("per_block")
         self.radial = radial.function(layout.radial_size(2 * channels, share_radial))
+        self.renormalises = renormalise
         self.alpha_norm = nn.LayerNorm(alpha_channels) if renormalise else nn.Identity()
         bound = alpha_channels**-0.5
         self.alpha_dot = nn.Parameter(torch.empty(num_heads, alpha_channels))
@@ -132,7 +134,9 @@ class EquivariantGraphAttention(nn.Module):
     def _attention_weights(self, alpha: torch.Tensor, edges: EdgeBatch) -> torch.Tensor:
         """[E, H], summing to 1 over the neighbours of an atom (before dropout)."""
         alpha = alpha.reshape(-1, self.num_heads, self.alpha_channels)
-        logits = (smooth_leaky_relu(self.alpha_norm(alpha)) * self.alpha_dot).sum(dim=2)
+        if self.renormalises:
+            alpha = apply_layer_norm(self.alpha_norm, alpha)
+        logits = (smooth_leaky_relu(alpha) * self.alpha_dot).sum(dim=2)
         attention = softmax_over_neighbours(logits, edges.local_target, edges.offsets)
         return self.alpha_dropout(attention)
 

@@ -14,7 +14,7 @@ from eqv2_plugin.geometry.irreps import EdgeLayout
 from eqv2_plugin.kernels.interface import Kernels
 from eqv2_plugin.kernels.reference import REFERENCE
 from eqv2_plugin.kernels.segments import segment_offsets
-from eqv2_plugin.layers.radial import AtomPairEmbedding
+from eqv2_plugin.layers.radial import AtomPairEmbedding, EndElements
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class EdgeBatch:
 
     Attributes:
         source, target: [E] atom indices; messages go from source to target.
-        elements: atomic numbers of the sources and of the targets, [E] each.
+        elements: of the sources and of the targets.
         basis: [E, num_basis] radial basis of the distances.
         wigner: rows of the Wigner D matrices, one block [E, rows, 2l+1] per degree.
         offsets: [num_targets + 1] first edge of every target.
@@ -38,7 +38,7 @@ class EdgeBatch:
 
     source: torch.Tensor
     target: torch.Tensor
-    elements: tuple[torch.Tensor, torch.Tensor]
+    elements: EndElements
     basis: torch.Tensor
     wigner: list[torch.Tensor]
     offsets: torch.Tensor
@@ -100,7 +100,7 @@ class EdgeBatch:
         return EdgeBatch(
             source=self.source[cut],
             target=self.target[cut],
-            elements=(self.elements[0][cut], self.elements[1][cut]),
+            elements=self.elements.cut(cut),
             basis=self.basis[cut],
             wigner=[block[cut] for block in self.wigner],
             offsets=self.offsets[first_node : end_node + 1] - first,

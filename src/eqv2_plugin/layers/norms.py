@@ -12,7 +12,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from eqv2_plugin.geometry.irreps import degree_of_row
+from eqv2_plugin.geometry.irreps import degree_of_row, degree_slice
+from eqv2_plugin.kernels.gather import gather_few
+from eqv2_plugin.kernels.layer_norm import apply_layer_norm
+from eqv2_plugin.kernels.segments import gather_at_targets
 from eqv2_plugin.layers.constants import ExactConstants
 
 NormType = Literal["layer_norm", "layer_norm_sh", "rms_norm_sh"]
@@ -45,14 +48,23 @@ class EquivariantNorm(ExactConstants):
         super().__init__()
         self.lmax = lmax
         degrees = [l for l in degree_of_row(lmax) if l >= first_degree]
-        self.register_buffer("row_degree", torch.tensor(degrees) - first_degree, persistent=False)
+        starts = [degree_slice(l).start for l in range(first_degree, lmax + 2)]
+        offsets = torch.tensor(starts) - starts[0]
+        row_degree = torch.tensor(degrees, dtype=torch.long) - first_degree
+        self.register_buffer("row_degree", row_degree, persistent=False)
+        self.register_buffer("degree_offsets", offsets, persistent=False)
         per_row = np.array([1.0 / (2 * l + 1) for l in degrees])
         self.register_constant("row_weight", per_row / max(lmax + 1 - first_degree, 1))
+        self.register_constant("epsilon", np.array([_EPSILON]))
+
+    def rows_of(self, weight: torch.Tensor) -> torch.Tensor:
+        """From one row per degree to one per order."""
+        return gather_at_targets(weight, self.row_degree, self.degree_offsets)
 
     def inverse_rms(self, features: torch.Tensor) -> torch.Tensor:
         """1 / sqrt(mean over degrees, orders and channels + eps), [N, 1, 1]."""
         square = features.square().mean(dim=2)
-        return torch.rsqrt(square @ self.row_weight.unsqueeze(1) + _EPSILON).unsqueeze(2)
+        return torch.addmv(self.epsilon, square, self.row_weight).rsqrt().view(-1, 1, 1)
 
 
 class SeparableLayerNorm(EquivariantNorm):
@@ -66,11 +78,11 @@ class SeparableLayerNorm(EquivariantNorm):
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         with torch.autocast(features.device.type, enabled=False):
             features = features.to(self.weight.dtype)
-            scalars = self.scalar_norm(features[:, :1])
+            scalars = apply_layer_norm(self.scalar_norm, features[:, :1])
             if self.lmax == 0:
                 return scalars
             tensors = features[:, 1:]
-            scale = self.inverse_rms(tensors) * self.weight[self.row_degree]
+            scale = self.inverse_rms(tensors) * self.rows_of(self.weight)
             return torch.cat((scalars, tensors * scale), dim=1)
 
 
@@ -85,7 +97,7 @@ class EquivariantRMSNorm(EquivariantNorm):
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         with torch.autocast(features.device.type, enabled=False):
             features = _centred(features.to(self.weight.dtype))
-            scale = self.inverse_rms(features) * self.weight[self.row_degree]
+            scale = self.inverse_rms(features) * self.rows_of(self.weight)
             return _add_to_scalars(features * scale, self.bias)
 
 
@@ -106,7 +118,7 @@ class DegreeLayerNorm(EquivariantNorm):
             features = _centred(features.to(self.weight.dtype))
             square = features.square().mean(dim=2) @ self.degree_pooling
             scale = torch.rsqrt(square + _EPSILON).unsqueeze(2) * self.weight
-            return _add_to_scalars(features * scale[:, self.row_degree], self.bias)
+            return _add_to_scalars(features * gather_few(scale, self.row_degree, dim=1), self.bias)
 
 
 def _centred(features: torch.Tensor) -> torch.Tensor:

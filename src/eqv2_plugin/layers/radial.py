@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
 from torch import nn
 
+from eqv2_plugin.kernels.gather import one_hot
+from eqv2_plugin.kernels.layer_norm import apply_layer_norm
 from eqv2_plugin.kernels.linear import apply_linear, linear
 from eqv2_plugin.layers.constants import ExactConstants
 
@@ -55,6 +57,40 @@ class LearnableGaussianBasis(nn.Module):
         # 3.14159, not pi, is what published weights were trained with.
         norm = (2 * 3.14159) ** 0.5 * width
         return torch.exp(-0.5 * ((scaled - self.mean) / width).square()) / norm
+
+
+class EndElements(NamedTuple):
+    """Elements at both ends of some edges.
+
+    Attributes:
+        source, target: [E] atomic numbers.
+        one_hot: [E, 2 max_num_elements], ones at the source's element and, in the second half, at
+            the target's; None on a CPU, where rows are better picked.
+    """
+
+    source: torch.Tensor
+    target: torch.Tensor
+    one_hot: torch.Tensor | None = None
+
+    def cut(self, edges: slice) -> EndElements:
+        """Those of some edges."""
+        return EndElements(*(None if part is None else part[edges] for part in self))
+
+
+def end_elements(
+    numbers: torch.Tensor,
+    source: torch.Tensor,
+    target: torch.Tensor,
+    max_num_elements: int,
+    dtype: torch.dtype,
+) -> EndElements:
+    """From atomic numbers [N], and the atoms at both ends, [E] each."""
+    ends = numbers.index_select(0, source), numbers.index_select(0, target)
+    if numbers.device.type == "cpu":
+        return EndElements(*ends)
+    if source.device.type == "cuda" and torch.is_autocast_enabled("cuda"):
+        dtype = torch.get_autocast_dtype("cuda")  # else every product would cast it again
+    return EndElements(*ends, one_hot(torch.stack(ends, dim=1), max_num_elements, dtype).flatten(1))
 
 
 class AtomPairEmbedding(nn.Module):
@@ -104,7 +140,7 @@ class RadialFunction(nn.Module):
     def forward(
         self,
         basis: torch.Tensor,
-        elements: tuple[torch.Tensor, torch.Tensor],
+        elements: EndElements,
         atom_pairs: AtomPairEmbedding | None,
     ) -> torch.Tensor:
         """Edge weights, [E, out_features]; see `hidden` for the arguments."""
@@ -113,32 +149,43 @@ class RadialFunction(nn.Module):
     def hidden(
         self,
         basis: torch.Tensor,
-        elements: tuple[torch.Tensor, torch.Tensor],
+        elements: EndElements,
         atom_pairs: AtomPairEmbedding | None,
     ) -> torch.Tensor:
         """What the last linear layer acts on.
 
         Args:
             basis: [E, num_basis].
-            elements: atomic numbers of sources and targets, [E] each.
+            elements: of the edges.
             atom_pairs: the scalars' embedding, or None.
 
         Returns:
             [E, channels].
         """
-        weight = self.hidden_1.weight
-        hidden = linear(basis, weight[:, : self.num_basis], self.hidden_1.bias)  # [E, channels]
-        if atom_pairs is not None:
-            split = self.num_basis + self.channels
+        if atom_pairs is None:
+            hidden = apply_linear(self.hidden_1, basis)  # [E, channels]
+        else:
+            sizes = [self.num_basis, self.channels, self.channels]
+            of_basis, of_source, of_target = self.hidden_1.weight.split(sizes, dim=1)
+            hidden = linear(basis, of_basis, self.hidden_1.bias)  # [E, channels]
             # [elements, channels]
-            sources = linear(atom_pairs.source.weight, weight[:, self.num_basis : split])
-            targets = linear(atom_pairs.target.weight, weight[:, split:])
-            hidden = hidden + sources[elements[0]] + targets[elements[1]]
-        hidden = nn.functional.silu(self.norm_1(hidden))
-        return nn.functional.silu(self.norm_2(apply_linear(self.hidden_2, hidden)))
+            sources = linear(atom_pairs.source.weight, of_source)
+            targets = linear(atom_pairs.target.weight, of_target)
+            if elements.one_hot is None:
+                hidden = hidden + sources.index_select(0, elements.source)
+                hidden = hidden + targets.index_select(0, elements.target)
+            else:
+                # As a product, whose derivative is one, too: see `kernels.gather`.
+                tables = torch.cat((sources, targets))
+                hidden = torch.addmm(hidden, elements.one_hot, tables)
+        hidden = nn.functional.silu(apply_layer_norm(self.norm_1, hidden))
+        hidden = apply_linear(self.hidden_2, hidden)
+        return nn.functional.silu(apply_layer_norm(self.norm_2, hidden))
 
     def outputs(self, hidden: torch.Tensor, columns: slice = slice(None)) -> torch.Tensor:
         """Some columns of the edge weights, [E, number of columns]."""
+        if columns == slice(None):  # a slice's derivative would fill a matrix with zeros
+            return apply_linear(self.output, hidden)
         return linear(hidden, self.output.weight[columns], self.output.bias[columns])
 
 

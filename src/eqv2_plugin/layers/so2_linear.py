@@ -8,7 +8,8 @@ m freely, and orders +m and -m only like a complex number:
 
 Three products instead of four serve, as for complex numbers (Gauss): with
 ``k = W_r (x_+ + x_-)``, ``y_+ = k - (W_r + W_i) x_-`` and ``y_- = k + (W_i - W_r) x_+``. They
-round a little more, so small layers, which gain nothing, keep to four.
+round a little more, so small layers, which gain nothing, keep to four, and so do tensor cores,
+whose products cost less than the further sums.
 """
 
 from __future__ import annotations
@@ -21,11 +22,11 @@ from torch import nn
 
 from eqv2_plugin.geometry.irreps import EdgeLayout
 from eqv2_plugin.kernels.interface import OrderBlock
-from eqv2_plugin.kernels.linear import linear
+from eqv2_plugin.kernels.linear import linear, reduced_precision
 from eqv2_plugin.kernels.reference import blocks_of_orders
 
-# Entries of W_r below which four products serve as well as three.
-_SMALL = 2**13
+# Entries of W_r and W_i below which four products serve as well as three.
+_SMALL = 2**15
 
 Pair = tuple[torch.Tensor, torch.Tensor]
 Rows = tuple[torch.Tensor | None, torch.Tensor | None]
@@ -33,16 +34,17 @@ Rows = tuple[torch.Tensor | None, torch.Tensor | None]
 
 @dataclass(frozen=True)
 class FourProducts:
-    """The complex matrix of an order m > 0, for small layers; each [n C_out, n C_in]."""
+    """The complex matrix of an order m > 0, for small layers: W_r over W_i, [2 n C_out, n C_in]."""
 
-    real: torch.Tensor
-    imaginary: torch.Tensor
+    stacked: torch.Tensor
 
     def multiply(self, plus: torch.Tensor, minus: torch.Tensor, out: Rows = (None, None)) -> Pair:
         """y_+ and y_-, [E, n C_out] each; ``out``: where to, without derivative."""
+        real_plus, imaginary_plus = linear(plus, self.stacked).chunk(2, dim=1)
+        real_minus, imaginary_minus = linear(minus, self.stacked).chunk(2, dim=1)
         return (
-            torch.sub(linear(plus, self.real), linear(minus, self.imaginary), out=out[0]),
-            torch.add(linear(plus, self.imaginary), linear(minus, self.real), out=out[1]),
+            torch.sub(real_plus, imaginary_minus, out=out[0]),
+            torch.add(imaginary_plus, real_minus, out=out[1]),
         )
 
 
@@ -183,13 +185,14 @@ class SO2Linear(nn.Module):
 
     def _pair(self, order: int, degree: int | None) -> FourProducts | ThreeProducts:
         """The matrices of one order, cut to the rows of one degree."""
-        real, imaginary = self.order_weights[order - 1].chunk(2, dim=0)
+        stacked = self.order_weights[order - 1]
         if degree is not None:
             start = (degree - order) * self.out_channels
-            real = real[start : start + self.out_channels]
-            imaginary = imaginary[start : start + self.out_channels]
-        if real.numel() < _SMALL:
-            return FourProducts(real, imaginary)
+            parts = stacked.unflatten(0, (2, -1))[:, start : start + self.out_channels]
+            stacked = parts.flatten(0, 1)
+        if stacked.numel() < _SMALL or reduced_precision(stacked.device):
+            return FourProducts(stacked)
+        real, imaginary = stacked.chunk(2, dim=0)
         return ThreeProducts(real, imaginary - real, real + imaginary)
 
 

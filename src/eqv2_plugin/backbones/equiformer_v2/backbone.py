@@ -21,12 +21,13 @@ from eqv2_plugin.geometry.irreps import EdgeLayout, num_coefficients
 from eqv2_plugin.geometry.wigner import stretched_coupling, wigner_rows
 from eqv2_plugin.graphs.build import Graph
 from eqv2_plugin.kernels.choice import better_uncompiled, choose_kernels
+from eqv2_plugin.kernels.gather import gather_few
 from eqv2_plugin.layers.constants import ExactConstants
 from eqv2_plugin.layers.edge_degree import EdgeDegreeEmbedding
 from eqv2_plugin.layers.edges import EdgeBatch, chunk_size
 from eqv2_plugin.layers.force_embedding import ForceEmbedding
 from eqv2_plugin.layers.norms import make_norm
-from eqv2_plugin.layers.radial import GaussianBasis, LearnableGaussianBasis
+from eqv2_plugin.layers.radial import GaussianBasis, LearnableGaussianBasis, end_elements
 
 
 class WignerConstants(ExactConstants):
@@ -113,7 +114,7 @@ class EquiformerV2Backbone(Backbone):
             frames: [E, 3, 3] edge frames; `edge_frames` of the vectors by default.
         """
         edges = self._edge_batch(graph, atomic_numbers, frames)
-        scalars = self.atom_embedding(atomic_numbers)  # [N, C]
+        scalars = gather_few(self.atom_embedding.weight, atomic_numbers)  # [N, C]
         rows = num_coefficients(self.config.lmax)
         nodes = nn.functional.pad(scalars.unsqueeze(1), (0, 0, 0, rows - 1))  # [N, rows, C]
         if self.force_embedding is not None:
@@ -139,11 +140,12 @@ class EquiformerV2Backbone(Backbone):
         channels = self.config.sphere_channels
         features = len(atomic_numbers) * num_coefficients(self.config.lmax) * channels
         kernels = choose_kernels(wigner[-1], features, channels)
+        most = self.config.max_num_elements
         recompute = self.config.activation_checkpointing and torch.is_grad_enabled()
         edges = EdgeBatch(
             source=source,
             target=target,
-            elements=(atomic_numbers[source], atomic_numbers[target]),
+            elements=end_elements(atomic_numbers, source, target, most, basis.dtype),
             basis=basis,
             wigner=wigner,
             offsets=graph.offsets,
