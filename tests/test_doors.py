@@ -90,6 +90,7 @@ OPENERS: dict[str, Opener] = {
     "adsorbml.yml": job("adsorbml.yml", "input=in.pkl"),
     "adsorbml_batched.yml": job("adsorbml_batched.yml", "input=in.pkl"),
     "eqv2_finetune.yml": finetuning,
+    "md17_simulation.yml": job("md17_simulation.yml"),
     "predict_s2ef_oc20.yml": job("predict_s2ef_oc20.yml", "test_data=oc20_sample"),
     "predict_s2ef_oc22.yml": job("predict_s2ef_oc22.yml", "test_data=oc20_sample"),
     "relax_is2re_oc20.yml": job("relax_is2re_oc20.yml", *FEW),

@@ -98,6 +98,12 @@ def _adsorbml(inputs: Path) -> list[str]:
             "batch.structures=1"]  # fmt: skip
 
 
+def _simulation(inputs: Path) -> list[str]:
+    return [f"checkpoint={inputs / 'model.pt'}", "settings.picoseconds=0.003",
+            "settings.save_every=2", "settings.replicas=2",
+            "settings.replicas_per_batch=1"]  # fmt: skip
+
+
 def _data_convert(inputs: Path, folder: Path) -> list:
     sources = [inputs / "first.extxyz", inputs / "second.extxyz"]
     return ["data", "convert", *sources, "--out", folder / "out"]
@@ -119,6 +125,7 @@ JOBS = {
         Job("prediction", partial(fairchem, "predict_s2ef_oc20", _prediction), "job/results"),
         Job("relaxation", partial(fairchem, "relax_is2re_oc20", _relaxation), "job/results"),
         Job("adsorbml", partial(fairchem, "adsorbml_batched", _adsorbml), "job/results"),
+        Job("simulation", partial(fairchem, "md17_simulation", _simulation), "job/results"),
         Job("data_convert", partial(eqv2, _data_convert), "out"),
         Job("convert", partial(eqv2, _convert), ".", refuses=True),
         Job("export", partial(eqv2, _export), ".", refuses=True),

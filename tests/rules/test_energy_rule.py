@@ -24,6 +24,7 @@ V1 = Path(__file__).parents[1] / "fixtures" / "ckpt_hydra_dens_mptrj_best" / "ch
 RECIPES = tuple(sorted(name for name in configs() if name.startswith("configs/eqv2_")))
 PREDICTIONS = ("configs/predict_s2ef_oc20.yml", "configs/predict_s2ef_oc22.yml")
 RELAXATION, BATCHED = "configs/relax_is2re_oc20.yml", "configs/adsorbml_batched.yml"
+SIMULATION = "configs/md17_simulation.yml"
 KIND = Rule("which energy a model predicts")
 ELEMENTS = Rule("elements without a reference")
 # Of the data that each recipe trains on.
@@ -139,6 +140,7 @@ KIND.does_not_concern(
     "eqv2 adsorbml single-points", "eqv2 config",
 )  # fmt: skip
 KIND.does_not_concern("compares a model with itself alone", "eqv2 doctor")
+KIND.does_not_concern("compares no energies with labels", SIMULATION)
 
 # --- elements without a reference
 
@@ -234,6 +236,13 @@ def fairchems_calculator_refuses(folder: Path, name: str) -> None:
     atoms.calc = FAIRChemCalculator(unit_of(folder, "nocopper.pt"))
     with pytest.raises(ValueError, match=LACKING):
         atoms.get_potential_energy()
+
+
+@ELEMENTS.behaviour(SIMULATION)
+def simulations_refuse(folder: Path, name: str) -> None:
+    config = compose(name, f"checkpoint={folder / 'nocopper.pt'}")
+    with pytest.raises(ValueError, match=r"no element reference for (H|C)"):
+        run_in(config, folder / "simulated")
 
 
 ELEMENTS.does_not_concern(

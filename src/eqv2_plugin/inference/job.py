@@ -17,7 +17,7 @@ from eqv2_plugin.inference.predictor import BatchPredictor, Device, open_predict
 
 Precision = Literal["float32", "float64"]
 # Where lines are kept (a log), no bar.
-_LINE = "{percentage:3.0f}% {n_fmt}/{total_fmt} structures [{elapsed}<{remaining}{postfix}]"
+_LINE = "{percentage:3.0f}% {n_fmt}/{total_fmt} {unit}s [{elapsed}<{remaining}{postfix}]"
 
 
 class InferenceRunner(Runner):
@@ -99,14 +99,14 @@ class InferenceRunner(Runner):
 
 
 class Progress:
-    """A bar of finished structures, with optimizer steps per second; on the first rank only."""
+    """A bar of finished structures (or others), with steps per second; on the first rank only."""
 
-    def __init__(self, total: int, initial: int) -> None:
+    def __init__(self, total: int, initial: int, unit: str = "structure") -> None:
         terminal = sys.stderr.isatty()
         self._bar = tqdm(
             total=total,
             initial=initial,
-            unit="structure",
+            unit=unit,
             miniters=0,
             mininterval=0.5 if terminal else 15.0,
             dynamic_ncols=terminal,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +13,7 @@ from eqv2_plugin.data.ids import system_ids
 from eqv2_plugin.data.labels import read_labels
 from eqv2_plugin.data.structures import Structures, open_structures
 from eqv2_plugin.inference.energy_agreement import spread_out
-from eqv2_plugin.tasks.splits import describe_data
+from eqv2_plugin.tasks.splits import fingerprint
 
 
 @dataclass(frozen=True)
@@ -52,8 +50,7 @@ class InitialStructures:
 
     def fingerprint(self, config: Mapping[str, Any]) -> str:
         """A hash that tells these data, opened by ``config``, from others, wherever they lie."""
-        described = json.dumps(describe_data(config, self._structures), sort_keys=True)
-        return hashlib.sha256(described.encode()).hexdigest()[:16]
+        return fingerprint(config, self._structures)
 
     def initial(self, sid: str) -> Atoms:
         """The structure that a relaxation starts from, without calculator."""
