@@ -23,6 +23,7 @@ from eqv2_plugin.backbones.equiformer_v2.config import EquiformerV2Config
 from eqv2_plugin.models.hydra import EquiformerV2
 
 BACKBONE = "eqv2_plugin.backbones.equiformer_v2.backbone.EquiformerV2Backbone"
+V1 = "eqv2_plugin.backbones.equiformer_v1.backbone.EquiformerV1Backbone"
 TOY = "toy_backbone.ToyBackbone"
 ENERGY = {"module": "eqv2_plugin.heads.energy.EnergyHead"}
 FORCES = {"module": "eqv2_plugin.heads.forces.ForceHead"}
@@ -58,13 +59,32 @@ ACTIVATIONS = {
     "sep_s2": {"activation": "sep_s2", "use_grid_mlp": False},
     "sep_s2_grid_mlp": {"activation": "sep_s2", "use_grid_mlp": True},
 }
+TINY_V1 = {
+    "cutoff": 4.0,
+    "max_neighbors": 30,
+    "max_num_elements": 84,
+    "direct_forces": True,
+    "irreps_node": "8x0e+6x1e+4x2e",
+    "irreps_feature": "10x0e+5x1e+3x2e",
+    "irreps_head": "4x0e+3x1e+2x2e",
+    "num_heads": 2,
+    "irreps_ffn": "9x0e+7x1e+5x2e",
+    "num_layers": 2,
+    "edge_channels": 5,
+    "num_distance_basis": 12,
+    "avg_num_nodes": 10.0,
+    "avg_degree": 12.0,
+}
 SIZES = {
     BACKBONE: TINY,
+    V1: TINY_V1,
     TOY: {"cutoff": 4.0, "max_neighbors": 30, "max_num_elements": 84, "avg_num_nodes": 10.0},
 }
 # Every registered backbone, in the variants that matter.
 BACKBONES = {**{k: {"backbone": BACKBONE, **v} for k, v in ACTIVATIONS.items()},
-             "toy": {"backbone": TOY}}  # fmt: skip
+             "v1": {"backbone": V1}, "toy": {"backbone": TOY}}  # fmt: skip
+# Backbones whose node features are not one tensor for all degrees.
+WITHOUT_STRESS_HEAD = {V1, TOY}
 backbones = pytest.mark.parametrize("options", BACKBONES.values(), ids=BACKBONES)
 periodicities = pytest.mark.parametrize(
     "pbc", list(itertools.product([False, True], repeat=3)), ids=str
@@ -73,6 +93,13 @@ periodicities = pytest.mark.parametrize(
 EXACT = {
     "gate": {"backbone": BACKBONE, **GATE, "lmax": 3},
     "sep_s2": {"backbone": BACKBONE, "grid_resolution": 40},
+    "v1": {
+        "backbone": V1,
+        "irreps_node": "8x0e+6x1e+4x2e+3x3e",
+        "irreps_feature": "10x0e+5x1e+3x2e+2x3e",
+        "irreps_head": "4x0e+3x1e+2x2e+1x3e",
+        "irreps_ffn": "9x0e+7x1e+5x2e+4x3e",
+    },
     "toy": {"backbone": TOY},
 }
 

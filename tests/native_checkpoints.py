@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from fairchem.core.units.mlip_unit.api.inference import MLIPInferenceCheckpoint
-from helpers import BACKBONE, CONSERVATIVE, DIRECT_HEADS, TINY, randomise
+from helpers import BACKBONE, CONSERVATIVE, DIRECT_HEADS, TINY, TINY_V1, V1, randomise
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch.optim.swa_utils import AveragedModel
@@ -21,7 +21,12 @@ UNIT = "fairchem.core.units.mlip_unit.mlip_unit"
 NORMALIZATION = "fairchem.core.modules.normalization"
 OPTIONS = {**TINY, "num_layers": 1}
 GRADIENTS = {**OPTIONS, "direct_forces": False, "regress_stress": True}
-KINDS = {"direct": (OPTIONS, DIRECT_HEADS), "conservative": (GRADIENTS, {"head": CONSERVATIVE})}
+GRADIENTS_V1 = {"model": V1, **TINY_V1, "direct_forces": False, "regress_stress": True}
+KINDS = {
+    "direct": (OPTIONS, DIRECT_HEADS),
+    "conservative": (GRADIENTS, {"head": CONSERVATIVE}),
+    "equiformer_v1": (GRADIENTS_V1, {"head": CONSERVATIVE}),
+}
 # Numbers that float32 cannot hold.
 MEAN, SCALE = -0.7554450631141663, 2.887317180633545
 
@@ -86,7 +91,7 @@ def assemble(
 def checkpoint(kind: str, references: dict[str, Any] | None = None) -> MLIPInferenceCheckpoint:
     options, heads = KINDS[kind]
     tasks = [task("energy", "system", [1], MEAN), task("forces", "atom", [3])]
-    if kind == "conservative":
+    if "head" in heads:
         tasks[0]["normalizer"]["mean"] = 0.0
         tasks.append(task("stress", "system", [1, 9]))
     tasks[0]["element_references"] = references

@@ -7,7 +7,6 @@ import pytest
 import torch
 from ase import Atoms
 from helpers import (
-    ACTIVATIONS,
     BACKBONES,
     GATE,
     backbones,
@@ -92,7 +91,7 @@ def test_energy_and_forces_are_the_same_with_and_without_stress(make_structure):
     assert torch.equal(ours["energy"], reference["energy"])
 
 
-@pytest.mark.parametrize("kind", ["gate", "sep_s2_grid_mlp", "toy"])
+@pytest.mark.parametrize("kind", ["gate", "sep_s2_grid_mlp", "v1", "toy"])
 def test_second_derivatives_at_the_axis_are_finite_and_equal_finite_differences(kind):
     model, atoms = conservative_model(stress=False, **BACKBONES[kind]), along_the_axis()
     # In training the forces can be differentiated again, for a loss that contains them.
@@ -120,9 +119,9 @@ def test_second_derivatives_at_the_axis_are_finite_and_equal_finite_differences(
 
 
 @pytest.mark.parametrize("pole", [1.0, -1.0])
-@pytest.mark.parametrize("kind", ["gate", "s2", "sep_s2_grid_mlp"])
+@pytest.mark.parametrize("kind", ["gate", "s2", "sep_s2_grid_mlp", "v1"])
 def test_energy_is_smooth_while_an_edge_passes_through_the_polar_axis(pole, kind):
-    model = conservative_model(stress=False, **ACTIVATIONS[kind])
+    model = conservative_model(stress=False, **BACKBONES[kind])
 
     def energies(size: float) -> np.ndarray:
         """On 9 points of a path through the axis, from x = -4 ``size`` to 4 ``size``."""

@@ -18,7 +18,7 @@ from helpers import (
 
 
 @pytest.mark.parametrize("stress", [False, True])
-@pytest.mark.parametrize("kind", ["gate", "toy"])
+@pytest.mark.parametrize("kind", ["gate", "v1", "toy"])
 @pytest.mark.parametrize("make", [lambda: molecule()[:4], crystal])
 def test_it_is_the_derivative_of_the_forces(make, kind, stress):
     model = conservative_model(stress=stress, **BACKBONES[kind])

@@ -13,7 +13,7 @@ import calculator_worker as worker
 import numpy as np
 import pytest
 import torch
-from helpers import BACKBONE, CONSERVATIVE, ENERGY, FORCES, SIZES, TINY, TOY, batch_of, flatten
+from helpers import BACKBONE, CONSERVATIVE, ENERGY, FORCES, SIZES, TINY, TOY, V1, batch_of, flatten
 from native_checkpoints import assemble, task
 
 import eqv2_plugin
@@ -28,6 +28,11 @@ KINDS = {
     "direct": ({**OPTIONS, "lmax": 1, "mmax": 1}, NAMED, "oc20_"),
     "direct_16_channels": ({**OPTIONS, "sphere_channels": 16}, NAMED, "oc20_"),
     "conservative": (GRADIENTS, {"head": CONSERVATIVE}, ""),
+    "v1": (
+        {"model": V1, **SIZES[V1], "num_layers": 1, "direct_forces": False, "regress_stress": True},
+        {"head": CONSERVATIVE},
+        "",
+    ),
     "toy": ({"model": TOY, **SIZES[TOY]}, NAMED, "oc20_"),
 }
 
@@ -39,7 +44,7 @@ def make_checkpoint(path: Path, kind: str) -> EquiformerV2:
         task("energy", "system", [1], MEAN, prefix=prefix),
         task("forces", "atom", [3], prefix=prefix),
     ]
-    if kind == "conservative":
+    if heads == {"head": CONSERVATIVE}:
         tasks.append(task("stress", "system", [1, 9]))
     for one in tasks:  # fairchem's own
         target = "fairchem.core.modules.normalization.normalizer.Normalizer"
@@ -49,7 +54,9 @@ def make_checkpoint(path: Path, kind: str) -> EquiformerV2:
     return model
 
 
-EAGER = ["direct", "conservative", "toy"]
+# Rounding of float32, which the random weights of so few channels amplify.
+ROUNDING = {"v1": 3e-5}
+EAGER = ["direct", "conservative", "v1", "toy"]
 
 
 @pytest.fixture(scope="module", params=EAGER)
@@ -126,17 +133,17 @@ def test_the_calculator_returns_the_denormalised_outputs_of_the_averaged_weights
             "energy": float(SCALE * outputs["energy"][0] + MEAN),
             "forces": SCALE * outputs["forces"],
         }
-        if kind == "conservative" and atoms.pbc.all():
+        if KINDS[kind][1] == {"head": CONSERVATIVE} and atoms.pbc.all():
             stress = SCALE * outputs["stress"].reshape(3, 3)
             results["stress"] = stress[[0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]]
         wanted.append(results)
-    assert deviation(eager["traineval"], wanted) < 1e-5
+    assert deviation(eager["traineval"], wanted) < ROUNDING.get(kind, 1e-5)
     assert deviation(eager["float64"], wanted) < 1e-12
 
 
 @pytest.mark.parametrize("settings", [name for name in worker.EAGER if name != "traineval"])
-def test_every_inference_setting_gives_the_same_results(eager, settings):
-    assert deviation(eager[settings], eager["traineval"]) < 1e-5
+def test_every_inference_setting_gives_the_same_results(eager, settings, kind):
+    assert deviation(eager[settings], eager["traineval"]) < ROUNDING.get(kind, 1e-5)
 
 
 def test_results_have_the_same_bits_in_two_calls_and_after_loading_again(eager):

@@ -11,7 +11,7 @@ from helpers import (
     BACKBONES,
     DIRECT_HEADS,
     STRESS,
-    TOY,
+    WITHOUT_STRESS_HEAD,
     backbones,
     batch_of,
     boxed_molecule,
@@ -30,9 +30,10 @@ CALM = {"alpha_drop": 0.0, "drop_path_rate": 0.0}
 
 def direct(kind: str):
     options = BACKBONES[kind]
-    if options["backbone"] == TOY:
+    if kind == "toy":
         return lambda: tiny_model(**options)
-    return lambda: tiny_model(HEADS, **CALM, **options)
+    heads = DIRECT_HEADS if options["backbone"] in WITHOUT_STRESS_HEAD else HEADS
+    return lambda: tiny_model(heads, **CALM, **options)
 
 
 def conservative(kind: str):
@@ -40,8 +41,8 @@ def conservative(kind: str):
     return lambda: conservative_model(stress=False, **options)
 
 
-MODELS = {kind: direct(kind) for kind in ("gate", "s2_grid_mlp", "sep_s2_grid_mlp", "toy")}
-MODELS |= {f"conservative_{k}": conservative(k) for k in ("gate", "s2_grid_mlp", "toy")}
+MODELS = {kind: direct(kind) for kind in ("gate", "s2_grid_mlp", "sep_s2_grid_mlp", "v1", "toy")}
+MODELS |= {f"conservative_{k}": conservative(k) for k in ("gate", "s2_grid_mlp", "v1", "toy")}
 models = pytest.mark.parametrize("make", MODELS.values(), ids=MODELS)
 
 

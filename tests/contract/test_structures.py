@@ -12,7 +12,7 @@ from helpers import (
     BACKBONES,
     DIRECT_HEADS,
     STRESS,
-    TOY,
+    WITHOUT_STRESS_HEAD,
     backbones,
     batch_of,
     conservative_model,
@@ -34,7 +34,7 @@ EDGELESS = {"atom": ATOM, "atom_in_box": ATOM_IN_BOX, "far_apart": FAR_APART}
 edgeless = pytest.mark.parametrize("atoms", EDGELESS.values(), ids=EDGELESS)
 
 
-@pytest.fixture(scope="module", params=["gate", "toy"])
+@pytest.fixture(scope="module", params=["gate", "v1", "toy"])
 def model(request):
     return tiny_model(**BACKBONES[request.param])
 
@@ -47,7 +47,7 @@ def assert_finite(outputs: dict[str, torch.Tensor]) -> None:
 @edgeless
 @backbones
 def test_a_structure_without_any_edge_has_a_finite_energy_and_no_forces(atoms, options):
-    heads = DIRECT_HEADS if options["backbone"] == TOY else WITH_STRESS
+    heads = DIRECT_HEADS if options["backbone"] in WITHOUT_STRESS_HEAD else WITH_STRESS
     outputs = predict(tiny_model(heads, **options), atoms)
     stress = outputs.pop("stress", None)
     assert stress is None or torch.isfinite(stress).all() == bool(atoms.pbc.all())
@@ -68,7 +68,7 @@ def test_a_structure_without_any_edge_can_be_trained_on(model, atoms):
 
 
 @edgeless
-@pytest.mark.parametrize("kind", ["gate", "toy"])
+@pytest.mark.parametrize("kind", ["gate", "v1", "toy"])
 def test_a_structure_without_any_edge_has_conservative_forces_of_zero(atoms, kind):
     outputs = predict(conservative_model(stress=False, **BACKBONES[kind]), atoms)
     assert_finite(outputs)

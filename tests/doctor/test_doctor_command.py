@@ -28,7 +28,7 @@ def files(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("name", ["direct.pt", "conservative.safetensors"])
+@pytest.mark.parametrize("name", ["direct.pt", "conservative.safetensors", "equiformer_v1.pt"])
 def test_a_table_numbers_and_a_picture_are_made(files, capsys, name):
     report, picture = files / f"{name}.json", files / f"{name}.png"
     arguments = ["doctor", str(files / name), "--structures", str(files / "some.extxyz")]
@@ -37,8 +37,8 @@ def test_a_table_numbers_and_a_picture_are_made(files, capsys, name):
     text = capsys.readouterr().out
     found = json.loads(report.read_text())
     assert found["direct_forces"] == name.startswith("direct")
-    # The conservative model predicts stress, too.
-    assert len(found["checks"]) == 11 + name.startswith("conservative")
+    # Conservative models predict stress, too.
+    assert len(found["checks"]) == 11 + (not name.startswith("direct"))
     for check in found["checks"]:
         assert f"{check['check']} " in text
         assert check["text"] in text

@@ -165,7 +165,12 @@ class Backbone(nn.Module, BackboneInterface):
                 data["batch"],
                 len(data["natoms"]),
                 encoded=self._encoded_forces(data),
+                **self.further_inputs(data),
             )
+
+    def further_inputs(self, data: AtomicData | dict[str, torch.Tensor]) -> dict[str, Any]:
+        """What else `embed` of this backbone takes from a batch, by the names of its arguments."""
+        return {}
 
     def _encoded_forces(
         self, data: AtomicData | dict[str, torch.Tensor]

@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from eqv2_plugin.backbones.protocol import Backbone
 
-_CLASSES = ["eqv2_plugin.backbones.equiformer_v2.backbone.EquiformerV2Backbone"]
+_CLASSES = [
+    "eqv2_plugin.backbones.equiformer_v2.backbone.EquiformerV2Backbone",
+    "eqv2_plugin.backbones.equiformer_v1.backbone.EquiformerV1Backbone",
+]
 
 
 def registered_backbones() -> tuple[str, ...]:

@@ -23,10 +23,13 @@ _BY_NAME = {
     "forcenet": "ForceNet",
     "cgcnn": "CGCNN",
     "equiformer_v3": "EquiformerV3",
+    "equiformer": "Equiformer (version 1)",
+    "graph_attention_transformer": "Equiformer (version 1)",
 }
 # Parts of parameter names that only one family has.
 _BY_PARAMETER = {
     "so3_linear_1": "EquiformerV2",
+    "ga.sep_act.dtp_rad": "Equiformer (version 1)",
     "mlp_rbf_qint": "GemNet-OC",
     "mlp_rbf_eaint": "GemNet-OC",
     "int_blocks.0.trip_interaction": "GemNet-dT",

@@ -44,12 +44,17 @@ class ForceEmbedding(nn.Module):
         Returns:
             [N, (lmax+1)^2, C].
         """
-        size = torch.linalg.vector_norm(forces, dim=1, keepdim=True)
-        harmonics = o3.spherical_harmonics(
-            self.degrees, forces, normalize=True, normalization="component"
+        embedding = self.linear(
+            force_harmonics(forces / self.force_scale, self.degrees).unsqueeze(2)
         )
-        embedding = self.linear((harmonics * size / (3**0.5 * self.force_scale)).unsqueeze(2))
         if self.sigma_linear is None:
             return embedding
         scalars = embedding[:, :1] + self.sigma_linear(sigma.unsqueeze(1)).unsqueeze(1)
         return torch.cat((scalars, embedding[:, 1:]), dim=1)
+
+
+def force_harmonics(forces: torch.Tensor, degrees: list[int]) -> torch.Tensor:
+    """|F| Y(F / |F|) / sqrt(3) of forces [N, 3]: [N, sum of 2l + 1]; degree 1 is the force."""
+    size = torch.linalg.vector_norm(forces, dim=1, keepdim=True)
+    harmonics = o3.spherical_harmonics(degrees, forces, normalize=True, normalization="component")
+    return harmonics * size / 3**0.5

@@ -79,7 +79,7 @@ def test_a_models_batch_relaxes_as_its_calculator_alone(precision, tmp_path):
             assert relaxed.energies[0] == pytest.approx(atoms.get_potential_energy(), rel=1e-5)
 
 
-@pytest.mark.parametrize("kind", ["direct", "conservative"])
+@pytest.mark.parametrize("kind", ["direct", "conservative", "equiformer_v1"])
 @pytest.mark.parametrize("precision", [torch.float64, torch.float32])
 def test_alone_in_its_batch_a_prediction_has_the_calculators_bits(precision, kind, tmp_path):
     predict = predictor(tmp_path, precision, kind)

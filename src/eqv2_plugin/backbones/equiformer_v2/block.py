@@ -1,4 +1,4 @@
-"""Transformer block and stochastic depth (Figure 1a)."""
+"""Transformer block (Figure 1a)."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from eqv2_plugin.layers.edges import EdgeBatch
 from eqv2_plugin.layers.feed_forward import FeedForward
 from eqv2_plugin.layers.norms import make_norm
 from eqv2_plugin.layers.radial import RadialOptions
+from eqv2_plugin.layers.stochastic_depth import StochasticDepth
 
 
 def radial_options(config: EquiformerV2Config) -> RadialOptions:
@@ -61,27 +62,6 @@ def make_feed_forward(
         recompute=config.activation_checkpointing,
         scalars_only=scalars_only,
     )
-
-
-class StochasticDepth(nn.Module):
-    """Drops a residual branch for whole structures, scaling up the others (section C).
-
-    Args:
-        rate: probability of dropping.
-    """
-
-    def __init__(self, rate: float) -> None:
-        super().__init__()
-        self.rate = rate
-
-    def forward(
-        self, branch: torch.Tensor, structure_of_atom: torch.Tensor, num_structures: int
-    ) -> torch.Tensor:
-        if self.rate == 0.0 or not self.training:
-            return branch
-        keep = 1.0 - self.rate
-        kept = torch.rand(num_structures, 1, 1, device=branch.device) < keep
-        return branch * (kept.to(branch.dtype) / keep)[structure_of_atom]
 
 
 class TransformerBlock(nn.Module):

@@ -1,0 +1,1 @@
+"""Equiformer (version 1)."""

@@ -1,0 +1,1 @@
+"""Models of the Equiformer authors' own code."""
