@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import lru_cache
 
+import numpy as np
 import torch
 
 from eqv2_plugin.geometry.irreps import EdgeLayout, num_coefficients
@@ -28,13 +29,18 @@ class ReferenceKernels(Kernels):
 
     def pack(self, wigner: list[torch.Tensor]) -> torch.Tensor | None:
         """The blocks as one matrix per edge, where that is faster; see `dense_rows`."""
-        if len(wigner) - 1 > _DENSE_UP_TO:
+        # torch.compile would have to trace the making of constants.
+        if len(wigner) - 1 > _DENSE_UP_TO or torch.compiler.is_compiling():
             return None
         layout = EdgeLayout(len(wigner) - 1, wigner[-1].shape[1] // 2)
-        rows = dense_rows(wigner, layout)
+        device, dtype = wigner[0].device, wigner[0].dtype
+        # A copy to a GPU is worth keeping.
+        constants = _places_and_scales if device.type == "cpu" else _kept_on_device
+        places, scales = constants(layout, device, dtype)
+        rows = dense_rows(wigner, layout, places)
         if layout.lmax <= layout.mmax:
             return rows.unsqueeze(1)
-        return torch.stack((rows, rows * _scales(layout, rows.device, rows.dtype)), dim=1)
+        return torch.stack((rows, rows * scales), dim=1)
 
     def gather_rotate_scale(
         self, nodes: torch.Tensor, edges: Edges, weights: RadialWeights
@@ -71,7 +77,9 @@ class ReferenceKernels(Kernels):
 REFERENCE = ReferenceKernels()
 
 
-def dense_rows(wigner: list[torch.Tensor], layout: EdgeLayout) -> torch.Tensor:
+def dense_rows(
+    wigner: list[torch.Tensor], layout: EdgeLayout, places: torch.Tensor
+) -> torch.Tensor:
     """Blocks of `wigner_rows` in one matrix, [E, layout.size, (lmax+1)^2], rows order-major.
 
     One product then rotates all degrees, and leaves the rows where they belong. It multiplies many
@@ -80,33 +88,34 @@ def dense_rows(wigner: list[torch.Tensor], layout: EdgeLayout) -> torch.Tensor:
     entries = torch.cat([block.flatten(1) for block in wigner], dim=1)
     columns = num_coefficients(layout.lmax)
     rows = entries.new_zeros(len(entries), layout.size * columns)
-    rows = rows.index_copy_(1, _places(layout, entries.device), entries)
+    rows = rows.index_copy_(1, places, entries)
     return rows.view(-1, layout.size, columns)
 
 
+def _places_and_scales(
+    layout: EdgeLayout, device: torch.device, dtype: torch.dtype
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Where the entries of `dense_rows` lie, and factors of the rotation back, [layout.size, 1]."""
+    places, scales = _tables(layout)
+    # Later passes may want derivatives of what this one, without, makes.
+    with torch.inference_mode(False):
+        return torch.tensor(places, device=device), torch.tensor(scales, device=device, dtype=dtype)
+
+
+_kept_on_device = lru_cache(maxsize=64)(_places_and_scales)
+
+
 @lru_cache(maxsize=64)
-def _places(layout: EdgeLayout, device: torch.device) -> torch.Tensor:
-    """Where the entries of `dense_rows` lie."""
+def _tables(layout: EdgeLayout) -> tuple[np.ndarray, np.ndarray]:
+    """See `truncation_scale` for the second."""
     tables, columns = edge_tables(layout), num_coefficients(layout.lmax)
     places = [
         row * columns + degree * degree + column
         for row, degree in zip(tables.row.tolist(), tables.degree.tolist(), strict=True)
         for column in range(2 * degree + 1)
     ]
-    return _constant(places, device, torch.long)
-
-
-@lru_cache(maxsize=64)
-def _scales(layout: EdgeLayout, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
-    """Factors of the rotation back, [layout.size, 1]; see `truncation_scale`."""
     scales = [[truncation_scale(degree, layout.mmax)] for degree, _ in layout.rows]
-    return _constant(scales, device, dtype)
-
-
-def _constant(values: list, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
-    # Later passes may want derivatives of what this one, without, makes.
-    with torch.inference_mode(False):
-        return torch.tensor(values, device=device, dtype=dtype)
+    return np.array(places), np.array(scales)
 
 
 def blocks_of_orders(features: torch.Tensor, layout: EdgeLayout) -> Iterator[OrderBlock]:
