@@ -38,6 +38,11 @@ SAMPLE: dict[str, tuple[str, ...]] = {
         rf"after open {_RUN}systems/.*CO.json.gz",
         rf"after replace {_RUN}.*adsorbml_1-0.json.gz",
     ),
+    "simulation": (
+        rf"torn write {_RUN}frames.000.jsonl",
+        rf"after replace {_RUN}trajectories/",
+        rf"after replace {_RUN}.*metrics.json",
+    ),
     "data_convert": (
         r"torn write out/.conversion/.*manifest.json",
         r"after commit out/.conversion/data.0001.aselmdb",

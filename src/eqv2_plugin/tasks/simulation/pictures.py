@@ -43,7 +43,7 @@ def along(replicas: Sequence[Replica], temperature: float) -> bytes:
     figure, axes = plt.subplots(3, 1, figsize=(8.4, 7.2), sharex=True, layout="constrained")
     for replica in replicas:
         style = {"color": _colour(replica), "lw": 0.9, "alpha": 0.8}
-        axes[0].plot(replica.times, replica.temperature, **style)
+        axes[0].plot(replica.times, replica.temperature, label=f"{replica.number}", **style)
         axes[1].plot(replica.times, replica.deviation, **style)
         axes[2].plot(replica.times, replica.conserved, **style)
         if replica.end is not None:
@@ -52,8 +52,13 @@ def along(replicas: Sequence[Replica], temperature: float) -> bytes:
             ):
                 axis.plot(replica.times[-1], values[-1], "x", color=style["color"], ms=8, mew=2)
     axes[0].axhline(temperature, color="black", lw=0.8, ls="--")
+    if len(replicas) <= len(COLOURS):
+        axes[0].legend(title="replica", fontsize=8, title_fontsize=8, loc="upper right", ncols=3)
     axes[0].set(title="temperature (crosses: ended early)", ylabel="K")
     axes[1].axhline(BROKEN, color="black", lw=0.8, ls="--")
+    # Parts of a broken molecule fly apart, and would hide the others.
+    top = max(BROKEN, *(float(replica.deviation.max()) for replica in replicas))
+    axes[1].set_ylim(0, min(1.1 * top, 4 * BROKEN))
     axes[1].set(title="largest deviation of a bond; beyond the line it is broken", ylabel="Å")
     axes[2].set(title="conserved energy", ylabel="meV per atom", xlabel="ps")
     return _finished(figure, axes)
