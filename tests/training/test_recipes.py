@@ -122,8 +122,8 @@ WHOLE = [
 @pytest.mark.slow
 @pytest.mark.parametrize("case", WHOLE, ids=name)
 def test_no_config_has_a_key_without_use(case):
-    whole = get_hydra_config_from_yaml(file(case[0]), list(case[1:]))
-    assert whole.runner == composed(*case).runner
+    whole = get_hydra_config_from_yaml(file(case[0]), list(case[1:]))  # refuses such a key
+    assert set(whole.runner) == set(composed(*case).runner)
 
 
 @pytest.mark.parametrize("case", DENS_TABLES, ids=name)
