@@ -24,6 +24,7 @@ from eqv2_plugin.backbones.options import BackboneOptions
 from eqv2_plugin.common.naming import element_name
 from eqv2_plugin.graphs.build import Graph, Topology, find_edges, graph_of
 from eqv2_plugin.graphs.checks import check_cell, complete_cells
+from eqv2_plugin.graphs.static_batch import StaticBatch
 from eqv2_plugin.layers.norms import NormType
 
 if TYPE_CHECKING:
@@ -135,9 +136,28 @@ class Backbone(nn.Module, BackboneInterface):
         Raises:
             RuntimeError: forces were encoded outside training.
         """
+        return self.on_edges(data, self.find_edges(data))
+
+    def find_edges(self, data: AtomicData) -> Topology:
+        """See `eqv2_plugin.graphs.build.find_edges`."""
         refuse_graph_parallel()
         name_for_references(data)
-        return self.on_edges(data, find_edges(data, self.config))
+        return find_edges(data, self.config)
+
+    def static_batch(self, data: AtomicData) -> StaticBatch:
+        """The batch as tensors alone, and its edges, for `on_edges`."""
+        forces, sigma = self._encoded_forces(data) or (None, None)
+        return StaticBatch(
+            pos=data["pos"],
+            cell=data["cell"],
+            pbc=data["pbc"],
+            natoms=data["natoms"],
+            batch=data["batch"],
+            atomic_numbers=data["atomic_numbers"],
+            topology=self.find_edges(data),
+            encoded_forces=forces,
+            noise_sigma=sigma,
+        )
 
     def on_edges(
         self, data: AtomicData | dict[str, torch.Tensor], topology: Topology

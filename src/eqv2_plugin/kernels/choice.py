@@ -10,6 +10,7 @@ from typing import Literal
 
 import torch
 
+from eqv2_plugin.common.tracing import is_traced
 from eqv2_plugin.kernels.fused import ODD_CHANNELS, decline, log_kernels
 from eqv2_plugin.kernels.interface import Kernels
 from eqv2_plugin.kernels.reference import REFERENCE
@@ -58,7 +59,7 @@ def choose_kernels(wigner: torch.Tensor, num_features: int, channels: int) -> Ke
         channels: of the node features.
     """
     compiler = compiler_of(wigner.device)
-    if compiler is None or torch.compiler.is_compiling() or wigner.requires_grad:
+    if compiler is None or is_traced() or wigner.requires_grad:
         return REFERENCE
     name = "CPU" if compiler == "numba" else "GPU"
     reason = _reason_against(compiler, wigner.dtype, num_features, channels)

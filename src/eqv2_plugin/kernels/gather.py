@@ -12,6 +12,7 @@ from __future__ import annotations
 import torch
 from torch.utils.weak import TensorWeakRef, WeakTensorKeyDictionary
 
+from eqv2_plugin.common.tracing import is_traced
 from eqv2_plugin.kernels.segments import segment_offsets, sum_of_segments
 
 
@@ -63,7 +64,7 @@ def gather_ends(nodes: torch.Tensor, source: torch.Tensor, target: torch.Tensor)
     Returns:
         [E, K, 2C].
     """
-    if nodes.device.type == "cpu" or torch.compiler.is_compiling():
+    if nodes.device.type == "cpu" or is_traced():
         return _both(nodes, source, target)
     return gather_ends_sorted(nodes, source, target)
 

@@ -12,11 +12,13 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from eqv2_plugin.common.tracing import is_traced
+
 
 def apply_layer_norm(layer: nn.LayerNorm, features: torch.Tensor) -> torch.Tensor:
     """The layer, over the last dimension; differentiable any number of times."""
     fits = features.requires_grad and features.dtype == layer.weight.dtype
-    if not fits or torch.compiler.is_compiling():
+    if not fits or is_traced():
         return layer(features)
     return _LayerNorm.apply(features, layer.weight, layer.bias, layer.eps)
 

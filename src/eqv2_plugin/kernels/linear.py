@@ -15,6 +15,8 @@ from functools import cache
 import torch
 from torch import nn
 
+from eqv2_plugin.common.tracing import is_traced
+
 # Multiplications below which calling oneDNN costs more than it gains.
 _SMALL = 2**21
 
@@ -48,7 +50,7 @@ def linear(
 
 def reduced_precision(device: torch.device) -> bool:
     """Whether products on a GPU run on tensor cores, in TF32 or under autocast."""
-    if device.type != "cuda" or torch.compiler.is_compiling():
+    if device.type != "cuda" or is_traced():
         return False
     return torch.is_autocast_enabled("cuda") or torch.get_float32_matmul_precision() != "highest"
 
@@ -70,7 +72,7 @@ def product(
 
 def fits_onednn(features: torch.Tensor, weight: torch.Tensor) -> bool:
     """Whether `linear` of [..., K] features and an [N, K] weight goes to oneDNN."""
-    if torch.compiler.is_compiling():
+    if is_traced():
         return False
     rows = features.numel() // max(weight.shape[1], 1)
     return (

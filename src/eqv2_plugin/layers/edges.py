@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch.utils.checkpoint import checkpoint
 
+from eqv2_plugin.common.tracing import is_traced
 from eqv2_plugin.geometry.irreps import EdgeLayout
 from eqv2_plugin.kernels.interface import Kernels
 from eqv2_plugin.kernels.reference import REFERENCE
@@ -134,6 +135,6 @@ def chunk_size(
     """
     if configured is not None:
         return configured
-    if torch.compiler.is_compiling() or features.device.type != "cpu":
+    if is_traced() or features.device.type != "cpu":
         return None
     return 512 if recompute or not torch.is_grad_enabled() else None

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
+from eqv2_plugin.common.tracing import is_traced
 from eqv2_plugin.geometry.irreps import degree_of_row
 from eqv2_plugin.geometry.sphere_grid import sphere_grid_matrices
 from eqv2_plugin.kernels.linear import apply_linear
@@ -127,7 +128,7 @@ class FeedForward(nn.Module):
 
     def _nodes_at_a_time(self, hidden: torch.Tensor) -> int:
         """Few enough that their samples stay in a core's cache, where nothing is kept of them."""
-        if torch.is_grad_enabled() or torch.compiler.is_compiling() or hidden.device.type != "cpu":
+        if torch.is_grad_enabled() or is_traced() or hidden.device.type != "cpu":
             return max(hidden.shape[0], 1)
         samples = len(self.grid.to_grid_matrix) * hidden.shape[2]
         return max(1, _SAMPLES_AT_A_TIME // samples)

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from eqv2_plugin.common.tracing import is_traced
 from eqv2_plugin.geometry.irreps import EdgeLayout
 from eqv2_plugin.kernels.interface import OrderBlock
 from eqv2_plugin.kernels.linear import linear, reduced_precision
@@ -155,7 +156,7 @@ class SO2Linear(nn.Module):
         (scalars,) = next(ordered)
         mixed = linear(scalars, matrices.scalar, bias)  # [E, extra_scalars + n C_out]
         extra, mixed = mixed.split([self.extra_scalars, mixed.shape[1] - self.extra_scalars], dim=1)
-        recorded = torch.is_grad_enabled() or torch.compiler.is_compiling()
+        recorded = torch.is_grad_enabled() or is_traced()
         if degree is None and not recorded:
             # Into place: joining the orders afterwards would cost another pass over all of it.
             merged = mixed.new_empty(len(mixed), self.layout.size, self.out_channels)

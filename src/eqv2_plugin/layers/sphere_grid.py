@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from eqv2_plugin.common.tracing import is_traced
 from eqv2_plugin.kernels.linear import linear, product
 from eqv2_plugin.kernels.tables import factorise
 from eqv2_plugin.layers.constants import ExactConstants
@@ -51,7 +52,7 @@ class SphereGrid(ExactConstants):
             first_row: rows before it are left out.
         """
         from_grid = self.from_grid_matrix[first_row:]
-        if features.device.type != "cpu" or torch.compiler.is_compiling():
+        if features.device.type != "cpu" or is_traced():
             samples = nn.functional.silu(torch.matmul(self.to_grid_matrix, features))
             return torch.matmul(from_grid, samples)
         # The backward pass runs outside autocast, so the forward pass must, too.

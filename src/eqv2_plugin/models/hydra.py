@@ -21,6 +21,7 @@ from eqv2_plugin.models.known_elements import (
     refuse_without_reference,
 )
 from eqv2_plugin.models.metadata import ModelMetadata
+from eqv2_plugin.models.region import CompiledRegion
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -47,6 +48,8 @@ class EquiformerV2(HydraModel):
         # {data set: which elements its tasks have references of}
         self._known_elements: dict[str, np.ndarray] = {}
         self._compiled: Compiled | None = None
+        # Of training steps, where `eqv2_plugin.training.compiled` sets it.
+        self.region: CompiledRegion | None = None
 
     def setup_tasks(self, tasks_config: Sequence[Any]) -> None:
         """fairchem calls this where a calculator or predict unit is made."""
@@ -95,6 +98,9 @@ class EquiformerV2(HydraModel):
         torch.compile is declined where the backbone does better without.
         """
         compiling = torch.compiler.is_compiling()
+        if self.region is not None and self.training:
+            batch = self.backbone.static_batch(data)
+            return self.region(self, batch) or self.outputs_on(batch)
         if not compiling and self._compiled is None:
             return self._outputs(data)
         if self.backbone.better_uncompiled(data["pos"]):

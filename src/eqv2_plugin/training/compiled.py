@@ -1,0 +1,60 @@
+"""Training steps of small models, compiled where the run is long enough to earn it."""
+
+from __future__ import annotations
+
+import logging
+from typing import Literal
+
+from fairchem.core.common import distutils
+from torchtnt.framework.callback import Callback
+from torchtnt.framework.state import State
+from torchtnt.framework.unit import TTrainUnit
+
+from eqv2_plugin.models.region import CompiledRegion
+
+# Steps from which compiling pays in any case that was measured (docs/speed.md), and parameters
+# beyond which a step is bound by arithmetic, not by operators.
+_LONG = 2000
+_SMALL = 1_000_000
+
+
+class CompileSteps(Callback):
+    """Compiles forward and backward passes at the first step; see `CompiledRegion`.
+
+    On a CPU, in float32, with one rank; the log says why not elsewhere. Checkpoints and validation
+    are those of the model itself.
+
+    Args:
+        mode: true, false, or "auto": if the model is small and the run has 2,000 steps or more.
+    """
+
+    def __init__(self, mode: bool | Literal["auto"] = "auto") -> None:
+        if mode not in (True, False, "auto"):
+            raise ValueError(f"compile must be true, false or auto, got {mode!r}")
+        self.mode = mode
+
+    def on_train_start(self, state: State, unit: TTrainUnit) -> None:
+        if self.mode is False:
+            return
+        model = getattr(unit.model, "module", unit.model)
+        reason = self._reason_against(state, unit, model)
+        if reason is None:
+            model.region = CompiledRegion(training=True)
+        elif self.mode is True:
+            logging.getLogger(__name__).warning("steps are not compiled: %s", reason)
+
+    def _reason_against(self, state: State, unit: TTrainUnit, model) -> str | None:
+        if next(model.parameters()).device.type != "cpu":
+            return "only those on a CPU are"
+        if distutils.get_world_size() > 1:
+            return "only those of a single rank are"
+        if unit.autocast_enabled:
+            return "those in bfloat16 are not"
+        if self.mode == "auto":
+            train = state.train_state
+            # Of the whole run, so that a resumed one decides alike.
+            steps = train.max_steps or train.max_epochs * len(train.dataloader)
+            size = sum(parameter.numel() for parameter in model.parameters())
+            if steps < _LONG or size > _SMALL:
+                return "too few steps, or too large a model"
+        return None
