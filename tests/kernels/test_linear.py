@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 from helpers import largest, randn
+from torch.fx.experimental.proxy_tensor import make_fx
 
+from eqv2_plugin.common.tracing import recording
 from eqv2_plugin.kernels.linear import linear, onednn_linear, product
 from eqv2_plugin.layers import linear as module
 
@@ -131,3 +133,16 @@ def test_a_wrong_operator_is_not_used(monkeypatch):
     finally:
         monkeypatch.undo()
         onednn_linear.cache_clear()
+
+
+def test_what_is_recorded_has_only_operators_with_derivatives():
+    left, right = randn(0, 512, 96, dtype=torch.float32), randn(1, 96, 96, dtype=torch.float32)
+
+    def product_of(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+        return linear(left, right)
+
+    with recording():
+        graph = make_fx(product_of)(left, right)
+    assert not any("mkldnn" in str(node.target) for node in graph.graph.nodes)
+    with torch.no_grad():
+        assert largest(graph(left, right) - linear(left, right)) < 1e-4

@@ -12,12 +12,14 @@ from eqv2_plugin.training import compiled
 from eqv2_plugin.training.compiled import CompileSteps
 
 
-def region_after_start(mode, steps=5000, size=1000, ranks=1, bf16=False, monkeypatch=None):
+def region_after_start(
+    monkeypatch, mode, steps=5000, size=1000, ranks=1, bf16=False, conservative=True
+):
     """What the callback leaves on the model of a run that begins."""
     model = nn.Linear(size, 1, bias=False)
     model.region = None
+    model.backbone = SimpleNamespace(is_conservative=conservative)
     unit = SimpleNamespace(model=SimpleNamespace(module=model), autocast_enabled=bf16)
-    unit.model.parameters = model.parameters
     train = SimpleNamespace(max_steps=None, max_epochs=10, dataloader=range(steps // 10))
     monkeypatch.setattr(compiled.distutils, "get_world_size", lambda: ranks)
     CompileSteps(mode).on_train_start(SimpleNamespace(train_state=train), unit)
@@ -30,8 +32,10 @@ def region_after_start(mode, steps=5000, size=1000, ranks=1, bf16=False, monkeyp
         ("auto", {}, True),
         ("auto", {"steps": 100}, False),
         ("auto", {"size": 2_000_000}, False),
+        ("auto", {"conservative": False}, False),
         (True, {"steps": 100}, True),
         (True, {"size": 2_000_000}, True),
+        (True, {"conservative": False}, True),
         (False, {}, False),
         (True, {"ranks": 2}, False),
         (True, {"bf16": True}, False),
@@ -39,7 +43,7 @@ def region_after_start(mode, steps=5000, size=1000, ranks=1, bf16=False, monkeyp
 )
 def test_small_models_and_long_runs_compile_their_steps(mode, run, wanted, monkeypatch, caplog):
     with caplog.at_level(logging.WARNING):
-        region = region_after_start(mode, **run, monkeypatch=monkeypatch)
+        region = region_after_start(monkeypatch, mode, **run)
     assert (region is not None) == wanted
     # Who asks for it is told why not.
     assert ("not compiled" in caplog.text) == (mode is True and not wanted)

@@ -12,9 +12,9 @@ from torchtnt.framework.unit import TTrainUnit
 
 from eqv2_plugin.models.region import CompiledRegion
 
-# Steps from which compiling pays in any case that was measured (docs/speed.md), and parameters
-# beyond which a step is bound by arithmetic, not by operators.
-_LONG = 2000
+# Steps from which compiling pays even on a busy machine (docs/speed.md), and parameters beyond
+# which a step is bound by arithmetic, not by operators.
+_LONG = 5000
 _SMALL = 1_000_000
 
 
@@ -25,7 +25,8 @@ class CompileSteps(Callback):
     are those of the model itself.
 
     Args:
-        mode: true, false, or "auto": if the model is small and the run has 2,000 steps or more.
+        mode: true, false, or "auto": if forces are gradients of the energy, the model is small, and
+            the run has 5,000 steps or more.
     """
 
     def __init__(self, mode: bool | Literal["auto"] = "auto") -> None:
@@ -55,6 +56,6 @@ class CompileSteps(Callback):
             # Of the whole run, so that a resumed one decides alike.
             steps = train.max_steps or train.max_epochs * len(train.dataloader)
             size = sum(parameter.numel() for parameter in model.parameters())
-            if steps < _LONG or size > _SMALL:
-                return "too few steps, or too large a model"
+            if steps < _LONG or size > _SMALL or not model.backbone.is_conservative:
+                return "it would not pay"
         return None
