@@ -5,6 +5,7 @@ from __future__ import annotations
 import hydra
 import pytest
 import torch
+from ase.units import kcal, mol
 from fairchem.core._cli import get_hydra_config_from_yaml
 from recipes import CONFIGS, composed
 
@@ -173,6 +174,9 @@ def test_a_molecule_has_the_numbers_of_its_table(molecule):
     assert unit.denoising.corruption_ratio == 0.25
     assert unit.denoising.coefficient_decay == "linear"
     assert not unit.model.backbone.direct_forces
+    # As in the published code: kcal/mol/Å, and counts per task.
+    assert unit.model.backbone.force_scale == pytest.approx(kcal / mol)
+    assert {task.loss_fn.normalization for task in unit.tasks} == {"per_task"}
 
 
 def test_the_molecules_recipe_without_dens_differs_in_nothing_else():
@@ -199,6 +203,9 @@ def test_only_the_samples_scale_softens_denoising():
     assert (sample.denoising.probability, sample.denoising.corruption_ratio) == (0.25, 0.25)
     assert {task.loss_fn.normalization for task in sample.tasks} == {"per_batch"}
     assert {task.loss_fn.normalization for task in paper.tasks} == {"per_structure"}
+    # In which the published weights encode forces.
+    for path, scale in DENS_TABLES:
+        assert unit_of(composed(path, scale)).model.backbone.force_scale == 1.0
 
 
 @pytest.mark.parametrize(
