@@ -57,6 +57,13 @@ MODELS: dict[str, dict[str, Any]] = {
     name: {"name": "hydra", "backbone": {**_COMMON, **size}, "heads": _HEADS}
     for name, size in _SIZES.items()
 }
+# To see that everything runs.
+_FEW = {
+    **{"num_layers": 1, "lmax_list": [2], "mmax_list": [2], "num_heads": 2},
+    **{"sphere_channels": 16, "edge_channels": 16, "ffn_hidden_channels": 16},
+    **{"attn_hidden_channels": 16, "attn_alpha_channels": 8, "attn_value_channels": 8},
+}
+WITH_TINY = {**MODELS, "tiny": {**MODELS["31M"], "backbone": {**_COMMON, **_FEW}}}
 
 
 def slab(layers: tuple[int, int, int], adsorbates: int, seed: int) -> Atoms:

@@ -60,6 +60,14 @@ class Row:
         return statistics.median(self.seconds[name]) if self.seconds.get(name) else None
 
 
+def needed_mb(model: str, implementation: str, work: str, edges: int) -> float:
+    """Megabytes that "reference" or "frozen reference" needs for so many edges."""
+    shipped = _REFERENCE_MB[model] * edges
+    if work == "training":
+        return _TRAINING * shipped
+    return shipped * (_FROZEN if implementation == "frozen reference" else 1.0)
+
+
 def measure(
     case: Case, reference_python: Path, repeats: int, device: str, precision: str, limit_mb: float
 ) -> Row:
@@ -70,10 +78,8 @@ def measure(
         atoms = structures(case.system)
         save_structures(scratch / "structures.npz", atoms)
         edges = 21 * sum(len(a) for a in atoms)
-        shipped = _REFERENCE_MB[case.model] * edges
-        needs = {"reference": shipped, "frozen reference": _FROZEN * shipped}
-        if case.work == "training":
-            needs = {"reference": _TRAINING * shipped}
+        baselines = ["reference"] + ["frozen reference"] * (case.work == "inference")
+        needs = {name: needed_mb(case.model, name, case.work, edges) for name in baselines}
         left_out = {name for name, need in needs.items() if need > limit_mb}
         if "reference" in left_out:
             row.note = f"as shipped, the reference would need {needs['reference'] / 1024:.0f} GB"
@@ -81,7 +87,7 @@ def measure(
         commands["plugin"] = [sys.executable, worker_script("plugin")]
         if case.work == "training":
             # Between its steps each process keeps most of what one took.
-            if _THREE_TRAININGS * shipped < limit_mb:
+            if _THREE_TRAININGS / _TRAINING * needs["reference"] < limit_mb:
                 commands["recomputing plugin"] = [*commands["plugin"], "--recompute"]
             else:
                 row.note = "no memory for a third process"

@@ -33,7 +33,12 @@ class Plugin(Implementation):
 
     Args:
         recompute: in training, recompute the attention in the backward pass.
+
+    Attributes:
+        options: of the model.
     """
+
+    options: dict[str, Any]
 
     def __init__(self, recompute: bool) -> None:
         self.recompute = recompute
@@ -42,14 +47,13 @@ class Plugin(Implementation):
         v1 = normalise_model({"model": config})
         options = backbone_options(v1.backbone)
         heads, _ = translate_heads(v1.heads, {}, {}, "")
-        self.model = EquiformerV2(
-            backbone={
-                "model": "eqv2_plugin.backbones.equiformer_v2.backbone.EquiformerV2Backbone",
-                **options,
-                "activation_checkpointing": self.recompute,
-            },
-            heads=heads,
-        )
+        backbone = {
+            "model": "eqv2_plugin.backbones.equiformer_v2.backbone.EquiformerV2Backbone",
+            **options,
+            "activation_checkpointing": self.recompute,
+        }
+        self.options = {"backbone": backbone, "heads": heads}
+        self.model = EquiformerV2(**self.options)
         if weights.exists():
             state = torch.load(weights, weights_only=True)
             self.model.load_state_dict(rename_v1_state(state), strict=True)

@@ -1,3 +1,4 @@
+# ruff: noqa: E402
 """EquiformerV2 of fairchem-core 1.10; runs in an environment of its own."""
 
 from __future__ import annotations
@@ -12,6 +13,10 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from compare.serving import Implementation, serve
+from compare.substitutes import install_substitutes
+
+install_substitutes()
+
 from fairchem.core.common.registry import registry
 from fairchem.core.models.base import HydraModel  # noqa: F401
 from fairchem.core.models.equiformer_v2 import equiformer_v2  # noqa: F401

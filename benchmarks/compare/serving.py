@@ -38,8 +38,17 @@ class Implementation(ABC):
         raise NotImplementedError
 
     model: torch.nn.Module
+    batch: Any = None
     device = "cpu"
     optimizer: torch.optim.Optimizer | None = None
+
+    def release(self) -> None:
+        """Give back what steps and structures took."""
+        self.optimizer = None
+        self.model.zero_grad(set_to_none=True)
+        self.batch = None
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
 
     def inference(self, frozen: bool) -> dict[str, torch.Tensor]:
         """`forward` without gradients."""
@@ -59,8 +68,9 @@ class Implementation(ABC):
         self.model.train()
         if self.optimizer is None:
             trained = [p for p in self.model.parameters() if p.requires_grad]
-            # So small a rate that weights stay as they are while time is taken.
-            self.optimizer = torch.optim.AdamW(trained, lr=1e-9)
+            # Weights stay as they are while time is taken. However small a rate is, AdamW's steps
+            # are of its size in every weight: 21 steps of 1e-9 changed forces by 1e-3.
+            self.optimizer = torch.optim.AdamW(trained, lr=0.0)
         out = self.forward()
         loss = out["energy"].abs().mean() + out["forces"].norm(dim=-1).mean()
         self.optimizer.zero_grad()
@@ -87,7 +97,6 @@ def _answer(implementation: Implementation, request: dict[str, Any]) -> dict[str
     work = request.pop("do")
     if work == "load":
         torch.set_num_threads(request["threads"])
-        torch.backends.cuda.matmul.allow_tf32 = request["precision"] == "tf32"
         implementation.load(request["config"], Path(request["weights"]))
         count = sum(p.numel() for p in implementation.model.parameters())
         return {"parameters": count, "versions": versions()}
@@ -95,6 +104,10 @@ def _answer(implementation: Implementation, request: dict[str, Any]) -> dict[str
         arrays = dict(np.load(request["file"]))
         implementation.set_structures(arrays, request["device"])
         return {"memory": _memory(implementation.device)}
+    if work == "release":
+        implementation.release()
+        return {}
+    torch.backends.cuda.matmul.allow_tf32 = request["precision"] == "tf32"
     if work == "arithmetic":
         return implementation.arithmetic(request["precision"])
     bfloat16 = request["precision"] == "bf16"

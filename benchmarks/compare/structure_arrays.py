@@ -19,6 +19,16 @@ def atoms_of(arrays: dict[str, np.ndarray]) -> list[Atoms]:
     return [Atoms(numbers, positions, cell=cell, pbc=True) for numbers, positions, cell in parts]
 
 
+def arrays_of(structures: list[Atoms]) -> dict[str, np.ndarray]:
+    """What `atoms_of` reads."""
+    return {
+        "numbers": np.concatenate([atoms.numbers for atoms in structures]),
+        "positions": np.concatenate([atoms.positions for atoms in structures]),
+        "cells": np.stack([atoms.cell.array for atoms in structures]),
+        "natoms": np.array([len(atoms) for atoms in structures]),
+    }
+
+
 def fairchem_batch(arrays: dict[str, np.ndarray]) -> AtomicData:
     return atomicdata_list_to_batch(
         [AtomicData.from_ase(atoms, task_name="oc20") for atoms in atoms_of(arrays)]

@@ -94,7 +94,9 @@ class BatchPredictor:
         for atoms in structures:
             self.check(atoms)
         batch = atomicdata_list_to_batch([self.data(atoms) for atoms in structures])
-        outputs = self.unit.predict(batch)
+        # Conservative models differentiate by themselves.
+        with torch.no_grad():
+            outputs = self.unit.predict(batch)
         energies = outputs["energy"].detach().cpu().numpy().ravel()
         forces = outputs["forces"].detach().cpu().numpy()
         ends = np.cumsum([len(atoms) for atoms in structures])

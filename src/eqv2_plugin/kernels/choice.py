@@ -35,6 +35,11 @@ def use_fused_kernels(enabled: bool) -> AbstractContextManager[object]:
     return later
 
 
+def fused_kernels_enabled() -> bool:
+    """Whether `use_fused_kernels` has them on."""
+    return _enabled
+
+
 def _set_enabled(enabled: bool) -> None:
     global _enabled
     _enabled = enabled

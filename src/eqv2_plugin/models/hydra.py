@@ -22,6 +22,7 @@ from eqv2_plugin.models.known_elements import (
 )
 from eqv2_plugin.models.metadata import ModelMetadata
 from eqv2_plugin.models.region import CompiledRegion
+from eqv2_plugin.models.static_calls import StaticCalls, capture_for
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -50,6 +51,8 @@ class EquiformerV2(HydraModel):
         self._compiled: Compiled | None = None
         # Of training steps, where `eqv2_plugin.training.compiled` sets it.
         self.region: CompiledRegion | None = None
+        self._predicts = False
+        self._static_calls: StaticCalls | None = None
 
     def setup_tasks(self, tasks_config: Sequence[Any]) -> None:
         """fairchem calls this where a calculator or predict unit is made."""
@@ -91,6 +94,7 @@ class EquiformerV2(HydraModel):
         super().prepare_for_inference(data, settings)
         self._compiled = Compiled(self._outputs) if settings.compile else None
         settings.compile = False
+        self._predicts = True
 
     def forward(self, data: AtomicData) -> dict[str, dict[str, torch.Tensor]]:
         """Outputs per task: {task: {property: tensor}}.
@@ -102,9 +106,9 @@ class EquiformerV2(HydraModel):
             batch = self.backbone.static_batch(data)
             return self.region(self, batch) or self.outputs_on(batch)
         if not compiling and self._compiled is None:
-            return self._outputs(data)
+            return self._outputs_or_replay(data)
         if self.backbone.better_uncompiled(data["pos"]):
-            return self._uncompiled(data) if compiling else self._outputs(data)
+            return self._uncompiled(data) if compiling else self._outputs_or_replay(data)
         if compiling:
             return self._outputs(data)
         # HydraModel notes it in its first call, and would be compiled again for that.
@@ -114,6 +118,18 @@ class EquiformerV2(HydraModel):
     @torch.compiler.disable
     def _uncompiled(self, data: AtomicData) -> dict[str, dict[str, torch.Tensor]]:
         return self._outputs(data)
+
+    def _outputs_or_replay(self, data: AtomicData) -> dict[str, dict[str, torch.Tensor]]:
+        """In predictions without gradients, a recorded pass where the device has such."""
+        gradients = self.training or torch.is_grad_enabled() or self.backbone.regress_config.hessian
+        if not self._predicts or gradients:
+            return self._outputs(data)
+        if self._static_calls is None:
+            capture = capture_for(data["pos"].device)
+            if capture is None:
+                return self._outputs(data)
+            self._static_calls = StaticCalls(capture)
+        return self._static_calls(self, self.backbone.static_batch(data))
 
     def _outputs(self, data: AtomicData) -> dict[str, dict[str, torch.Tensor]]:
         return self._by_task(super().forward(data))
