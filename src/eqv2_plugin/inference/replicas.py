@@ -38,7 +38,8 @@ class ReplicaPredictor:
         self._batch.pos = (positions - middle).reshape(-1, 3).to(self._predict.dtype)
         # fairchem's wrapper picks each structure's atoms by a mask, and waits for the device.
         plain: Any = type(unit).predict.__wrapped__  # type: ignore[attr-defined]
-        outputs = plain(unit, self._batch)
+        with torch.no_grad():  # conservative models differentiate by themselves
+            outputs = plain(unit, self._batch)
         tasks = unit.dataset_to_tasks[self._predict.task_name]
         names = {task.property: task.name for task in tasks}
         energies = outputs[names["energy"]].detach().to(positions.dtype).reshape(-1)
