@@ -29,7 +29,7 @@ class ReferenceKernels(Kernels):
 
     def pack(self, wigner: list[torch.Tensor]) -> torch.Tensor | None:
         """The blocks as one matrix per edge, where that is faster; see `dense_rows`."""
-        # torch.compile would have to trace the making of constants.
+        # torch.compile would trace the making of constants; a record just holds them.
         if len(wigner) - 1 > _DENSE_UP_TO or torch.compiler.is_compiling():
             return None
         layout = EdgeLayout(len(wigner) - 1, wigner[-1].shape[1] // 2)
