@@ -22,7 +22,10 @@ from eqv2_plugin.inference.predictor import BatchPredictor, choose_task, open_un
 from eqv2_plugin.inference.settings import RelaxationSettings
 
 pytestmark = pytest.mark.slow
-OPTIONS = "{model: %s, cutoff: 5.0, channels: 8, force_encoding: true, direct_forces: %s}"
+OPTIONS = (
+    "{model: %s, cutoff: 5.0, channels: 8, force_encoding: true, direct_forces: %s, "
+    "force_scale: '${force_scale}'}"
+)
 
 
 @pytest.fixture(scope="module", params=["direct", "conservative"])
