@@ -19,6 +19,8 @@ from native_checkpoints import assemble, task
 import eqv2_plugin
 from eqv2_plugin.models.hydra import EquiformerV2
 
+# They all wait for a fresh process, which compiles models.
+pytestmark = pytest.mark.slow
 SCALE, MEAN = 2.5, -0.7
 OPTIONS = {"model": BACKBONE, **TINY, "num_layers": 1}
 GRADIENTS = {**OPTIONS, "direct_forces": False, "regress_stress": True}
