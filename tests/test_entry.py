@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+import pytest
+
 from eqv2_plugin.cli import main
 
 START = "import sys, eqv2_entry; sys.argv = ['eqv2', *ARGUMENTS]; status = 0\n"
@@ -48,6 +50,7 @@ def test_a_misspelt_recipe_is_guessed(capsys):
     assert "did you mean 'eqv2_oc20'?" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_command_and_each_import_register_our_classes():
     """Processes that the command spawns import its script, whose ``main`` they do not call."""
     command = called_with("info", "missing.pt") + "assert status == 1\n"

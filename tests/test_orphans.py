@@ -37,6 +37,7 @@ def is_there(process: int) -> bool:
     return True
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["fork", "forkserver"])
 def test_a_child_ends_within_seconds_of_a_killed_parent(method):
     here, there = FORK.Pipe()

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow  # builds and installs
 ROOT = Path(__file__).parents[1]
 TRACKED = ("src", "configs", "pyproject.toml", "setup.py", "MANIFEST.in", "README.md", "LICENSE")
 
@@ -66,7 +67,6 @@ def test_all_recipes_and_data_are_in_the_wheel(wheel):
     assert not [name for name in wanted if name not in names and "__pycache__" not in name]
 
 
-@pytest.mark.slow
 def test_an_installed_wheel_finds_and_describes_its_recipes(installed, tmp_path):
     recipe = Path(run(installed, tmp_path, "eqv2", "config", "eqv2_oc20"))
     assert installed.parent in recipe.parents
