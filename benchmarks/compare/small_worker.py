@@ -65,7 +65,7 @@ class TrainingStep:
         if compiled:
             from eqv2_plugin.models.region import CompiledRegion
 
-            self.model.region = CompiledRegion(training=True)
+            self.model.region = CompiledRegion()
 
     def __call__(self) -> None:
         batch = self.batch.clone()

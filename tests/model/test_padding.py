@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from helpers import BACKBONE, flatten, molecule, randn, tiny_model
+from helpers import BACKBONE, V1, flatten, molecule, randn, tiny_model
 from static_batches import KINDS, STRUCTURES, static_batch
 
 from eqv2_plugin.graphs.padding import Sizes, bucket, pad, sizes_of, unpad
@@ -29,9 +29,11 @@ def outputs_and_gradients(
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 3e-6)])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 1e-6)])
 def test_padding_changes_neither_outputs_nor_gradients(kind, dtype, tolerance):
     heads, options = KINDS[kind]
+    if options.get("backbone") == V1 and dtype == torch.float32:
+        tolerance = 3e-6  # measured: just above 1e-6
     model = tiny_model(heads, dtype=dtype, **{"backbone": BACKBONE, **options}).train()
     for module in model.modules():
         if hasattr(module, "rate") or isinstance(module, torch.nn.Dropout):

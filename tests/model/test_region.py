@@ -68,7 +68,7 @@ def test_what_is_recorded_draws_random_numbers_anew_at_each_call():
 def test_compiled_steps_equal_others(caplog):
     """And what is drawn afterwards is what would have been drawn without compilation."""
     model = conservative_model(backbone=TOY).train()
-    region = CompiledRegion(training=True, most=1)
+    region = CompiledRegion(most=1)
     batch = static_batch(model, STRUCTURES, torch.float64)
     torch.manual_seed(0)
     with caplog.at_level(logging.WARNING):
@@ -96,7 +96,7 @@ def test_compiled_steps_within_data_parallel_training(tmp_path):
         wrapped = torch.nn.parallel.DistributedDataParallel(model)
         data = batch_of(*STRUCTURES)
         gradients = []
-        for region in (None, CompiledRegion(training=True)):
+        for region in (None, CompiledRegion()):
             model.region = region
             for _ in range(2):
                 model.zero_grad()
@@ -117,7 +117,7 @@ def test_where_compilation_fails_the_model_goes_on_without(monkeypatch, caplog):
         raise RuntimeError("no C++ compiler\nand a long explanation")
 
     monkeypatch.setattr(torch, "compile", refuse)
-    model.region = CompiledRegion(training=True)
+    model.region = CompiledRegion()
     with caplog.at_level(logging.WARNING):
         for _ in range(2):
             assert_close(tree_leaves(model(data.clone())), wanted)

@@ -37,18 +37,16 @@ class _Compiled(NamedTuple):
 
 
 class CompiledRegion:
-    """Forward passes of one model, compiled once per bucket and kept.
+    """Training steps of one model, compiled once per bucket and kept.
 
     Args:
-        training: whether training steps are compiled, or else predictions without gradients.
         most: buckets that are compiled; batches of further ones run as without this class.
 
     Attributes:
         works: whether compilation has not failed yet.
     """
 
-    def __init__(self, training: bool, most: int = 3) -> None:
-        self.training = training
+    def __init__(self, most: int = 3) -> None:
         self.most = most
         self._compiled: dict[tuple, _Compiled] = {}
         self._sizes: list[Sizes] = []
@@ -56,20 +54,20 @@ class CompiledRegion:
 
     def __reduce__(self) -> tuple:
         """Copies compile anew."""
-        return CompiledRegion, (self.training, self.most)
+        return CompiledRegion, (self.most,)
 
     def __call__(self, model: nn.Module, batch: StaticBatch) -> dict[str, Any] | None:
         """Outputs of the model; None where it has to run without compilation.
 
-        In training they are differentiable with respect to the parameters, once.
+        They are differentiable with respect to the parameters, once.
         """
-        sizes = self._bucket(batch) if model.training == self.training else None
+        sizes = self._bucket(batch) if model.training else None
         if sizes is None:
             return None
         own = sizes_of(batch)
-        key = (sizes, batch.pos.dtype, model.training, batch.encoded_forces is None)
+        key = (sizes, batch.pos.dtype, batch.encoded_forces is None)
         inputs = inputs_of(model, pad(batch, sizes))
-        with torch.set_grad_enabled(model.training):
+        with torch.enable_grad():
             if key not in self._compiled:
                 outputs = self._first(key, model, pad(batch, sizes), inputs)
                 if outputs is None:
@@ -97,8 +95,8 @@ class CompiledRegion:
         start = time.perf_counter()
         sizes = sizes_of(batch)
         _log.warning(
-            "compiling %s for up to %d atoms and %d edges, which takes minutes the first time",
-            "training steps" if model.training else "predictions",
+            "compiling training steps for up to %d atoms and %d edges, which takes minutes the "
+            "first time",
             sizes.atoms,
             sizes.edges,
         )
@@ -108,13 +106,12 @@ class CompiledRegion:
                 graph, form = record(model, batch)
                 compiled = _Compiled(torch.compile(graph, dynamic=False, fullgraph=True), form)
                 outputs = compiled.function(*inputs)
-                if model.training:
-                    # The backward pass compiles at its first call.
-                    torch.autograd.grad(
-                        sum(output.sum() for output in outputs),
-                        [p for p in model.parameters() if p.requires_grad],
-                        allow_unused=True,
-                    )
+                # The backward pass compiles at its first call.
+                torch.autograd.grad(
+                    sum(output.sum() for output in outputs),
+                    [p for p in model.parameters() if p.requires_grad],
+                    allow_unused=True,
+                )
         except Exception as error:  # whatever keeps a compiler from working, eager can do the job
             self.works = False
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]

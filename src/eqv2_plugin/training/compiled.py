@@ -40,7 +40,7 @@ class CompileSteps(Callback):
         model = getattr(unit.model, "module", unit.model)
         reason = self._reason_against(state, unit, model)
         if reason is None:
-            model.region = CompiledRegion(training=True)
+            model.region = CompiledRegion()
         elif self.mode is True:
             logging.getLogger(__name__).warning("steps are not compiled: %s", reason)
 
