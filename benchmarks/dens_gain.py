@@ -40,6 +40,7 @@ def main() -> None:
     parser.add_argument("--report", type=Path, help="Markdown file; default: in OUT")
     parser.add_argument("--report-only", action="store_true")
     parser.add_argument("--workers", type=int, default=1, help="runs at a time")
+    parser.add_argument("--compile", action="store_true", help="training steps of molecules")
     options = parser.parse_args()
     experiments = [e for part in options.parts for e in plan(part, options.data)]
     experiments = [e for e in experiments if options.only is None or e.name in options.only]
@@ -48,7 +49,7 @@ def main() -> None:
     stored = out / "quick" if "quick" in options.parts else options.results
     stored.mkdir(parents=True, exist_ok=True)
     try:
-        chosen = runs_of(experiments, out, options.arms, options.seeds)
+        chosen = runs_of(experiments, out, options.arms, options.seeds, compiled=options.compile)
         if not chosen:
             parser.error("no run of the plan has these names and seeds")
         if not options.report_only:
@@ -71,6 +72,8 @@ def runs_of(
     out: Path,
     arms: list[str] | None = None,
     seeds: list[int] | None = None,
+    *,
+    compiled: bool = False,
 ) -> list[Run]:
     """Seeds outermost: an interrupted table has whole rows; ``arms`` in the order given."""
 
@@ -80,7 +83,7 @@ def runs_of(
         return [arm for name in arms for arm in experiment.arms if arm.name == name]
 
     return [
-        Run(experiment, arm, seed, out)
+        Run(experiment, arm, seed, out, compiled and experiment.sample != "oc20_sample")
         for seed in sorted({seed for e in experiments for seed in e.seeds})
         for experiment in experiments
         if seed in experiment.seeds and (seeds is None or seed in seeds)

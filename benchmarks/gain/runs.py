@@ -42,6 +42,7 @@ class Run:
     arm: Arm
     seed: int
     out: Path
+    compiled: bool = False  # the training step; the same numbers up to rounding
 
     @property
     def name(self) -> str:
@@ -63,9 +64,9 @@ class Run:
         Returns:
             ``steps``, ``splits`` (metrics of the last weights), ``curve`` (step, validation force
             MAE in meV/Å, energy MAE in meV), ``losses`` (mean per task before each of these),
-            ``denoising`` (the unit's figures at the end), ``settings``, ``wall_seconds``,
-            ``cpu_seconds``, ``seconds_complete`` (False where this process, too, was killed during
-            an earlier part of the run: the time of that part is not known).
+            ``denoising`` (the unit's figures at the end), ``settings``, ``compiled``,
+            ``wall_seconds``, ``cpu_seconds``, ``seconds_complete`` (False where this process, too,
+            was killed during an earlier part of the run: the time of that part is not known).
 
         Raises:
             RuntimeError: the training failed; its last lines are in the message.
@@ -77,7 +78,7 @@ class Run:
             sys.executable, "-c", _MAIN, "-c", str(CONFIGS / config),
             f"run_dir={self.out / 'runs'}", f"run_name={self.name}", f"seed={self.seed}",
             f"data_root={data}", "job.device_type=CPU", "checkpoint_every_n_steps=500",
-            *experiment.overrides, *arm.overrides,
+            *experiment.overrides, *arm.overrides, *(["compile=true"] if self.compiled else []),
         ]  # fmt: skip
         self.folder.mkdir(parents=True, exist_ok=True)
         earlier = self._parts()
@@ -122,6 +123,7 @@ class Run:
             "losses": [record.get("losses") for record in history],
             "denoising": metrics.get("denoising"),
             "settings": self.settings,
+            "compiled": self.compiled,
             "wall_seconds": sum(part["wall"] for part in known),
             "cpu_seconds": sum(part["cpu"] for part in known),
             "seconds_complete": len(known) == len(parts),
