@@ -33,10 +33,12 @@ def add_parsers(commands: argparse._SubParsersAction) -> None:
 
     convert = commands.add_parser(
         "convert",
-        help="convert LMDB, extxyz, traj or ASE database files",
+        help="convert LMDB, extxyz, traj, ASE database or VASP files",
         description="Convert data files into a folder that fairchem reads as ase_db: LMDBs of "
         "fairchem 1 (.lmdb), extxyz (.extxyz, .xyz, also .xz), ASE trajectories (.traj) and "
-        "databases (.db, .aselmdb). Labels and ids are kept as they are; a frame without sid "
+        "databases (.db, .aselmdb), and VASP's vasprun.xml, OUTCAR and ML_AB, of which the free "
+        "energy is taken, whose derivative the forces are. Labels and "
+        "ids are kept as they are; a frame without sid "
         "gets its file's name. A run that was stopped is continued by the same command.",
     )
     convert.add_argument(

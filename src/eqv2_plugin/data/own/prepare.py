@@ -64,7 +64,7 @@ class PartSource(FileSource):
             labelled = self.keys.labelled(atoms)
             assert labelled is not None, where
             labelled.info.setdefault("fid", index)
-            yield frame_of_atoms(labelled, self.stem, index, where, notes)
+            yield frame_of_atoms(labelled, self.system, index, where, notes)
 
 
 def prepare(data: OwnData, folder: Path) -> dict[str, Any]:
@@ -120,7 +120,12 @@ def prepare(data: OwnData, folder: Path) -> dict[str, Any]:
         "max_num_elements": max(_MAX_NUM_ELEMENTS, max(elements) + 1),
         "avg_num_nodes": float(np.mean([len(n.numbers) for n in parts["train"]])),
         "avg_degree": _neighbours(folder / "train", data),
-        "summary": [*_labels_lines(found), _parts_line(parts, how), *lines],
+        "summary": [
+            *_labels_lines(found),
+            *{s.energy_note: None for s in [*train, *(val or [])] if s.energy_note},
+            _parts_line(parts, how),
+            *lines,
+        ],
     }
     save_json(done, {**numbers, "made_with": made_with})
     return numbers
@@ -143,7 +148,10 @@ def _part(
     chosen: dict[int, list[int]] = {}
     for note in notes:
         chosen.setdefault(note.source, []).append(note.index)
-    return [PartSource(sources[n].files, keys, tuple(rows)) for n, rows in sorted(chosen.items())]
+    return [
+        PartSource(sources[n].files, sources[n].system, keys, tuple(rows))
+        for n, rows in sorted(chosen.items())
+    ]
 
 
 def _neighbours(train: Path, data: OwnData) -> float:
