@@ -101,7 +101,7 @@ OPENERS: dict[str, Opener] = {
 WITHOUT_MODEL = {
     "eqv2 adsorbml input", "eqv2 adsorbml single-points", "eqv2 adsorbml score",
     "eqv2 submission check",
-    "eqv2 data convert", "eqv2 data check", "eqv2 data fit-references",
+    "eqv2 data convert", "eqv2 data split", "eqv2 data check", "eqv2 data fit-references",
     "eqv2 data fit-normalizer", "eqv2 data oc20", "eqv2 config",
     "eqv2_oc20.yml", "eqv2_oc22.yml", "eqv2_md17.yml", "eqv2_train.yml",
     "eqv2_dens_oc20.yml", "eqv2_dens_oc22.yml", "eqv2_dens_md17.yml",
@@ -218,6 +218,7 @@ def hostile_records() -> dict[str, bytes]:
 
 DATA_COMMANDS = {
     "eqv2 data convert": lambda src: ("convert", src, "--out", f"{src}.new"),
+    "eqv2 data split": lambda src: ("split", src, "--out", f"{src}.parts"),
     "eqv2 data check": lambda src: ("check", src),
     "eqv2 data fit-references": lambda src: ("fit-references", src, "--out", "new.npz"),
     "eqv2 data fit-normalizer": lambda src: ("fit-normalizer", src),

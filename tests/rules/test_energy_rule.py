@@ -136,8 +136,8 @@ def fairchems_runner_refuses_another(folder: Path, name: str) -> None:
 KIND.does_not_concern(
     "opens no model and trains none",
     "eqv2 data convert", "eqv2 data check", "eqv2 data fit-references", "eqv2 data fit-normalizer",
-    "eqv2 data oc20", "eqv2 submission check", "eqv2 adsorbml input", "eqv2 adsorbml score",
-    "eqv2 adsorbml single-points", "eqv2 config",
+    "eqv2 data oc20", "eqv2 data split", "eqv2 submission check", "eqv2 adsorbml input",
+    "eqv2 adsorbml score", "eqv2 adsorbml single-points", "eqv2 config",
 )  # fmt: skip
 KIND.does_not_concern("compares a model with itself alone", "eqv2 doctor")
 KIND.does_not_concern("compares no energies with labels", SIMULATION)
@@ -247,8 +247,9 @@ def simulations_refuse(folder: Path, name: str) -> None:
 
 ELEMENTS.does_not_concern(
     "neither predicts nor fits",
-    "eqv2 data convert", "eqv2 data check", "eqv2 data oc20", "eqv2 submission check",
-    "eqv2 adsorbml input", "eqv2 adsorbml score", "eqv2 adsorbml single-points", "eqv2 config",
+    "eqv2 data convert", "eqv2 data check", "eqv2 data oc20", "eqv2 data split",
+    "eqv2 submission check", "eqv2 adsorbml input", "eqv2 adsorbml score",
+    "eqv2 adsorbml single-points", "eqv2 config",
 )  # fmt: skip
 
 

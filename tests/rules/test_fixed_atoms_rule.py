@@ -9,6 +9,7 @@ import pytest
 from ase import Atoms
 from ase.build import fcc111
 from ase.constraints import FixAtoms
+from ase.io import read
 from ase.io import write as write_file
 from fairchem.core.datasets.ase_datasets import AseDBDataset
 from registry import Rule
@@ -28,7 +29,7 @@ from rule_inputs import (
 )
 
 from eqv2_plugin.common.files import read_npz
-from eqv2_plugin.data.fixed_atoms import PARTLY_FIXED
+from eqv2_plugin.data.fixed_atoms import PARTLY_FIXED, fixed_mask, partly_fixed
 
 RULE = Rule("fixed atoms")
 COUNT = SYSTEMS * FRAMES
@@ -57,6 +58,18 @@ def converts(folder: Path, hold: str) -> None:
     assert all(len(atoms.constraints) == 2 for atoms in stored)
     for atoms, given in zip(stored, frames(hold), strict=True):
         assert np.allclose(atoms.calc.results["forces"], given.calc.results["forces"])
+
+
+@RULE.behaviour("eqv2 data split")
+def parts(folder: Path, hold: str) -> None:
+    out = folder / f"parts_{hold}"
+    status, printed = call(["data", "split", str(folder / f"{hold}.traj"), "--out", str(out)])
+    assert status == 0, printed
+    found = [atoms for part in ("train", "val") for atoms in read(out / f"{part}.extxyz", ":")]
+    assert len(found) == COUNT
+    for atoms in found:
+        assert fixed_mask(atoms).nonzero()[0].tolist() == list(range(HELD))
+        assert partly_fixed(atoms) == 1
 
 
 @RULE.behaviour("eqv2 data check")

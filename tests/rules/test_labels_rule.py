@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from ase.io import read
 from ase.io import write as write_file
 from registry import Rule
 from rule_inputs import (
@@ -57,6 +58,14 @@ def converts(folder: Path, kind: str) -> list[float]:
     data = open_dataset(out)
     assert not any(set(data.structures.stored(i).info) & set(POISON) for i in range(len(data)))
     return [data[i].energy for i in range(len(data))]
+
+
+@RULE.behaviour("eqv2 data split")
+def parts(folder: Path, kind: str) -> list[float]:
+    out = folder / f"parts_{kind}"
+    done("data", "split", folder / f"{kind}.traj", "--out", out)
+    frames = [atoms for part in ("train", "val") for atoms in read(out / f"{part}.extxyz", ":")]
+    return sorted(atoms.get_potential_energy() for atoms in frames)
 
 
 @RULE.behaviour("eqv2 data check")

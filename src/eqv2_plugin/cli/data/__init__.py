@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import argparse
 
-from eqv2_plugin.cli.data import check, convert, references
+from eqv2_plugin.cli.data import check, convert, references, split
 
 
 def add_parsers(commands: argparse._SubParsersAction) -> None:
     """Add ``data`` with its commands."""
-    parser = commands.add_parser("data", help="data sets: convert, fit references, check")
+    parser = commands.add_parser("data", help="data sets: convert, split, fit references, check")
     commands = parser.add_subparsers(dest="data_command", required=True)
-    for module in (convert, references, check):
+    for module in (convert, split, references, check):
         module.add_parsers(commands)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,12 +41,13 @@ def add_parsers(commands: argparse._SubParsersAction) -> None:
         "databases (.db, .aselmdb), and VASP's vasprun.xml, OUTCAR and ML_AB, of which the free "
         "energy is taken, whose derivative the forces are. Labels and "
         "ids are kept as they are; a frame without sid "
-        "gets its file's name. A run that was stopped is continued by the same command.",
+        "gets its file's name. A run that was stopped is continued by the same command. With "
+        "--out NAME.extxyz one file is written instead, all digits, tags and fixed atoms kept.",
     )
     convert.add_argument(
         "sources", type=Path, nargs="+", metavar="SRC", help="files, or folders of files"
     )
-    _add_output_arguments(convert)
+    _add_output_arguments(convert, "folder, or file NAME.extxyz, to make")
     convert.set_defaults(run=run_convert)
 
 
@@ -63,15 +66,23 @@ def run_oc20(options: argparse.Namespace) -> int:
 
 def run_convert(options: argparse.Namespace) -> int:
     """Convert files, and print what was done."""
+    from eqv2_plugin.data.conversion.extxyz_writing import SUFFIXES, write_extxyz
     from eqv2_plugin.data.conversion.job import convert
     from eqv2_plugin.data.conversion.sources import find_sources
 
-    _report(convert(find_sources(options.sources), options.out, {}, options.workers), options.out)
+    sources = find_sources(options.sources)
+    if options.out.suffix in SUFFIXES:
+        notes: Counter[str] = Counter()
+        frames = write_extxyz(sources, options.out, notes)
+        print(f"{options.out}: {frames:,} frames")
+        print_notes(notes)
+        return 0
+    _report(convert(sources, options.out, {}, options.workers), options.out)
     return 0
 
 
-def _add_output_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to make")
+def _add_output_arguments(parser: argparse.ArgumentParser, out: str = "folder to make") -> None:
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help=out)
     parser.add_argument(
         "--workers", type=_positive, default=1, metavar="N", help="processes (default 1)"
     )
@@ -87,5 +98,10 @@ def _report(summary: Summary, out: Path) -> None:
     before = f" ({summary.finished_before} were there)" if summary.finished_before else ""
     print(f"{out}: {summary.frames:,} frames in {summary.shards} database(s){before}")
     print(f"labels: {', '.join(summary.labels) or 'none; for prediction only'}")
-    for note, times in sorted(summary.notes.items()):
+    print_notes(summary.notes)
+
+
+def print_notes(notes: Mapping[str, int]) -> None:
+    """What the user should know, and how often it occurred."""
+    for note, times in sorted(notes.items()):
         print(f"note: {times:,} {note}")

@@ -88,9 +88,12 @@ def frame_of_atoms(atoms: Atoms, system: str, index: int, where: str, notes: Cou
     }
     for name in sorted(results.keys() - set(all_properties)):
         notes[f"frames had the result {name!r}, which is left out"] += 1
-    for name in sorted(atoms.arrays.keys() - _KEPT_ARRAYS):
+    info = dict(atoms.info)
+    if "pos_relaxed" in atoms.arrays:  # a column in extxyz; in databases it is in `data`
+        info["pos_relaxed"] = atoms.arrays["pos_relaxed"]
+    for name in sorted(atoms.arrays.keys() - _KEPT_ARRAYS - info.keys()):
         notes[f"frames had the per-atom array {name!r}, which is left out"] += 1
-    return Frame(row, _info(atoms.info, system, index, where, notes), where)
+    return Frame(row, _info(info, system, index, where, notes), where)
 
 
 def _info(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ from eqv2_plugin.common.text import warn_once
 from eqv2_plugin.data.conversion.extxyz import cut_frames, read_lines
 from eqv2_plugin.data.conversion.frame import Frame, Source, frame_of_atoms
 from eqv2_plugin.data.conversion.vasp import FREE_ENERGY, VASP_KINDS, vasp_kind
+
+_SID = re.compile(rb'(?:^|\s)sid=(?:"([^"]*)"|(\S+))')
 
 
 @dataclass(frozen=True)
@@ -143,7 +146,10 @@ def _read_extxyz(path: Path) -> Iterator[Atoms]:
     # ASE reads a whole file into memory, so it gets one frame at a time.
     for number_of_atoms, header, block in cut_frames(read_lines(path)):
         text = f"{number_of_atoms}\n{(header + block).decode()}"
-        yield ase.io.read(StringIO(text), format="extxyz")
+        atoms = ase.io.read(StringIO(text), format="extxyz")
+        if sid := _SID.search(header):  # a text, also where it is made of digits
+            atoms.info["sid"] = (sid[1] if sid[1] is not None else sid[2]).decode()
+        yield atoms
 
 
 def _read_trajectory(path: Path) -> Iterator[Atoms]:

@@ -167,7 +167,8 @@ def _label(atoms: Atoms, energy: Any, forces: Any, stress: Any) -> None:
 
 def _sections(file: IO[str]) -> Iterator[tuple[str, list[str]]]:
     """Title and lines of each section: a title follows a ruler of stars or equals signs."""
-    title, lines, is_title = "", [], False
+    title, is_title = "", False
+    lines: list[str] = []
     for line in file:
         if _RULER.fullmatch(line):
             is_title = line.strip()[0] in "*="

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from eqv2_plugin.data.own.survey import Note
+from eqv2_plugin.data.own.identity import Identified
 
 # Fewer groups of a kind say nothing about unseen ones.
 MIN_GROUPS = 5
@@ -25,7 +25,9 @@ class Split:
     groups: int  # how many there are
 
 
-def split(notes: Sequence[Note], fraction: float, seed: int, group_key: str | None = None) -> Split:
+def split(
+    notes: Sequence[Identified], fraction: float, seed: int, group_key: str | None = None
+) -> Split:
     """Choose whole groups for validation until they hold about ``fraction`` of the frames.
 
     Groups are what ``group_key`` names; else systems (sid), files or compositions, the first
@@ -73,7 +75,7 @@ def split(notes: Sequence[Note], fraction: float, seed: int, group_key: str | No
     return Split(np.array([name in chosen for name in names]), grouped_by, len(counts))
 
 
-def _groups(notes: Sequence[Note], group_key: str | None) -> tuple[str, list[str]]:
+def _groups(notes: Sequence[Identified], group_key: str | None) -> tuple[str, list[str]]:
     systems = [note.system for note in notes]
     if group_key is not None:
         return group_key, [str(system) for system in systems]
@@ -90,7 +92,7 @@ def _groups(notes: Sequence[Note], group_key: str | None) -> tuple[str, list[str
     return f"block of {len(notes) // blocks} consecutive frames", [str(n) for n in numbers]
 
 
-def _composition(note: Note) -> str:
+def _composition(note: Identified) -> str:
     numbers, counts = np.unique(note.numbers, return_counts=True)
     return " ".join(f"{z}:{n}" for z, n in zip(numbers, counts, strict=True))
 
