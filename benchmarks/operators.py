@@ -1,6 +1,6 @@
 """How many operators a forward pass and a training step take, by the file that asks for them.
 
-    python benchmarks/operators.py [--models 31M sample MD17]
+    python benchmarks/operators.py [--models 31M sample MD17 Equiformer]
 
 Counted as a GPU would be asked for them, without one and without fused kernels: edges are made on
 the CPU, the model runs on torch's meta device, which has shapes only. MD17, a conservative model,
@@ -44,6 +44,14 @@ _DIRECT = {"energy": "EnergyHead", "forces": "ForceHead"}
 TOOLS = ("kernels/linear", "kernels/segments", "kernels/gather", "kernels/fused",
          "kernels/layer_norm", "kernels/interface")  # fmt: skip
 GRADIENTS = "(gradients kept)"
+# Of a batch, by models whose edges are made.
+_READ = ("pos", "atomic_numbers", "batch", "natoms")
+_EQUIFORMER = {
+    "model": "eqv2_plugin.backbones.equiformer_v1.backbone.EquiformerV1Backbone",
+    "num_layers": 2,
+    "irreps_feature": "512x0e+256x1e+128x2e",
+    "force_encoding": True,
+}
 
 
 @dataclass(frozen=True)
@@ -54,12 +62,15 @@ class Case:
         options, heads: of the model.
         batch: fairchem's.
         device: "meta" or "cpu".
+        derivative: on the meta device, also of the energy with respect to the edges' vectors, of
+            which conservative forces are made.
     """
 
     options: dict[str, Any]
     heads: dict[str, Any]
     batch: AtomicData
     device: str = "meta"
+    derivative: bool = False
 
 
 class Count(TorchDispatchMode):
@@ -129,12 +140,17 @@ def _asking() -> str:
 
 
 def cases() -> dict[str, Callable[[], Case]]:
-    """The 31M model on a slab, the sample recipe's on four, the MD17 recipe's on four ethanols."""
+    """The 31M model on a slab, the sample recipe's on four, the MD17 recipe's on four ethanols.
+
+    And Equiformer (version 1) of the published size with DeNS, but two blocks, on four ethanols.
+    """
     direct = {
         kind: {"module": f"eqv2_plugin.heads.{kind}.{name}"} for kind, name in _DIRECT.items()
     }
     conservative = {"head": {"module": "eqv2_plugin.heads.conservative.ConservativeHead"}}
     slabs, ethanols = structures("1 x 18 atoms") * 4, [molecule("CH3CH2OH")] * 4
+    energy = {"energy": direct["energy"]}
+    noise = {"noise_forces": {"module": "eqv2_plugin.heads.forces.NoiseHead"}}
     large = backbone_options(normalise_model({"model": MODELS["31M"]}).backbone)
     return {
         "31M": lambda: Case(large, direct, _batch(structures("1 x 70 atoms"))),
@@ -142,20 +158,25 @@ def cases() -> dict[str, Callable[[], Case]]:
         "MD17": lambda: Case(
             {**_recipe("md17"), "direct_forces": False}, conservative, _batch(ethanols), "cpu"
         ),
+        "Equiformer": lambda: Case(
+            _EQUIFORMER, {**energy, **noise}, _batch(ethanols), "meta", True
+        ),
     }
 
 
 def counted(case: Case) -> tuple[Count, Count]:
     """Of a forward pass without gradients, and of a training step."""
     torch.manual_seed(0)
-    backbone = {"model": "equiformer_v2_backbone", "edge_chunk_size": 10**9, **case.options}
+    backbone = {"model": "equiformer_v2_backbone", **case.options}
+    if backbone["model"] == "equiformer_v2_backbone":
+        backbone["edge_chunk_size"] = 10**9
     model = EquiformerV2(backbone=backbone, heads=case.heads).to(case.device)
     found = []
     for training in (False, True):
         model.train(training)
         batch = case.batch.clone()
         with torch.set_grad_enabled(training), use_fused_kernels(False), Count() as count:
-            outputs = _outputs(model, batch, case.device)
+            outputs = _outputs(model, batch, case)
             if training:
                 torch.autograd.backward([out.sum() for out in outputs])
             model.zero_grad()
@@ -163,7 +184,8 @@ def counted(case: Case) -> tuple[Count, Count]:
     return found[0], found[1]
 
 
-def _outputs(model: EquiformerV2, batch: AtomicData, device: str) -> list[torch.Tensor]:
+def _outputs(model: EquiformerV2, batch: AtomicData, case: Case) -> list[torch.Tensor]:
+    device = case.device
     if device == "cpu":
         return [value for task in model(batch).values() for value in task.values()]
     backbone = model.backbone
@@ -171,10 +193,16 @@ def _outputs(model: EquiformerV2, batch: AtomicData, device: str) -> list[torch.
         graph = build_graph(batch, backbone.config)
     with _disable_current_modes():
         graph = Graph(*(part.to(device) for part in graph))
-        data = {name: batch[name].to(device) for name in ("atomic_numbers", "batch", "natoms")}
+        data = {name: batch[name].to(device) for name in _READ}
     # The meta device has no autocast.
     with patch.object(torch, "autocast", lambda *_, **__: nullcontext()):
-        return _embedded(model, graph, data)
+        if not case.derivative:
+            return _embedded(model, graph, data)
+        with torch.enable_grad():
+            vectors = graph.vectors.requires_grad_()
+            outputs = _embedded(model, graph, data)
+            create = model.training
+            return [*outputs, *torch.autograd.grad(outputs[0].sum(), vectors, create_graph=create)]
 
 
 def _embedded(

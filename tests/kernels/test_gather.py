@@ -8,6 +8,8 @@ from helpers import generator, graphs, randn, targets_of
 
 from eqv2_plugin.kernels.gather import (
     edges_of_nodes,
+    gather_at_sources,
+    gather_at_sources_sorted,
     gather_ends,
     gather_ends_sorted,
     gather_few,
@@ -55,6 +57,15 @@ def test_nodes_at_both_ends(function, counts):
     derivatives(lambda x: function(x, source, target), nodes)
 
 
+@graphs
+@pytest.mark.parametrize("function", [gather_at_sources, gather_at_sources_sorted])
+def test_nodes_by_source(function, counts):
+    source = torch.randint(len(counts), (sum(counts),), generator=generator(4))
+    nodes = randn(5, len(counts), 2, 2)
+    assert torch.equal(function(nodes, source), nodes[source])
+    derivatives(lambda x: function(x, source), nodes)
+
+
 def test_gradients_of_bfloat16_are_summed_in_float32():
     source = target = torch.zeros(1000, dtype=torch.long)
     nodes = torch.zeros(1, 1, 1).bfloat16().requires_grad_()
@@ -66,6 +77,11 @@ def test_gradients_of_bfloat16_are_summed_in_float32():
 def test_edges_that_changed_are_sorted_again():
     source, target = torch.tensor([2, 0, 2]), torch.tensor([0, 1, 1])
     first = edges_of_nodes(source, target, 3)
+    assert edges_of_nodes(source, target, 3)[0] is first[0]
+    # Another use of the same sources does not push it out.
+    nodes = torch.ones(3, 1, requires_grad=True)
+    gather_at_sources_sorted(nodes, source).sum().backward()
+    assert nodes.grad.flatten().tolist() == [1.0, 0.0, 2.0]
     assert edges_of_nodes(source, target, 3)[0] is first[0]
     source.copy_(torch.tensor([1, 1, 1]))
     assert edges_of_nodes(source, target, 3)[1].tolist() == [0, 1, 6, 6]

@@ -37,7 +37,9 @@ def assert_close(found: list[torch.Tensor], wanted: list[torch.Tensor]) -> None:
         assert float((one - other).abs().max()) < 1e-11 * scale
 
 
-@pytest.mark.parametrize("kind", ["direct", "conservative"])
+@pytest.mark.parametrize(
+    "kind", ["direct", "conservative", pytest.param("v1", marks=pytest.mark.slow)]
+)
 def test_what_is_recorded_has_the_outputs_and_gradients_of_the_model(kind):
     model = training_model(kind, **QUIET, num_layers=1)
     batch = static_batch(model, STRUCTURES, torch.float64)

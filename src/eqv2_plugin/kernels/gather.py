@@ -110,7 +110,54 @@ class _SumEnds(torch.autograd.Function):
         return _GatherEnds.apply(gradient, *ctx.saved_tensors), None, None, None
 
 
-# All layers of one backward pass hand over the same two tensors.
+def gather_at_sources(nodes: torch.Tensor, source: torch.Tensor) -> torch.Tensor:
+    """``nodes[source]``; `segments.gather_at_targets` is for the other end.
+
+    Args:
+        nodes: [N, ...].
+        source: [E], in any order.
+
+    Returns:
+        [E, ...].
+    """
+    if nodes.device.type == "cpu" or is_traced():
+        return nodes.index_select(0, source)
+    return gather_at_sources_sorted(nodes, source)
+
+
+def gather_at_sources_sorted(nodes: torch.Tensor, source: torch.Tensor) -> torch.Tensor:
+    """`gather_at_sources` whose derivative sums the edges of each node in order, for GPUs."""
+    return _GatherSources.apply(nodes, source)
+
+
+class _GatherSources(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, nodes: torch.Tensor, source: torch.Tensor):
+        ctx.save_for_backward(source)
+        ctx.nodes = nodes.shape[0]
+        return nodes.index_select(0, source)
+
+    @staticmethod
+    def backward(ctx, gradient: torch.Tensor):
+        return _SumSources.apply(gradient, *ctx.saved_tensors, ctx.nodes), None
+
+
+class _SumSources(torch.autograd.Function):
+    """The transpose of `_GatherSources`, and its derivative."""
+
+    @staticmethod
+    def forward(ctx, values: torch.Tensor, source: torch.Tensor, nodes: int):
+        ctx.save_for_backward(source)
+        order, offsets = _sorted((source,), nodes)
+        wide = values.index_select(0, order).to(torch.promote_types(values.dtype, torch.float32))
+        return sum_of_segments(wide, order, offsets).to(values.dtype)
+
+    @staticmethod
+    def backward(ctx, gradient: torch.Tensor):
+        return _GatherSources.apply(gradient, *ctx.saved_tensors), None, None
+
+
+# All layers of one backward pass hand over the same tensors. By source: what was sorted with it.
 _SORTED: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
 
 
@@ -127,13 +174,19 @@ def edges_of_nodes(
         [2E] edges where a node is the source (e) or the target (E + e), node after node, in
         ascending order; and [N + 1] where those of each node begin.
     """
-    version = source._version, target._version
-    known = _SORTED.get(source)
-    if known is not None and known[0]() is target and known[1] == version:
-        order, offsets = known[2:]
-        if len(offsets) == nodes + 1:
+    return _sorted((source, target), nodes)
+
+
+def _sorted(ends: tuple[torch.Tensor, ...], nodes: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Of one or both ends of all edges: their order by node, and where each node's begin."""
+    versions = [end._version for end in ends]
+    known = _SORTED.setdefault(ends[0], {})
+    if len(ends) in known:
+        others, of_versions, order, offsets = known[len(ends)]
+        same = all(one() is end for one, end in zip(others, ends[1:], strict=True))
+        if same and of_versions == versions and len(offsets) == nodes + 1:
             return order, offsets
-    ends, order = torch.sort(torch.cat((source, target)), stable=True)
-    offsets = segment_offsets(ends, nodes)
-    _SORTED[source] = TensorWeakRef(target), version, order, offsets
+    by_node, order = torch.sort(torch.cat(ends), stable=True)
+    offsets = segment_offsets(by_node, nodes)
+    known[len(ends)] = [TensorWeakRef(end) for end in ends[1:]], versions, order, offsets
     return order, offsets

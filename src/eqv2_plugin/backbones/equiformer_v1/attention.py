@@ -16,7 +16,12 @@ from eqv2_plugin.backbones.equiformer_v1.irreps import Channels, join_degrees, s
 from eqv2_plugin.backbones.equiformer_v1.linear import DegreeLinear
 from eqv2_plugin.backbones.equiformer_v1.products import EdgeProduct, FrameFeatures, Orders
 from eqv2_plugin.backbones.equiformer_v1.radial import OffsetRadialFunction
-from eqv2_plugin.kernels.segments import softmax_over_neighbours, sum_over_neighbours
+from eqv2_plugin.kernels.gather import gather_at_sources
+from eqv2_plugin.kernels.segments import (
+    gather_at_targets,
+    softmax_over_neighbours,
+    sum_over_neighbours,
+)
 
 
 class GraphAttention(nn.Module):
@@ -72,7 +77,9 @@ class GraphAttention(nn.Module):
         self.projection = DegreeLinear(values, out_channels, degrees=self.computed)
 
     def forward(self, nodes: torch.Tensor, edges: Edges) -> torch.Tensor:
-        messages = self.source(nodes)[edges.source] + self.target(nodes)[edges.target]
+        messages = gather_at_sources(self.source(nodes), edges.source) + gather_at_targets(
+            self.target(nodes), edges.target, edges.offsets
+        )
         rotated = edges.into_frame(split_degrees(messages, self.channels))
         hidden = self.product_1(FrameFeatures.of_rows(rotated), self.radial.first(edges.basis))
         scalars = hidden[0][0].squeeze(1) + self.bias_1

@@ -12,6 +12,7 @@ from eqv2_plugin.backbones.equiformer_v1.irreps import Channels, join_degrees, w
 from eqv2_plugin.backbones.equiformer_v1.linear import DegreeLinear, normal
 from eqv2_plugin.backbones.equiformer_v1.paths import creation_order, make_path, num_slots, paths_to
 from eqv2_plugin.backbones.equiformer_v1.radial import OffsetRadialFunction
+from eqv2_plugin.kernels.gather import gather_few
 from eqv2_plugin.kernels.linear import linear
 from eqv2_plugin.kernels.segments import sum_over_neighbours
 from eqv2_plugin.layers.constants import ExactConstants
@@ -45,7 +46,7 @@ class TypeEmbedding(nn.Module):
 
     def forward(self, types: torch.Tensor) -> torch.Tensor:
         rows = types if self.row_of_type is None else self.row_of_type[types]
-        scalars = nn.functional.embedding(rows, self.weight) + self.bias
+        scalars = gather_few(self.weight, rows) + self.bias
         return nn.functional.pad(scalars, (0, self.padding))
 
 
