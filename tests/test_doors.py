@@ -105,6 +105,7 @@ WITHOUT_MODEL = {
     "eqv2 data fit-normalizer", "eqv2 data oc20", "eqv2 config",
     "eqv2_oc20.yml", "eqv2_oc22.yml", "eqv2_md17.yml", "eqv2_train.yml",
     "eqv2_dens_oc20.yml", "eqv2_dens_oc22.yml", "eqv2_dens_md17.yml",
+    "equiformer_v1_md17.yml", "equiformer_v1_dens_md17.yml",
 }  # fmt: skip
 
 

@@ -58,15 +58,19 @@ def test_ends_of_the_ranges_are_allowed():
     assert {key: getattr(read, key) for key in ends} == ends
 
 
-def test_linear_decay_goes_from_the_coefficient_to_zero():
-    read = DenoisingConfig.from_options({**GOOD, "coefficient_decay": "linear"})
-    values = [read.coefficient_at(progress) for progress in (0.0, 0.25, 0.5, 1.0, 1.1)]
-    assert values == [10.0, 7.5, 5.0, 0.0, 0.0]
-
-
-def test_without_decay_the_coefficient_is_constant():
-    read = DenoisingConfig.from_options(GOOD)
-    assert [read.coefficient_at(progress) for progress in (0.0, 0.5, 1.0)] == [10.0] * 3
+@pytest.mark.parametrize(
+    ("decay", "values"),
+    [
+        ("none", [10.0] * 6),
+        ("linear", [10.0, 8.75, 7.5, 6.25, 0.0, 0.0]),
+        # lambda (1 - epoch / epochs), epochs counted from 0.
+        ("linear_per_epoch", [10.0, 10.0, 7.5, 7.5, 0.0, 0.0]),
+    ],
+)
+def test_the_coefficient_decays_to_zero(decay, values):
+    read = DenoisingConfig.from_options({**GOOD, "coefficient_decay": decay})
+    steps = 0, 1, 2, 3, 8, 9
+    assert [read.coefficient_at(step, total=8, per_epoch=2) for step in steps] == values
 
 
 def test_an_unknown_normalisation_of_the_loss_is_refused():

@@ -21,7 +21,7 @@ from eqv2_plugin.checkpoints.door import read_inference_checkpoint
 from eqv2_plugin.checkpoints.native import read_native
 
 V1 = Path(__file__).parents[1] / "fixtures" / "ckpt_hydra_dens_mptrj_best" / "checkpoint.pt"
-RECIPES = tuple(sorted(name for name in configs() if name.startswith("configs/eqv2_")))
+RECIPES = tuple(sorted(n for n in configs() if n.startswith(("configs/eqv2_", "configs/equif"))))
 PREDICTIONS = ("configs/predict_s2ef_oc20.yml", "configs/predict_s2ef_oc22.yml")
 RELAXATION, BATCHED = "configs/relax_is2re_oc20.yml", "configs/adsorbml_batched.yml"
 SIMULATION = "configs/md17_simulation.yml"

@@ -30,9 +30,10 @@ POISON = {
     "stress": {"stress": np.eye(3)},
 }
 NAMED = r"(?s)(sid 2|2_2|2, frame 2|frame 5).*atoms\.info .*holds '(energy|forces|stress)'"
-RECIPES = tuple(
-    f"configs/eqv2_{name}.yml"
-    for name in ("oc20", "oc22", "md17", "dens_oc20", "dens_oc22", "dens_md17", "finetune", "train")
+RECIPES = (
+    *(f"configs/eqv2_{name}.yml" for name in ("oc20", "oc22", "md17", "finetune", "train")),
+    *(f"configs/eqv2_dens_{name}.yml" for name in ("oc20", "oc22", "md17")),
+    *(f"configs/equiformer_v1_{name}.yml" for name in ("md17", "dens_md17")),
 )
 
 

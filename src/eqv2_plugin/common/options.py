@@ -37,6 +37,18 @@ def make_options(kind: type[Options], options: Mapping[str, Any], owner: str) ->
     return kind(**{key: checked(key, value, hints[key]) for key, value in options.items()})
 
 
+def among(name: str, value: Any, known: Iterable[Any]) -> Any:
+    """The value of an option, which must be a known one.
+
+    Raises:
+        ValueError: it is not.
+    """
+    choices = list(known)
+    if value not in choices:
+        raise ValueError(f"{name} must be one of {choices}, got {value!r}")
+    return value
+
+
 def did_you_mean(name: Any, known: Iterable[str]) -> str:
     """The end of an error about an unknown name: the nearest one, or all if they are few."""
     names = list(known)

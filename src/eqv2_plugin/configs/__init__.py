@@ -28,6 +28,7 @@ def _function(module: str, name: str) -> Callable[..., Any]:
 
 
 _RESOLVERS: dict[str, Callable[..., Any]] = {
+    "eqv2_among": _function("common.options", "among"),
     "eqv2_default": lambda value, default: default if value is None else value,
     "eqv2_device": lambda: "CUDA" if torch.cuda.is_available() else "CPU",
     # A gradient's energy has the scale of the forces.
@@ -37,6 +38,7 @@ _RESOLVERS: dict[str, Callable[..., Any]] = {
     "eqv2_start_normalizer": _function("training.start", "start_normalizer"),
     "eqv2_start_references": _function("training.start", "start_references"),
     "eqv2_data_name": _function("data.own.prepare", "data_name"),
+    "eqv2_md17_std": _function("data.md17", "training_energy_std"),
     "eqv2_own_data": _function("data.own.prepare", "prepared"),
     "eqv2_size": _function("training.sizes", "size_options"),
     "eqv2_written_references": _function("data.references.coefficients", "references_config"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -86,6 +87,30 @@ class MD17Dataset(CheckedAtoms, _Frames):
         ValueError: a file of another kind, in another unit than stated, or whose frames are not
             those that the published permutation is for.
     """
+
+
+def training_energy_std(
+    root: str | None, file: str, reader: Mapping[str, Any], how_to_get: str
+) -> float:
+    """Standard deviation (n - 1) of the training energies in eV, the scale of what is learnt.
+
+    Args:
+        root: folder of the file, of which None is refused.
+        file: its name.
+        reader: options of `MD17Dataset` but ``src`` and ``part``.
+        how_to_get: said where it is missing.
+
+    Raises:
+        FileNotFoundError, ValueError: see `MD17Dataset`.
+    """
+    if root is None:
+        raise FileNotFoundError(f"no data: data_root=FOLDER must be given. {how_to_get}")
+    path = Path(root).expanduser() / file
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {path}. {how_to_get}")
+    found = read_trajectory(path, reader["unit"])
+    parts = split_frames(path, len(found.positions), reader["molecule"], reader["indices"])
+    return float(found.energies[parts["train"]].std(ddof=1))
 
 
 def read_trajectory(path: Path, unit: str) -> Trajectory:

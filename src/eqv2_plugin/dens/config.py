@@ -24,8 +24,9 @@ class DenoisingConfig:
     encode_forces: bool = True  # encode the forces of corrupted atoms (false is an ablation)
     # Predict the energy of corrupted structures (lambda_E = 0 for them otherwise, an ablation).
     energy_on_corrupted: bool = True
-    # Linear decay of lambda_DeNS to zero over the training (MD17), if wanted.
-    coefficient_decay: Literal["none", "linear"] = "none"
+    # Linear decay of lambda_DeNS to zero over the training, if wanted: at every step, or, as in the
+    # published MD17 code, from epoch to epoch.
+    coefficient_decay: Literal["none", "linear", "linear_per_epoch"] = "none"
     # Names of training splits whose structures are never corrupted (the MD split of OC20).
     exclude_splits: tuple[str, ...] = ()
     # Structures with a larger force on a free atom, eV/Å, are never corrupted; null for no limit.
@@ -58,8 +59,10 @@ class DenoisingConfig:
             if value is not None and not value >= 0.0:
                 raise ValueError(f"{name} must not be negative, got {value}")
 
-    def coefficient_at(self, progress: float) -> float:
-        """lambda_DeNS after a fraction ``progress`` of the training."""
-        if self.coefficient_decay == "linear":
-            return self.coefficient * max(0.0, 1.0 - progress)
-        return self.coefficient
+    def coefficient_at(self, step: int, total: int, per_epoch: int) -> float:
+        """lambda_DeNS at a step, counted from 0, of ``total``; an epoch has ``per_epoch``."""
+        if self.coefficient_decay == "none":
+            return self.coefficient
+        if self.coefficient_decay == "linear_per_epoch":
+            step -= step % per_epoch
+        return self.coefficient * max(0.0, 1.0 - step / total)

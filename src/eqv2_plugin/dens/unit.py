@@ -59,7 +59,10 @@ class EquiformerV2DeNSUnit(MLIPTrainEvalUnit):
         step = self.train_progress.num_steps_completed
         corruption = self.draw(data, step)
         corrupted = self.corrupt(data, corruption)
-        lambda_dens = self.denoising.coefficient_at(step / self._total_steps(state))
+        loop = state.train_state
+        epoch = len(loop.dataloader)
+        total = loop.max_epochs * epoch if loop.max_steps is None else loop.max_steps
+        lambda_dens = self.denoising.coefficient_at(step, total, epoch)
         self.tasks_by_name[NOISE_TARGET].loss_fn.coefficient.fill_(lambda_dens)
         super().train_step(state, corrupted)
         device = get_device_for_local_rank()
@@ -96,9 +99,3 @@ class EquiformerV2DeNSUnit(MLIPTrainEvalUnit):
     def corrupt(self, data: AtomicData, corruption: Corruption) -> AtomicData:
         """The batch to train on, a copy, see `corrupt_batch`."""
         return corrupt_batch(data, corruption, self.denoising)
-
-    def _total_steps(self, state: State) -> int:
-        train = state.train_state
-        if train.max_steps is not None:
-            return train.max_steps
-        return train.max_epochs * len(train.dataloader)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,10 @@ if TYPE_CHECKING:
     from ase import Atoms
     from fairchem.core.datasets.atomic_data import AtomicData
     from fairchem.core.units.mlip_unit.api.inference import InferenceSettings
+
+
+# "bias", and "bias_1" where a layer has several.
+_BIAS = re.compile(r"(.+_)?bias(_[0-9]+)?")
 
 
 @registry.register_model("equiformer_v2_hydra")
@@ -165,7 +170,8 @@ class EquiformerV2(HydraModel):
 
     def no_weight_decay(self) -> set[str]:
         """Biases, and all parameters of layers that say so (normalisations, learnable bases)."""
-        names = {name for name, _ in self.named_parameters() if name.endswith(".bias")}
+        last = {name: name.rpartition(".")[2] for name, _ in self.named_parameters()}
+        names = {name for name, own in last.items() if _BIAS.fullmatch(own)}
         for path, module in self.named_modules():
             if isinstance(module, nn.LayerNorm) or not getattr(module, "weight_decay", True):
                 names |= {f"{path}.{name}" for name, _ in module.named_parameters()}

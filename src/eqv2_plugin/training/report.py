@@ -19,6 +19,7 @@ from eqv2_plugin.common.files import atomic_write, save_json
 from eqv2_plugin.training.baselines import baselines
 from eqv2_plugin.training.callbacks import TaskLosses
 from eqv2_plugin.training.checkpoints import FINAL, Sums, load_averages, save_averages
+from eqv2_plugin.training.choice import ChooseByValidation
 from eqv2_plugin.training.evaluation import evaluated_metrics, predict_splits
 from eqv2_plugin.training.plots import plot_learning_curve, plot_parity
 from eqv2_plugin.training.results import (
@@ -68,6 +69,8 @@ class RunReport(Callback):
         # Set by the runner: the checkpoint that the run goes on from.
         self.resumed_from: Path | None = None
         self.started_at: int | None = None
+        # Likewise: what chooses the weights.
+        self.choice: ChooseByValidation | None = None
 
     def set_runner_callbacks(self, save_callback, load_callback, checkpoint_dir: str) -> None:
         """fairchem's hook that tells callbacks the run folder."""
@@ -130,6 +133,8 @@ class RunReport(Callback):
             "at_start": next((r["splits"] for r in history if r["step"] == 0), None),
             "baselines": compared,
         }
+        if self.choice is not None and self.choice.chosen is not None:
+            report["chosen"] = self.choice.chosen
         if history and "denoising" in history[-1]:
             report["denoising"] = history[-1]["denoising"]
         save_json(self.results / METRICS, report)

@@ -26,6 +26,7 @@ from eqv2_plugin.training.checks import (
     check_gradient_scales,
     check_tasks_match_heads,
 )
+from eqv2_plugin.training.choice import ChooseByValidation
 from eqv2_plugin.training.label_guard import LabelGuard
 from eqv2_plugin.training.report import RunReport
 from eqv2_plugin.training.results import are_complete, mark_if_missing
@@ -55,6 +56,9 @@ class EquiformerV2TrainRunner(TrainEvalRunner):
         self._resumed_from: Path | None = None
         reports = [c for c in self.callbacks if isinstance(c, RunReport)]
         self._report = reports[0] if reports else None
+        if self._report is not None:
+            choices = [c for c in self.callbacks if isinstance(c, ChooseByValidation)]
+            self._report.choice = choices[0] if choices else None
         unit = self.train_eval_unit
         model = getattr(unit.model, "module", unit.model)
         check_tasks_match_heads(model, unit.tasks)

@@ -41,6 +41,8 @@ def summary(
             below = 100 * (1 - m["forces_mae_meV_per_A"] / b["zero_forces_mae_meV_per_A"])
             side = "below" if below >= 0 else "above"
             lines.append(f"{name:<10} force MAE is {abs(below):.0f} % {side} zero forces")
+    if chosen := report.get("chosen"):
+        lines += ["", f"weights of step {chosen['step']}, whose validation errors were the lowest"]
     if line := _encoding_line(report.get("denoising", {})):
         lines += ["", line]
     if compare_with_start and report["at_start"]:
