@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+_EQUIFORMER = "Equiformer (version 1)"
 # Registered name (or the start of it) -> family; the first match counts.
 _BY_NAME = {
     "gemnet_oc": "GemNet-OC",
@@ -23,13 +24,13 @@ _BY_NAME = {
     "forcenet": "ForceNet",
     "cgcnn": "CGCNN",
     "equiformer_v3": "EquiformerV3",
-    "equiformer": "Equiformer (version 1)",
-    "graph_attention_transformer": "Equiformer (version 1)",
+    "equiformer": _EQUIFORMER,
+    "graph_attention_transformer": _EQUIFORMER,
 }
 # Parts of parameter names that only one family has.
 _BY_PARAMETER = {
     "so3_linear_1": "EquiformerV2",
-    "ga.sep_act.dtp_rad": "Equiformer (version 1)",
+    "ga.sep_act.dtp_rad": _EQUIFORMER,
     "mlp_rbf_qint": "GemNet-OC",
     "mlp_rbf_eaint": "GemNet-OC",
     "int_blocks.0.trip_interaction": "GemNet-dT",
@@ -67,7 +68,10 @@ def refuse_other_family(model_name: str | None, parameters: Iterable[str]) -> No
     if family == EQUIFORMER_V2:
         return
     named = f" (config: {model_name[:200]!r})" if model_name else ""
+    advice = ""
+    if family == _EQUIFORMER:
+        advice = "; `eqv2 convert OLD NEW.pt --energy-std KCAL` reads those for MD17"
     raise ValueError(
         f"this is a checkpoint of {family or 'a model not known here'}{named}, not of "
-        "EquiformerV2 or its DeNS variants"
+        f"EquiformerV2 or its DeNS variants{advice}"
     )

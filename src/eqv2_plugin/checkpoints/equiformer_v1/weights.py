@@ -25,6 +25,11 @@ _HEADS = ("energy_head", "head")
 _VECTOR_HEADS = ("denoising_pos_head", "auxiliary_head")
 
 
+def is_derived(key: str) -> bool:
+    """Whether an entry of the authors' state dict follows from the configuration."""
+    return _DERIVED.fullmatch(key) is not None
+
+
 def convert_state(
     state: Mapping[str, torch.Tensor],
     config: EquiformerV1Config,
@@ -172,7 +177,7 @@ class _Reader:
         self.lmax = len(channels) - 1
         self.left = {
             key: value for key, value in state.items()
-            if not _DERIVED.fullmatch(key) and value.numel() > 0
+            if not is_derived(key) and value.numel() > 0
         }  # fmt: skip
         # Slots of each path where e3nn has them, by (l1, l2, l3), and the signs of all.
         self.paths: dict[tuple[int, int, int], slice] = {}
