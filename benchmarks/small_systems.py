@@ -24,6 +24,13 @@ ROOT = Path(__file__).parents[1]
 CASES = {
     "MD17, conservative": ("training", "eqv2_md17", "rmd17_ethanol", "md17"),
     "MD17, conservative, DeNS": ("training", "eqv2_dens_md17", "rmd17_ethanol", "md17"),
+    "Equiformer, conservative": ("training", "equiformer_v1_md17", "rmd17_ethanol", "md17"),
+    "Equiformer, conservative, DeNS": (
+        "training",
+        "equiformer_v1_dens_md17",
+        "rmd17_ethanol",
+        "md17",
+    ),
     "OC20 sample, direct, DeNS": ("training", "eqv2_dens_oc20", "oc20_sample", "oc20"),
     "dynamics of ethanol": ("dynamics", "eqv2_md17", "rmd17_ethanol", "md17"),
 }
