@@ -1,8 +1,8 @@
 """EquiformerV2 beside MACE: the same frames, the same time of the processor, one thread each.
 
-    python benchmarks/mace.py --mace-env FOLDER ethanol cualloy
-    python benchmarks/mace.py --mace-env FOLDER --data FOLDER inorganic
-    python benchmarks/mace.py --seconds 1500 --sides mace ethanol
+    python benchmarks/mace.py ethanol cualloy --mace-env FOLDER
+    python benchmarks/mace.py inorganic --mace-env FOLDER --data FOLDER
+    python benchmarks/mace.py ethanol --sides mace --seconds 1500
 
 Ours trains by ``fairchem -c configs/eqv2_train.yml``, MACE by its own command, in an environment
 of its own (made once). The plan is in docs/mace.md. One JSON file per run is the result, kept in
