@@ -152,7 +152,10 @@ class Run:
 
 
 def errors(frames: Sequence[Atoms], energies: np.ndarray, forces: np.ndarray) -> dict[str, float]:
-    """MAEs and root mean squares of frames: forces of free atoms in meV/Å, energies in meV."""
+    """MAEs and root mean squares of frames: forces of free atoms in meV/Å, energies in meV.
+
+    ``energy_shift`` is the median error, ``energy_mae_beside_shift`` the MAE about it.
+    """
     free, truth = [], []
     for atoms in frames:
         fixed = {i for c in atoms.constraints for i in c.get_indices()}
@@ -165,6 +168,8 @@ def errors(frames: Sequence[Atoms], energies: np.ndarray, forces: np.ndarray) ->
         "forces_mae": float(np.abs(off).mean()),
         "forces_rmse": float(np.sqrt((off**2).mean())),
         "energy_mae": float(np.abs(of_energies).mean()),
+        "energy_shift": float(np.median(of_energies)),
+        "energy_mae_beside_shift": float(np.abs(of_energies - np.median(of_energies)).mean()),
         "energy_per_atom_mae": float(np.abs(per_atom).mean()),
         "zero_forces_mae": float(np.abs(1e3 * np.concatenate(truth)[np.array(free)]).mean()),
     }

@@ -40,9 +40,13 @@ class StepTimer(Callback):
                 self.start += time.process_time() - start
 
         CompiledRegion._first = timed
+        next_batch = unit.get_next_train_batch
 
-    def on_train_get_next_batch_start(self, state: Any, unit: Any) -> None:
-        self.start = time.process_time()
+        def timed_batch(*arguments: Any) -> Any:
+            self.start = time.process_time()
+            return next_batch(*arguments)
+
+        unit.get_next_train_batch = timed_batch
 
     def on_train_step_end(self, state: Any, unit: Any) -> None:
         self.spent += time.process_time() - self.start
