@@ -20,6 +20,9 @@ import hydra
 import lmdb
 import pytest
 import torch
+from ase import Atoms
+from ase.calculators.emt import EMT
+from ase.io import write
 from fairchem.core._cli import get_hydra_config_from_yaml
 from hostile_checkpoints import BOMBS, PICKLE_KINDS, PLAIN_KINDS, SENTINEL, Bomb, write_hostile
 from native_checkpoints import write_checkpoint
@@ -62,12 +65,12 @@ def job(config: str, *overrides: str) -> Opener:
     return prepare
 
 
-def finetuning() -> Callable[[], object]:
+def finetuning(name: str = "eqv2_finetune.yml", *given: str) -> Callable[[], object]:
     """The config is read once in a while, and the model is made; both open the file."""
 
     def read() -> Any:
-        overrides = [f"checkpoint={MODEL}", "job.device_type=CPU"]
-        config = str(CONFIGS / "eqv2_finetune.yml")
+        overrides = [f"checkpoint={MODEL}", "job.device_type=CPU", *given]
+        config = str(CONFIGS / name)
         return get_hydra_config_from_yaml(config, overrides).runner.train_eval_unit.model
 
     model, calls = read(), itertools.count()
@@ -80,6 +83,16 @@ def finetuning() -> Callable[[], object]:
     return open_it
 
 
+def training() -> Callable[[], object]:
+    """The same of one's own frames, of which there are a few here."""
+    frames = [Atoms("Cu2", [[0, 0, 0], [0, 0, 2.2 + 0.1 * i]]) for i in range(4)]
+    for atoms in frames:
+        atoms.calc = EMT()
+        atoms.get_forces()
+    write("own.traj", frames)
+    return finetuning("eqv2_train.yml", "train=own.traj")
+
+
 FEW = [f"~is2re_data.splits.{name}" for name in ("ood_ads", "ood_cat", "ood_both")]
 # What opens models, by the name of the command or config.
 OPENERS: dict[str, Opener] = {
@@ -90,6 +103,7 @@ OPENERS: dict[str, Opener] = {
     "adsorbml.yml": job("adsorbml.yml", "input=in.pkl"),
     "adsorbml_batched.yml": job("adsorbml_batched.yml", "input=in.pkl"),
     "eqv2_finetune.yml": finetuning,
+    "eqv2_train.yml": training,
     "md17_simulation.yml": job("md17_simulation.yml"),
     "predict_s2ef_oc20.yml": job("predict_s2ef_oc20.yml", "test_data=oc20_sample"),
     "predict_s2ef_oc22.yml": job("predict_s2ef_oc22.yml", "test_data=oc20_sample"),
@@ -103,7 +117,7 @@ WITHOUT_MODEL = {
     "eqv2 submission check",
     "eqv2 data convert", "eqv2 data split", "eqv2 data check", "eqv2 data fit-references",
     "eqv2 data fit-normalizer", "eqv2 data oc20", "eqv2 config",
-    "eqv2_oc20.yml", "eqv2_oc22.yml", "eqv2_md17.yml", "eqv2_train.yml",
+    "eqv2_oc20.yml", "eqv2_oc22.yml", "eqv2_md17.yml",
     "eqv2_dens_oc20.yml", "eqv2_dens_oc22.yml", "eqv2_dens_md17.yml",
     "equiformer_v1_md17.yml", "equiformer_v1_dens_md17.yml",
 }  # fmt: skip

@@ -94,13 +94,15 @@ def test_the_embedded_sample_has_no_other_split(tmp_path, monkeypatch):
 
 
 def test_a_task_without_head_and_a_head_without_task_are_refused():
-    model = SimpleNamespace(output_names={"energy", "forces"})
+    model = SimpleNamespace(output_names={"energy", "forces"}, gradient_names=set())
     energy, forces, stress = (SimpleNamespace(name=n) for n in ("energy", "forces", "stress"))
     check_tasks_match_heads(model, [energy, forces])
     with pytest.raises(ValueError, match=r"\['stress'\] have no head"):
         check_tasks_match_heads(model, [energy, forces, stress])
     with pytest.raises(ValueError, match=r"\['forces'\] have no task"):
         check_tasks_match_heads(model, [energy])
+    model.gradient_names = {"forces"}
+    check_tasks_match_heads(model, [energy])
 
 
 @pytest.mark.parametrize(

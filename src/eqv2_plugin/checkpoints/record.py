@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
+from ase.data import chemical_symbols
 from fairchem.core.units.mlip_unit.api.inference import MLIPInferenceCheckpoint
 
 from eqv2_plugin.checkpoints.whitelist import (
@@ -23,9 +24,11 @@ from eqv2_plugin.checkpoints.whitelist import (
 )
 from eqv2_plugin.common.options import make_options
 from eqv2_plugin.common.text import listed
+from eqv2_plugin.data.references.coefficients import by_symbol
 
 UNIT = "fairchem.core.units.mlip_unit.mlip_unit"
 NORMALIZATION = "fairchem.core.modules.normalization"
+EXACT_REFERENCES = "eqv2_plugin.data.references.exact_references"
 
 
 @dataclass(frozen=True)
@@ -114,7 +117,11 @@ def task_config(task: TaskRecord, references: torch.Tensor | None) -> dict[str, 
         "element_references": None,
         "datasets": list(task.datasets),
     }
-    if references is not None:
+    if references is not None and references.dtype == torch.float64 and task.dtype == "float64":
+        # Of energies that were trained in float64, and are predicted in it.
+        values = by_symbol(references[: len(chemical_symbols)].numpy())
+        config["element_references"] = {target: EXACT_REFERENCES, "values": values}
+    elif references is not None:
         # Numbers of a config are double, and become what fairchem's settings ask for; a float32
         # tensor was one from the start, and stays it.
         numbers = {target: "torch.tensor", "_convert_": "all", "data": references.tolist()}

@@ -6,9 +6,19 @@ from typing import Any
 
 import torch
 
-from eqv2_plugin.checkpoints.record import NORMALIZATION, UNIT, TaskRecord, task_record
+from eqv2_plugin.checkpoints.record import (
+    EXACT_REFERENCES,
+    NORMALIZATION,
+    UNIT,
+    TaskRecord,
+    task_record,
+)
 from eqv2_plugin.checkpoints.whitelist import allowed, require
-from eqv2_plugin.data.references import element_references, written_out_references
+from eqv2_plugin.data.references import (
+    element_references,
+    exact_references,
+    written_out_references,
+)
 
 TASKS = (f"{UNIT}.Task",)
 OUTPUT_SPECS = (f"{UNIT}.OutputSpec",)
@@ -23,9 +33,10 @@ NORMALIZERS = (
     "eqv2_plugin.data.references.normalizer",
     f"{NORMALIZATION}.normalizer.Normalizer",
 )
-_BY_NAME, _WRITTEN_OUT, _PLAIN = REFERENCES = (
+_BY_NAME, _WRITTEN_OUT, _EXACT, _PLAIN = REFERENCES = (
     "eqv2_plugin.data.references.element_references",
     "eqv2_plugin.data.references.written_out_references",
+    EXACT_REFERENCES,
     f"{NORMALIZATION}.element_references.ElementReferences",
 )
 _REQUIRED = {"_target_", "name", "level", "property", "out_spec", "normalizer", "datasets"}
@@ -115,10 +126,11 @@ def _references(config: Any, where: str) -> torch.Tensor:
         name = config.get("name")
         require(isinstance(name, str), f"{where}: name must be text")
         return element_references(name).element_references
-    if config["_target_"] == _WRITTEN_OUT:
+    if config["_target_"] in (_WRITTEN_OUT, _EXACT):
         values = config.get("values")
         require(isinstance(values, dict), f"{where}: values must be a mapping")
-        return written_out_references(values).element_references
+        make = exact_references if config["_target_"] == _EXACT else written_out_references
+        return make(values).element_references
     tensor = _values(config.get("element_references"), REFERENCES, where)
     require(
         tensor.ndim == 1 and len(tensor) <= _MAX_ELEMENTS and tensor.is_floating_point(),

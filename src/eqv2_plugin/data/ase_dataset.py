@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from operator import eq
-from typing import Any
+from typing import Any, Literal
 
+import torch
 from ase import Atoms
 from ase.db.core import Database
 from ase_db_backends.aselmdb import LMDBDatabase
@@ -17,7 +19,9 @@ from fairchem.core.datasets.ase_datasets import (
     AseReadDataset,
     AseReadMultiStructureDataset,
 )
+from fairchem.core.datasets.atomic_data import AtomicData
 
+from eqv2_plugin.common.options import checked
 from eqv2_plugin.data.fixed_atoms import PARTLY_FIXED, partly_fixed, use_fix_atoms
 from eqv2_plugin.data.labels import READ_FROM, drop_info_labels, read_labels
 
@@ -25,6 +29,11 @@ from eqv2_plugin.data.labels import READ_FROM, drop_info_labels, read_labels
 _OWN = {name: f"eqv2_{name}" for name in ("ase_db", "ase_read", "ase_read_multi")}
 # Found again where they are needed; to workers, who read frames only, they would be a burden.
 _NOT_SENT = ("_metadata", "indices", "__getitem__")
+
+
+# Of a frame or batch: [B] eV, float64. fairchem wants ``energy`` in the dtype of positions.
+EXACT_ENERGY = "energy_float64"
+EnergyDtype = Literal["float32", "float64"]
 
 
 def own_format(name: str) -> str:
@@ -37,6 +46,14 @@ class CheckedAtoms(AseAtomsDataset):
 
     ``AtomicData.from_ase`` lets ``atoms.info`` replace labels and counts ``FixAtoms`` alone.
     """
+
+    a2g: Callable[..., AtomicData]  # fairchem's: atoms to data
+
+    def __init__(self, config: dict, *args: Any, **kwargs: Any) -> None:
+        super().__init__(config, *args, **kwargs)
+        # An option of ours: float64 adds the energy as `EXACT_ENERGY`.
+        if checked("energy_dtype", config.get("energy_dtype", "float32"), EnergyDtype) == "float64":
+            self.a2g = partial(_with_exact_energy, self.a2g)
 
     def stored_atoms(self, idx: int) -> Atoms:
         """One structure exactly as fairchem reads it."""
@@ -98,6 +115,13 @@ class CheckedAseRead(CheckedAtoms, AseReadDataset):
 @registry.register_dataset(_OWN["ase_read_multi"])
 class CheckedAseReadMulti(CheckedAtoms, AseReadMultiStructureDataset):
     """The format ``ase_read_multi``."""
+
+
+def _with_exact_energy(convert: Callable[..., AtomicData], atoms: Atoms, **options) -> AtomicData:
+    data = convert(atoms, **options)
+    if atoms.calc is not None and "energy" in atoms.calc.results:
+        data[EXACT_ENERGY] = torch.tensor([atoms.calc.results["energy"]], dtype=torch.float64)
+    return data
 
 
 def _closed(database: Database) -> tuple[type[Database], dict[str, Any]]:

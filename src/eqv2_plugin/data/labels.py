@@ -17,7 +17,15 @@ import numpy as np
 from ase import Atoms
 from ase.stress import voigt_6_to_full_3x3_stress
 
+from eqv2_plugin.common.options import did_you_mean
+
 LABELS = ("energy", "forces", "stress")
+# Which of them a model is trained on, as configs say it.
+LABEL_SETS = {
+    "energy": ("energy",),
+    "energy_forces": ("energy", "forces"),
+    "energy_forces_stress": LABELS,
+}
 READ_FROM = "labels are the results energy, forces and stress of the calculator"
 
 # What float32 leaves of a copy, of the largest number; and what six or eight decimals leave of it.
@@ -29,6 +37,19 @@ _WHOSE = r"(dft|vasp|qm|target|label|true|total|potential|corrected)"
 _LABEL_LIKE = re.compile(
     rf"REF_?{_WHAT}|(?i:{_WHOSE}[_-]?{_WHAT}|{_WHAT}[_-]?{_WHOSE}|force|virials?|virial_stress)"
 )
+
+
+def label_set(name: str) -> tuple[str, ...]:
+    """The labels that a key of ``LABEL_SETS`` stands for.
+
+    Raises:
+        ValueError: there is no such key.
+    """
+    if name not in LABEL_SETS:
+        raise ValueError(
+            f"labels={name}: that is no set of labels{did_you_mean(str(name), LABEL_SETS)}"
+        )
+    return LABEL_SETS[name]
 
 
 class LabelError(ValueError):

@@ -79,7 +79,7 @@ def corrupt_batch(data: AtomicData, corruption: Corruption, config: DenoisingCon
             ``energy`` [B], ``fixed`` [N].
         config: which of the ablations are on.
     """
-    corrupted = data.clone()
+    corrupted = _copy(data)
     atoms, fixed = corruption.atoms.unsqueeze(1), (data.fixed != 0).unsqueeze(1)
     corrupted.pos = data.pos + corruption.displacements
     zero = torch.zeros_like(data.forces)
@@ -93,6 +93,15 @@ def corrupt_batch(data: AtomicData, corruption: Corruption, config: DenoisingCon
     if not config.energy_on_corrupted:
         corrupted.energy = torch.where(corruption.structures, torch.nan, data.energy)
     return corrupted
+
+
+def _copy(data: AtomicData) -> AtomicData:
+    """A copy; fairchem's own refuses energies in float64 beside positions that are not."""
+    energy = data.energy
+    data.energy = energy.to(data.pos.dtype)
+    copied = data.clone()
+    data.energy = copied.energy = energy
+    return copied
 
 
 def _excluded(config: DenoisingConfig, data: AtomicData, free: torch.Tensor) -> torch.Tensor:

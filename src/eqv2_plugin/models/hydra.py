@@ -168,6 +168,12 @@ class EquiformerV2(HydraModel):
             names |= head.output_names if isinstance(head, ConservativeHead) else {name}
         return names
 
+    @property
+    def gradient_names(self) -> set[str]:
+        """Those of them that are gradients of the energy, without weights of their own."""
+        conservative = (h for h in self.output_heads.values() if isinstance(h, ConservativeHead))
+        return {name for head in conservative for name in head.output_names} - {"energy"}
+
     def no_weight_decay(self) -> set[str]:
         """Biases, and all parameters of layers that say so (normalisations, learnable bases)."""
         last = {name: name.rpartition(".")[2] for name, _ in self.named_parameters()}

@@ -15,6 +15,7 @@ from fairchem.core.units.mlip_unit.mlip_unit import Task, mt_collater_adapter
 from torch import nn
 
 from eqv2_plugin.common.findings import Finding, Verdict
+from eqv2_plugin.data.ase_dataset import EXACT_ENERGY
 from eqv2_plugin.data.datasets import FRAMES_READ, evenly_spaced
 from eqv2_plugin.data.inspection.frames import frame_of_data
 from eqv2_plugin.data.inspection.stress import StressCheck
@@ -24,16 +25,17 @@ from eqv2_plugin.models.known_elements import elements_with_references, without_
 def check_tasks_match_heads(model: nn.Module, tasks: Sequence[Task]) -> None:
     """Every task needs the output of its name, and every head a task.
 
-    A head that no loss reaches breaks data-parallel training.
+    A head that no loss reaches breaks data-parallel training; gradients of the energy have no
+    weights of their own.
     """
     heads, names = model.output_names, {task.name for task in tasks}
     if names - heads:
         raise ValueError(
             f"task(s) {sorted(names - heads)} have no head of the same name; heads: {sorted(heads)}"
         )
-    if heads - names:
+    if heads := heads - names - model.gradient_names:
         raise ValueError(
-            f"head(s) {sorted(heads - names)} have no task of the same name, so nothing trains "
+            f"head(s) {sorted(heads)} have no task of the same name, so nothing trains "
             "them: add a task or remove the head"
         )
 
@@ -105,11 +107,14 @@ class CheckedCollater:
         self._references = _known_elements(tasks, len(chemical_symbols))
 
     def __call__(self, frames: list[AtomicData]) -> Any:
-        """One batch of frames."""
+        """One batch of frames; its energies are in float64 where frames have such."""
         for frame in frames:
             numbers, where = frame.atomic_numbers.numpy(), f"frame {_sid(frame)}"
             _refuse_elements(numbers, self._references, len(chemical_symbols), where)
-        return self._collate(frames)
+        batch = self._collate(frames)
+        if EXACT_ENERGY in batch:
+            batch.energy = batch[EXACT_ENERGY]
+        return batch
 
 
 def _known_elements(tasks: Sequence[Task], max_num_elements: int) -> dict[str, np.ndarray]:
@@ -136,7 +141,8 @@ def _refuse_elements(
             raise ValueError(
                 f"the element references of task {task!r} have no value for {lacking}, which "
                 f"{where} holds: fit them on data with these elements (eqv2 data fit-references) "
-                "and give references=FILE.npz"
+                "and give references=FILE.npz, or references=refit where training starts from a "
+                "checkpoint"
             )
 
 

@@ -69,7 +69,8 @@ def predict_splits(unit: MLIPTrainEvalUnit, dataloader) -> dict[str, SplitPredic
                 split.sids.append(batch.sid[index])
                 for label, value in values.items():
                     rows = atoms if label == "forces" else [index]
-                    pair = torch.stack((batch[label][rows], value[rows]), dim=1)
+                    target = batch[label][rows]
+                    pair = torch.stack((target, value[rows].to(target.dtype)), dim=1)
                     getattr(split, label).append(pair.detach().cpu().numpy())
     model.train(was_training)
     return _gathered(splits)

@@ -19,6 +19,7 @@ from eqv2_plugin.heads.forces import NoiseHead
 from eqv2_plugin.inference.energy_agreement import kinds_note
 from eqv2_plugin.models.hydra import EquiformerV2
 from eqv2_plugin.models.metadata import ModelMetadata, energy_kind_of
+from eqv2_plugin.training.heads import heads_for
 from eqv2_plugin.training.start import ema_weights, read_start
 
 # Parameters that DeNS adds to a backbone without them.
@@ -33,7 +34,7 @@ class _Head(NamedTuple):
 
 
 def starting_model(
-    checkpoint: str,
+    checkpoint: str | None,
     backbone: Mapping[str, Any],
     heads: Mapping[str, Any],
     new_heads: Sequence[str] = (),
@@ -42,14 +43,16 @@ def starting_model(
     supports_single_atoms: bool = True,
     facts: Mapping[str, Any] | None = None,
     unsafe: bool = False,
+    labels: str | None = None,
 ) -> EquiformerV2:
-    """The model to fine-tune, from the EMA weights of a checkpoint.
+    """The model that a run starts with: from the EMA weights of a checkpoint, or new.
 
     Args:
-        checkpoint: fairchem 2 inference checkpoint of one of our models.
-        backbone: options in which the backbone shall differ (``CHANGEABLE`` of its options).
-        heads: {name: {"module": ...}} that the fine-tuned model shall have; heads of the
-            checkpoint that are not among them are dropped.
+        checkpoint: fairchem 2 inference checkpoint of one of our models; None for a new model.
+        backbone: all options of a new one, or those in which it shall differ from the
+            checkpoint's (``CHANGEABLE`` of its options); None for a default or the checkpoint's.
+        heads: {name: {"module": ...}} that the model shall have; heads of the checkpoint that are
+            not among them are dropped.
         new_heads: those of ``heads`` that start from random weights.
         freeze_backbone: train the heads (and what DeNS adds to the backbone) alone.
         from_scratch: start from random weights, with the same architecture, to see what the
@@ -57,15 +60,21 @@ def starting_model(
         supports_single_atoms: fairchem's flag of the model.
         facts: about the energies of the new data (`ModelMetadata`), in place of the checkpoint's.
         unsafe: unpickle and believe whatever is in the checkpoint.
+        labels: that are trained (`heads_for`); None leaves heads and backbone as given.
 
     Raises:
         FileNotFoundError: no such checkpoint.
         ValueError: the checkpoint cannot be read, lacks a head, or does not fit the options.
     """
-    start = read_start(checkpoint, unsafe)
     heads = {name: _plain(config) for name, config in heads.items()}
+    options = {key: value for key, value in _plain(backbone).items() if value is not None}
+    if labels is not None:
+        heads, options = heads_for(labels, heads, options)
+    if checkpoint is None:
+        return _new_model(options, heads, supports_single_atoms, facts)
+    start = read_start(checkpoint, unsafe)
     plan = _planned(start.model["heads"], heads, new_heads, checkpoint)
-    changes = _changes(start.model["backbone"], _plain(backbone), checkpoint)
+    changes = _changes(start.model["backbone"], options, checkpoint)
     if from_scratch and freeze_backbone:
         raise ValueError("from_scratch=true with freeze_backbone=true would freeze random weights")
     weights = ema_weights(start.path, unsafe)
@@ -97,6 +106,25 @@ def starting_model(
             start.path,
             note,
         )
+    # fairchem writes it into the checkpoints of the run.
+    model.finetune_model_full_config = config
+    return model
+
+
+def _new_model(
+    backbone: Mapping[str, Any],
+    heads: Mapping[str, Any],
+    supports_single_atoms: bool,
+    facts: Mapping[str, Any] | None,
+) -> EquiformerV2:
+    config = {
+        "_target_": "eqv2_plugin.models.hydra.EquiformerV2",
+        "backbone": dict(backbone),
+        "heads": dict(heads),
+        "supports_single_atoms": supports_single_atoms,
+        "facts": _plain(facts) or {},
+    }
+    model = hydra.utils.instantiate(deepcopy(config))
     # fairchem writes it into the checkpoints of the run.
     model.finetune_model_full_config = config
     return model

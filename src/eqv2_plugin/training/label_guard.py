@@ -17,10 +17,9 @@ from eqv2_plugin.data.fixed_atoms import fixed_mask
 from eqv2_plugin.inference.energy_agreement import Compared, magnitudes_note
 from eqv2_plugin.inference.predictor import open_predictor
 from eqv2_plugin.inference.unit_agreement import Pairs, unit_notes
-from eqv2_plugin.training.start import start_normalizer
+from eqv2_plugin.training.start import FROM_CHECKPOINT, read_start, start_normalizer
 
 CHECK, IGNORE = "check", "ignore_mismatch"
-_FROM_CHECKPOINT = "checkpoint"
 FRAMES = 48
 _WAYS = (
     "Fix the labels. If they are right as they are, in eV and eV/Å, give references=refit, which "
@@ -32,7 +31,7 @@ class LabelGuard:
     """Compares the starting checkpoint's predictions with some training labels.
 
     Args:
-        checkpoint: that training starts from.
+        checkpoint: that training starts from; None compares nothing.
         references: of the run; where they are not the checkpoint's, energies may be relative to
             something else.
         energy: ``check``, or ``ignore_mismatch`` to go on in any case.
@@ -43,12 +42,12 @@ class LabelGuard:
     """
 
     def __init__(
-        self, checkpoint: str, references: str, energy: str = CHECK, unsafe: bool = False
+        self, checkpoint: str | None, references: str, energy: str = CHECK, unsafe: bool = False
     ) -> None:
         if energy not in (CHECK, IGNORE):
             raise ValueError(f"energy must be {CHECK} or {IGNORE}, got {energy!r}")
-        self._checkpoint = checkpoint
-        self._relative_to_the_same = references == _FROM_CHECKPOINT
+        self.checkpoint = checkpoint
+        self._relative_to_the_same = references == FROM_CHECKPOINT
         self._energy = energy
         self._unsafe = unsafe
 
@@ -58,9 +57,16 @@ class LabelGuard:
         Raises:
             ValueError: units, signs or what energies are relative to differ.
         """
+        if self.checkpoint is None:
+            return
+        if read_start(self.checkpoint, self._unsafe).task("forces") is None:
+            say(
+                f"{Path(self.checkpoint).name} predicts no forces: labels are not compared with it."
+            )
+            return
         device: Any = "cuda" if torch.cuda.is_available() else "cpu"
         settings = InferenceSettings(activation_checkpointing=False)
-        predict = open_predictor(self._checkpoint, device, settings, None, self._unsafe)
+        predict = open_predictor(self.checkpoint, device, settings, None, self._unsafe)
         found, energies, forces = [], [], []
         for atoms in _labelled(datasets):
             bare = atoms.copy()
@@ -81,12 +87,12 @@ class LabelGuard:
         vectors = np.concatenate(forces) if forces else np.empty((0, 2, 3))
         notes = unit_notes(Pairs([one.numbers for one in found], np.array(energies), vectors))
         if self._relative_to_the_same:
-            scale = start_normalizer("checkpoint", self._checkpoint, "energy", "rmsd", self._unsafe)
+            scale = start_normalizer("checkpoint", self.checkpoint, "energy", "rmsd", self._unsafe)
             notes.append(magnitudes_note(found, "the training data", scale))
         notes = [note for note in notes if note]
         if not notes:
             return
-        text = f"{Path(self._checkpoint).name} and the labels do not belong together: "
+        text = f"{Path(self.checkpoint).name} and the labels do not belong together: "
         text += "; ".join(notes).removesuffix(".") + "."
         if self._energy == CHECK:
             raise ValueError(f"{text} {_WAYS}")

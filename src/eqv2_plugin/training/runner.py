@@ -201,12 +201,14 @@ class FinetuningRunner(EquiformerV2TrainRunner):
     """Reads every frame once before the first step, and compares labels with the checkpoint.
 
     Args:
-        label_guard: of a run that begins; None lets any labels pass.
+        label_guard: of a run that begins; None lets any labels pass. One without a checkpoint
+            makes it a run like any other.
     """
 
     finetunes = True
 
     def __init__(self, *args: Any, label_guard: LabelGuard | None = None, **kwargs: Any) -> None:
+        self.finetunes = label_guard is None or label_guard.checkpoint is not None
         super().__init__(*args, **kwargs)
         self._label_guard = label_guard
 

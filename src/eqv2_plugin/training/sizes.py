@@ -11,27 +11,50 @@ import yaml
 
 from eqv2_plugin.backbones.equiformer_v2.config import EquiformerV2Config
 from eqv2_plugin.common.options import did_you_mean
+from eqv2_plugin.training.start import read_start
 
 AUTO = "auto"
+# Of runs from a checkpoint: steps that pay, within so many epochs, and the part of the learning
+# rate that a new model of its size begins with.
+_STEPS, _EPOCHS, _LEARNING_RATE = 1000, (3, 30), 0.5
+# Parameters up to which a checkpoint counts as of this size.
+_PARAMETERS = {"tiny": 3e5, "small": 2e6, "medium": 1.5e7, "31M": 5e7, "83M": math.inf}
 # The smallest size whose number of training frames is not exceeded; the largest is never chosen.
 LIMITS = {"tiny": 2_000, "small": 20_000, "medium": 200_000, "31M": math.inf, "83M": math.inf}
 
 
 def size_options(
-    size: str, frames: int, epochs: int | None, batch_size: int | None
+    size: str,
+    frames: int,
+    epochs: int | None,
+    batch_size: int | None,
+    checkpoint: str | None = None,
+    unsafe: bool = False,
 ) -> dict[str, Any]:
     """What a recipe takes from a size: a key of ``LIMITS``, or ``auto``.
 
     Args:
         frames: number of training frames.
         epochs, batch_size: None for the size's own.
+        checkpoint: that the run starts from: its architecture and few epochs, with the batch size
+            and half the learning rate of a new model with about as many parameters.
 
     Returns:
-        ``name``, ``backbone`` (all options of `EquiformerV2Config`), ``batch_size``,
-        ``learning_rate`` and ``epochs``.
+        ``name``, ``backbone`` (all options of `EquiformerV2Config`; None each with a checkpoint),
+        ``batch_size``, ``learning_rate`` and ``epochs``.
+
+    Raises:
+        ValueError: no such size, one beside a checkpoint, or a batch size that cannot be.
     """
     name = str(size)
-    if name == AUTO:
+    if checkpoint is not None:
+        if name != AUTO:
+            raise ValueError(
+                f"size={name} is of a new model, and {checkpoint} has a size: leave out one of them"
+            )
+        count = read_start(checkpoint, unsafe).parameters
+        name = next(size for size, limit in _PARAMETERS.items() if count <= limit)
+    elif name == AUTO:
         name = next(size for size, limit in LIMITS.items() if frames <= limit)
     if name not in LIMITS:
         raise ValueError(f"size={name}: there is no such size{did_you_mean(name, [AUTO, *LIMITS])}")
@@ -47,10 +70,17 @@ def size_options(
         )
     defaults = EquiformerV2Config()
     backbone = {f.name: getattr(defaults, f.name) for f in dataclasses.fields(defaults)}
+    if checkpoint is None:
+        own, rate = math.ceil(options["steps"] * batch / frames), 1.0
+        backbone |= options["backbone"]
+    else:
+        own, rate = math.ceil(_STEPS * batch / frames), _LEARNING_RATE
+        own = min(max(own, _EPOCHS[0]), _EPOCHS[1])
+        backbone = dict.fromkeys(backbone)
     return {
-        "name": name,
-        "backbone": backbone | options["backbone"],
+        "name": name if checkpoint is None else "checkpoint",
+        "backbone": backbone,
         "batch_size": batch,
-        "learning_rate": options["learning_rate"],
-        "epochs": math.ceil(options["steps"] * batch / frames) if epochs is None else epochs,
+        "learning_rate": rate * options["learning_rate"],
+        "epochs": own if epochs is None else epochs,
     }

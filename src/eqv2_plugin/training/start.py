@@ -37,7 +37,7 @@ _ADVICE = (
     "default is what `make train` leaves"
 )
 # In place of a file's name.
-_FROM_CHECKPOINT, _NONE, _REFIT = "checkpoint", "none", "refit"
+FROM_CHECKPOINT, _NONE, _REFIT = "checkpoint", "none", "refit"
 _BLOCKS = {
     "energy": "energy_normalizer",
     "forces": "force_normalizer",
@@ -52,6 +52,7 @@ class StartCheckpoint:
     path: Path
     model: dict[str, Any]
     tasks: list[dict[str, Any]]
+    parameters: int  # how many numbers its weights hold
 
     def task(self, label: str) -> dict[str, Any] | None:
         """Options of the task that predicts ``label`` ("energy", ...), if there is one."""
@@ -89,7 +90,7 @@ def start_normalizer(
 
     ``source`` is "checkpoint", or a file that ``eqv2 data fit-normalizer --out`` wrote.
     """
-    if source == _FROM_CHECKPOINT:
+    if source == FROM_CHECKPOINT:
         task = read_start(checkpoint, unsafe).task(label)
         if task is None:
             raise ValueError(
@@ -116,7 +117,7 @@ def start_force_scale(
     source: Any,
     data: Mapping[str, Any],
     exclude_splits: Sequence[str],
-    checkpoint: str,
+    checkpoint: str | None,
     unsafe: bool = False,
 ) -> float:
     """eV/Å by which encoded forces are divided (DeNS).
@@ -126,8 +127,10 @@ def start_force_scale(
     Raises:
         FileNotFoundError, ValueError: as there and as `read_start`.
     """
-    if source != _FROM_CHECKPOINT:
+    if source != FROM_CHECKPOINT:
         return resolved_force_scale(source, data, exclude_splits)
+    if checkpoint is None:
+        raise ValueError("force_scale=checkpoint needs a checkpoint: give checkpoint=FILE")
     return float(read_start(checkpoint, unsafe).model["backbone"].get("force_scale", 1.0))
 
 
@@ -141,7 +144,7 @@ def start_references(
     """
     if source == _NONE:
         return None
-    if source == _FROM_CHECKPOINT:
+    if source == FROM_CHECKPOINT:
         task = read_start(checkpoint, unsafe).task("energy")
         return task.get("element_references") if task else None
     if source == _REFIT:
@@ -183,7 +186,8 @@ def _fitted(path: Path) -> dict[str, Any]:
 @lru_cache(maxsize=4)
 def _read_configs(path: Path, changed: int, size: int, unsafe: bool) -> StartCheckpoint:
     checkpoint = _read(path, unsafe)
-    return StartCheckpoint(path, checkpoint.model_config, checkpoint.tasks_config)
+    parameters = sum(weight.numel() for weight in checkpoint.model_state_dict.values())
+    return StartCheckpoint(path, checkpoint.model_config, checkpoint.tasks_config, parameters)
 
 
 def _read(path: Path, unsafe: bool) -> MLIPInferenceCheckpoint:

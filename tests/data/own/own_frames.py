@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
+from ase.stress import full_3x3_to_voigt_6_stress
 
 
 def labelled(
@@ -12,9 +13,12 @@ def labelled(
     energy_key: str | None = None,
     forces_key: str | None = None,
     seed: int = 0,
+    stress_key: str | None = None,
+    cell: float | None = None,
     **info: object,
 ) -> Atoms:
-    """A molecule with random labels, in a calculator or under the given names."""
+    """A molecule, or with a cell (Å) a crystal, with random labels, in a calculator or under the
+    given names; ``stress_key`` may be "stress"."""
     rng = np.random.default_rng(seed)
     atoms = Atoms(formula, rng.uniform(-2, 2, (len(Atoms(formula)), 3)) + np.arange(3))
     atoms.positions += 1.5 * np.arange(len(atoms))[:, None]
@@ -29,6 +33,17 @@ def labelled(
         results["forces"] = forces
     else:
         atoms.arrays[forces_key] = forces
+    if cell is not None:
+        atoms.set_cell([cell] * 3)
+        atoms.pbc = True
+    if stress_key is not None:
+        # A tenth of the forces' scale, as in bonds of a crystal.
+        stress = rng.normal(scale=0.02, size=(3, 3))
+        stress += stress.T
+        if stress_key == "stress":
+            results["stress"] = full_3x3_to_voigt_6_stress(stress)
+        else:
+            atoms.info[stress_key] = stress
     if results:
         atoms.calc = SinglePointCalculator(atoms, **results)
     atoms.info.update(info)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import logging
 
 import numpy as np
@@ -114,6 +115,81 @@ def test_frames_without_labels_are_left_out_and_counted(data, tmp_path):
     assert "left out: 2 frame(s)" in "\n".join(numbers["summary"])
 
 
+def crystals(count: int = 12, **options):
+    return [labelled("Cu4", seed=i, cell=6.0, stress_key="stress", **options) for i in range(count)]
+
+
+def some(frames, change):
+    for atoms in frames[::3]:
+        change(atoms)
+    return frames
+
+
+def flat(atoms):
+    for one in (atoms, atoms.calc.atoms):
+        one.pbc = False
+
+
+def drop(label):
+    return lambda atoms: atoms.calc.results.pop(label)
+
+
+# Frames, options; labels that are trained, frames, and what is said.
+LABELS = {
+    "stress": (crystals(), {}, "energy_forces_stress", 12, "stress from 'stress'"),
+    "some stress": (some(crystals(), drop("stress")), {}, "energy_forces", 12,
+                    "not trained: stress, which 8 of 12 frames have"),
+    "the others left out": (some(crystals(), drop("stress")),
+                            {"labels": "energy_forces_stress"}, "energy_forces_stress", 8,
+                            "left out: 4"),
+    "no volume": (some(crystals(), flat), {}, "energy_forces", 12,
+                  "not trained: stress, which 8 of 12"),
+    "stress not wanted": (crystals(), {"labels": "energy_forces"}, "energy_forces", 12, "forces"),
+    "no forces": ([drop("forces")(a) is None or a for a in crystals()], {}, "energy", 12,
+                  "energies alone"),
+    "forces not wanted": (frames(), {"labels": "energy"}, "energy", 24, "energies alone"),
+    "charges": (frames(charge=1, spin=2), {}, "energy_forces", 24, "not used: charge, spin"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", LABELS)
+def test_labels_that_all_frames_have_are_trained(data, tmp_path, case):
+    made, options, labels, count, said = LABELS[case]
+    write(tmp_path / "mine.traj", made)
+    given = dataclasses.replace(data, train=(str(tmp_path / "mine.traj"),), **options)
+    numbers = prepare(given, tmp_path / "out")
+    assert numbers["labels"] == labels
+    assert said in "\n".join(numbers["summary"])
+    found = read(tmp_path / "out" / "train") + read(tmp_path / "out" / "val")
+    assert len(found) == count
+    assert all("_".join(sorted(a.calc.results)) == labels for a in found)
+    assert (numbers["force_rms"] is None) == ("forces" not in labels)
+    if "stress" in labels:
+        stress = [a.get_stress(voigt=False) for a in read(tmp_path / "out" / "train")]
+        assert numbers["stress_rms"] == pytest.approx(np.sqrt(np.mean(np.square(stress))))
+
+
+def test_a_folder_of_an_earlier_version_is_read(data, tmp_path):
+    prepare(data, tmp_path / "out")
+    done = tmp_path / "out" / "prepared.json"
+    content = json.loads(done.read_text())
+    for name in ("labels", "stress_rms"):
+        del content[name]
+    for name in ("labels", "stress_key"):
+        del content["made_with"]["options"][name]
+    done.write_text(json.dumps(content))
+    assert prepare(data, tmp_path / "out")["labels"] == "energy_forces"
+
+
+def test_references_of_a_checkpoint_leave_the_scale_to_the_data(data, tmp_path):
+    fitted = prepare(data, tmp_path / "fit")
+    given = dataclasses.replace(data, references="checkpoint", cutoff=None, max_neighbors=None)
+    numbers = prepare(given, tmp_path / "out")
+    assert numbers["references"] is None
+    assert numbers["avg_degree"] is None
+    assert numbers["energy_rmsd"] == fitted["energy_rmsd"]
+
+
 def test_an_isolated_atom_among_them_and_none_as_references(data, tmp_path):
     atom = Atoms("O", cell=[9, 9, 9], pbc=True)
     atom.calc = SinglePointCalculator(atom, energy=-1.9, forces=np.zeros((1, 3)))
@@ -130,6 +206,12 @@ def changed(change):
     return made
 
 
+def moved(where):
+    made = frames(12)
+    made[0].positions[0] = where
+    return made
+
+
 BAD = {
     "one frame": (frames(1), {}, "one labelled frame"),
     "copies": ([labelled("H2O")] * 5, {}, "one group"),
@@ -138,6 +220,15 @@ BAD = {
     "no such group": (frames(6), {"group_key": "run"}, "has no 'run' to group it by"),
     "no such file": (frames(6), {"train": ("gone.xyz",)}, "gone.xyz does not exist"),
     "no match": (frames(6), {"train": ("gone*.xyz",)}, "no file fits this pattern"),
+    "infinite forces": (
+        changed(lambda r: r["forces"].__setitem__(0, np.inf)),
+        {},
+        "forces are not fi",
+    ),
+    "no position": (moved(np.nan), {}, "frame 0: positions or cell are not finite"),
+    "labels": (frames(6), {"labels": "energy_force"}, "did you mean 'energy_forces'"),
+    "stress wanted": (frames(6), {"labels": "energy_forces_stress"}, "no frame has stress"),
+    "no such stress": (frames(6), {"stress_key": "S"}, "stress_key=S: no frame stores that"),
     "references": (frames(6), {"references": "vasp"}, "unknown element references 'vasp'"),
 }
 

@@ -49,12 +49,13 @@ def identify(atoms: Atoms, where: str, group_key: str | None = None) -> Identity
     """Identity of a frame.
 
     Raises:
-        ValueError: no atoms, positions that are not finite, or no ``group_key`` in ``atoms.info``.
+        ValueError: no atoms, positions or a cell that are not finite, or no ``group_key`` in
+            ``atoms.info``.
     """
     if len(atoms) == 0:
         raise ValueError(f"{where}: there are no atoms in it")
-    if not np.isfinite(atoms.positions).all():
-        raise ValueError(f"{where}: positions are not finite: remove or fix the frame")
+    if not np.isfinite(atoms.positions).all() or not np.isfinite(atoms.cell.array).all():
+        raise ValueError(f"{where}: positions or cell are not finite: remove or fix the frame")
     if group_key is not None and group_key not in atoms.info:
         names = listed(sorted(map(str, atoms.info)), 8) or "nothing"
         raise ValueError(

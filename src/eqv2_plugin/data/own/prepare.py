@@ -6,7 +6,7 @@ import glob
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -15,21 +15,29 @@ import numpy as np
 from ase.neighborlist import neighbor_list
 
 from eqv2_plugin.common.files import save_json
+from eqv2_plugin.common.findings import Verdict
 from eqv2_plugin.common.manifest import read_manifest, refuse_other
 from eqv2_plugin.common.text import warn_once
 from eqv2_plugin.data.conversion.frame import Frame, frame_of_atoms
 from eqv2_plugin.data.conversion.job import convert
 from eqv2_plugin.data.conversion.sources import FileSource, find_sources
+from eqv2_plugin.data.inspection.check import check_datasets
+from eqv2_plugin.data.inspection.frames import open_dataset
+from eqv2_plugin.data.labels import label_set
 from eqv2_plugin.data.own.keys import LabelKeys
-from eqv2_plugin.data.own.scales import fit_scales
+from eqv2_plugin.data.own.scales import FIT, fit_scales
 from eqv2_plugin.data.own.split import split
-from eqv2_plugin.data.own.survey import Note, Survey, survey
+from eqv2_plugin.data.own.survey import Note, Survey, Wanted, survey
 from eqv2_plugin.data.structures import open_structures
 
 NUMBERS = "prepared.json"
 _FRAMES_FOR_NEIGHBOURS = 50
+_FRAMES_CHECKED = 1000
 # Of the published models, so that further elements can be fine-tuned.
 _MAX_NUM_ELEMENTS = 90
+# Fine-tuning's word for it.
+_REFIT = "refit"
+_OF_EARLIER_VERSIONS = {"labels": "energy_forces", "stress_rms": None}
 
 
 @dataclass(frozen=True)
@@ -42,10 +50,13 @@ class OwnData:
     group_key: str | None
     energy_key: str | None  # see `survey`, as for forces_key
     forces_key: str | None
-    references: str  # ``fit``, ``none``, a published name or an ``.npz`` file
-    cutoff: float  # of the model, Å; with the next, to count neighbours
-    max_neighbors: int
+    references: str  # ``fit``, ``none``, ``checkpoint``, a published name or an ``.npz`` file
+    # Of the model, Å; with the next, to count neighbours. None: the checkpoint's, not counted.
+    cutoff: float | None
+    max_neighbors: int | None
     seed: int
+    stress_key: str | None = None
+    labels: str | None = None  # "energy_forces", ...; None: what is found
 
 
 @dataclass(frozen=True)
@@ -71,10 +82,9 @@ def prepare(data: OwnData, folder: Path) -> dict[str, Any]:
     """Write ``train`` and ``val`` below a folder; the same call again finds them there.
 
     Returns:
-        ``root``, ``frames``, ``energy_rmsd`` (eV, of structures that a fit of references has not
-        seen), ``force_rms`` (eV/Å, free atoms), ``references`` ({symbol: eV per atom} or None),
-        ``max_num_elements``, ``avg_num_nodes``, ``avg_degree``, and ``summary``, the lines that
-        tell the user.
+        ``root``, ``frames``, ``labels`` ("energy_forces", ...), what `fit_scales` returns,
+        ``max_num_elements``, ``avg_num_nodes``, ``avg_degree`` (None without a cutoff), and
+        ``summary``, the lines that tell the user.
 
     Raises:
         ValueError: see `survey`, `split` and `convert`; labels that do not vary; the folder was
@@ -86,10 +96,19 @@ def prepare(data: OwnData, folder: Path) -> dict[str, Any]:
     made_with = {"options": asdict(data), "files": files}
     done = folder / NUMBERS
     if done.is_file():
-        before = read_manifest(done)
-        refuse_other(before.pop("made_with"), made_with, folder, "data")
+        before = {**_OF_EARLIER_VERSIONS, **read_manifest(done)}
+        earlier = before.pop("made_with")
+        earlier["options"] = {"stress_key": None, "labels": None, **earlier["options"]}
+        refuse_other(earlier, made_with, folder, "data")
         return before
-    found = survey(train, data.energy_key, data.forces_key, data.group_key)
+    wanted = Wanted(
+        data.energy_key,
+        data.forces_key,
+        data.stress_key,
+        None if data.labels is None else label_set(data.labels),
+        data.group_key,
+    )
+    found = survey(train, wanted)
     if val is None:
         parted = split(found.notes, data.val_fraction, data.seed, data.group_key)
         held = parted.is_validation
@@ -100,7 +119,8 @@ def prepare(data: OwnData, folder: Path) -> dict[str, Any]:
         how = f"whole groups by {parted.grouped_by}, of {parted.groups}"
         sources = {"train": train, "val": train}
     else:
-        other = survey(val, found.keys.energy, found.keys.forces)
+        keys, trained = found.keys, label_set(_labels(found))
+        other = survey(val, Wanted(keys.energy, keys.forces, keys.stress, trained))
         parts, sources = {"train": found.notes, "val": other.notes}, {"train": train, "val": val}
         how = "as given"
         known = {note.digest for note in found.notes}
@@ -109,7 +129,8 @@ def prepare(data: OwnData, folder: Path) -> dict[str, Any]:
                 f"{twice:,} frames of val are copies of training frames: remove them from one"
             )
     elements = {int(z) for notes in parts.values() for n in notes for z in n.numbers}
-    numbers, lines = fit_scales(parts["train"], elements, data.references)
+    labels = _labels(found)
+    numbers, lines = fit_scales(parts["train"], elements, data.references, label_set(labels))
     for part, notes in parts.items():
         # Of a run that was killed, perhaps with other options.
         shutil.rmtree(folder / part, ignore_errors=True)
@@ -117,6 +138,7 @@ def prepare(data: OwnData, folder: Path) -> dict[str, Any]:
     numbers |= {
         "root": str(folder),
         "frames": len(parts["train"]),
+        "labels": labels,
         "max_num_elements": max(_MAX_NUM_ELEMENTS, max(elements) + 1),
         "avg_num_nodes": float(np.mean([len(n.numbers) for n in parts["train"]])),
         "avg_degree": _neighbours(folder / "train", data),
@@ -154,8 +176,10 @@ def _part(
     ]
 
 
-def _neighbours(train: Path, data: OwnData) -> float:
+def _neighbours(train: Path, data: OwnData) -> float | None:
     """Mean number of neighbours of an atom, the model's own limit heeded."""
+    if data.cutoff is None or data.max_neighbors is None:
+        return None
     structures = open_structures({"format": "ase_db", "src": str(train)})
     counts = []
     for index in np.unique(np.linspace(0, len(structures) - 1, _FRAMES_FOR_NEIGHBOURS).astype(int)):
@@ -165,10 +189,26 @@ def _neighbours(train: Path, data: OwnData) -> float:
     return max(float(np.concatenate(counts).mean()), 1.0)
 
 
+def _findings(train: Path) -> list[str]:
+    """What a check of the data finds unusual: units, distances, outliers."""
+    found = check_datasets([open_dataset(train)], sample=_FRAMES_CHECKED).all_findings()
+    unusual = [one for one in found if one.verdict in (Verdict.LOOK, Verdict.BAD)]
+    return [f"{one.verdict} ({one.check}): {one.text}" for one in unusual]
+
+
+def _labels(found: Survey) -> str:
+    others = {"forces": found.keys.forces, "stress": found.keys.stress}
+    return "_".join(["energy", *(name for name, key in others.items() if key is not None)])
+
+
 def _labels_lines(found: Survey) -> list[str]:
-    lines = [
-        f"labels: energy from {found.keys.energy!r} (eV), forces from {found.keys.forces!r} (eV/Å)"
-    ]
+    keys = found.keys
+    line = f"labels: energy from {keys.energy!r} (eV)"
+    line += "" if keys.forces is None else f", forces from {keys.forces!r} (eV/Å)"
+    line += "" if keys.stress is None else f", stress from {keys.stress!r} (eV/Å^3)"
+    lines = [line, *found.remarks]
+    if keys.forces is None:
+        lines.append("no forces are trained: energies alone")
     if found.unlabelled:
         lines.append(f"left out: {found.unlabelled:,} frame(s) without these labels")
     return lines
@@ -187,14 +227,20 @@ def prepared(
     ``options`` are the other fields of `OwnData`, in their order.
     """
     data = OwnData(_patterns(train), None if val is None else _patterns(val), *options)
+    if data.references == _REFIT:
+        data = replace(data, references=FIT)
     numbers = prepare(data, Path(folder))
     print("\n".join(["Your data:", *(f"  {line}" for line in numbers["summary"])]), flush=True)
     return numbers
 
 
-def data_name(train: str | tuple[str, ...]) -> str:
-    """What a run is called by default: "mine" of mine.extxyz, the first of several."""
-    return Path(_patterns(train)[0]).name.split(".")[0].replace("*", "_") or "own"
+def data_name(train: str | tuple[str, ...], checkpoint: str | None = None) -> str:
+    """What a run is called by default: "mine" of mine.extxyz, the first of several.
+
+    With a checkpoint it is "mine-finetuned".
+    """
+    name = Path(_patterns(train)[0]).name.split(".")[0].replace("*", "_") or "own"
+    return name if checkpoint is None else f"{name}-finetuned"
 
 
 def _patterns(given: str | tuple[str, ...]) -> tuple[str, ...]:

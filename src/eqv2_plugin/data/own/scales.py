@@ -8,43 +8,43 @@ from typing import Any
 import numpy as np
 from ase.data import chemical_symbols
 
-from eqv2_plugin.common.text import listed, warn_once
+from eqv2_plugin.common.text import listed
 from eqv2_plugin.data.own.survey import Note
 from eqv2_plugin.data.references.coefficients import by_symbol, load_coefficients, reference_energy
 from eqv2_plugin.data.references.linear_fit import compositions_of
 from eqv2_plugin.data.references.ridge import fit_ridge
 
 FIT, NONE = "fit", "none"
-# eV: what float32, in which fairchem keeps labels, may cost an energy.
-_MAX_ROUNDING = 1e-3
+# Of a run that starts from a checkpoint: its references, which are not known here.
+CHECKPOINT = "checkpoint"
 _SHOWN = 12
 
 
 def fit_scales(
-    notes: Sequence[Note], elements: set[int], source: str
+    notes: Sequence[Note], elements: set[int], source: str, labels: Sequence[str]
 ) -> tuple[dict[str, Any], list[str]]:
     """What training needs to know of the labels of its frames, and lines that say it.
 
     Args:
         elements: that references are needed of, further ones among them: of these a fit says what
             it says of an element without data, the mean energy per atom.
-        source: of the element references: ``fit``, ``none``, a published name or an ``.npz`` file.
+        source: of the element references: ``fit``, ``none``, ``checkpoint``, a published name or an
+            ``.npz`` file.
+        labels: that are trained, some of energy, forces and stress.
 
     Returns:
         ``energy_rmsd`` (eV, of structures whose composition the references have not seen),
-        ``force_rms`` (eV/Å, free atoms) and ``references`` ({symbol: eV per atom} or None).
+        ``force_rms`` (eV/Å, free atoms), ``stress_rms`` (eV/Å^3; None without that label, as for
+        forces) and ``references`` ({symbol: eV per atom} or None).
 
     Raises:
         ValueError: labels that do not vary, or an element without reference.
     """
     energies = np.array([note.energy for note in notes])
-    force_rms = _force_rms(notes)
-    largest = float(np.abs(energies).max())
-    if largest * 2.0**-24 > _MAX_ROUNDING:
-        warn_once(
-            f"Energies of up to {largest:,.0f} eV are rounded to {largest * 2.0**-24:.1g} eV in "
-            "float32: if that matters, subtract a constant from all before training."
-        )
+    force_rms = _force_rms(notes) if "forces" in labels else None
+    stress_rms = None
+    if "stress" in labels:
+        stress_rms = float(np.sqrt(np.mean([note.stress_square for note in notes]) / 9))
     coefficients, rest, poor = _references(notes, energies, elements, source)
     energy_rmsd = float(np.sqrt(np.mean(rest**2)))
     if np.ptp(energies) == 0 and len(set(map(len, (n.numbers for n in notes)))) == 1:
@@ -61,8 +61,12 @@ def fit_scales(
     if poor:
         names = [chemical_symbols[z] for z in poor]
         lines.append(f"hardly or not determined, near the mean per atom: {listed(names, _SHOWN)}")
-    lines.append(f"left to learn (rms): energies {energy_rmsd:.4g} eV, forces {force_rms:.4g} eV/Å")
-    return {"energy_rmsd": energy_rmsd, "force_rms": force_rms, "references": references}, lines
+    left = [f"energies {energy_rmsd:.4g} eV"]
+    left += [] if force_rms is None else [f"forces {force_rms:.4g} eV/Å"]
+    left += [] if stress_rms is None else [f"stress {stress_rms:.4g} eV/Å^3"]
+    lines.append(f"left to learn (rms): {', '.join(left)}")
+    found = {"energy_rmsd": energy_rmsd, "force_rms": force_rms, "stress_rms": stress_rms}
+    return {**found, "references": references}, lines
 
 
 def _references(
@@ -71,12 +75,14 @@ def _references(
     """Coefficients, energies without them (eV), and elements that the data hardly determine."""
     if source == NONE:
         return None, energies - energies.mean(), ()
-    if source == FIT:
+    if source in (FIT, CHECKPOINT):
         compositions = compositions_of([note.numbers for note in notes])
         _, groups = np.unique(compositions, axis=0, return_inverse=True)
         fit = fit_ridge(compositions, energies, groups.ravel())
         unseen = sorted(z for z in elements if np.isnan(fit.coefficients[z]))
         fit.coefficients[unseen] = energies.sum() / compositions.sum()
+        if source == CHECKPOINT:
+            return None, fit.held_out, ()
         return fit.coefficients, fit.held_out, (*fit.poor, *unseen)
     coefficients = load_coefficients(source)
     sums = [reference_energy(coefficients, note.numbers, note.where) for note in notes]
@@ -89,6 +95,6 @@ def _force_rms(notes: Sequence[Note]) -> float:
     if not force_rms > 0:
         raise ValueError(
             f"the forces of all {len(notes)} training frames are zero on free atoms: nothing to "
-            "learn; is forces_key the right one?"
+            "learn; is forces_key the right one? labels=energy trains energies alone"
         )
     return force_rms

@@ -7,10 +7,13 @@ from fairchem.core.modules.normalization.normalizer import Normalizer
 from eqv2_plugin.data.references.coefficients import (
     PUBLISHED,
     element_references,
+    exact_references,
     written_out_references,
 )
 
-__all__ = ["PUBLISHED", "element_references", "normalizer", "written_out_references"]
+__all__ = [
+    "PUBLISHED", "element_references", "exact_references", "normalizer", "written_out_references",
+]  # fmt: skip
 
 
 def normalizer(mean: float, rmsd: float) -> Normalizer:

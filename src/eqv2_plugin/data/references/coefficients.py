@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -12,6 +12,9 @@ from ase.data import atomic_numbers, chemical_symbols
 from fairchem.core.modules.normalization.element_references import ElementReferences
 
 from eqv2_plugin.common.files import read_npz, save_npz
+
+if TYPE_CHECKING:
+    from fairchem.core.datasets.atomic_data import AtomicData
 
 PUBLISHED = {
     "oc20_linear": "oc20_linref.npz",
@@ -50,7 +53,11 @@ def written_out_references(values: Mapping[str, float]) -> ElementReferences:
     Raises:
         ValueError: a name that no element has, or a value that is not a finite number.
     """
-    coefficients = np.full(len(chemical_symbols), np.nan, np.float32)
+    return ElementReferences(torch.from_numpy(_by_number(values).astype(np.float32)))
+
+
+def _by_number(values: Mapping[str, float]) -> np.ndarray:
+    coefficients = np.full(len(chemical_symbols), np.nan)
     for symbol, value in values.items():
         if symbol not in chemical_symbols[1:]:
             raise ValueError(f"element references for {symbol!r}, which is no element")
@@ -60,7 +67,38 @@ def written_out_references(values: Mapping[str, float]) -> ElementReferences:
         coefficients[atomic_numbers[symbol]] = value
     if not values:
         raise ValueError("no element references given")
-    return ElementReferences(torch.from_numpy(coefficients))
+    return coefficients
+
+
+class ExactReferences(ElementReferences):
+    """References of energies that float32 would round: taken off and added in float64.
+
+    Total energies of all-electron codes, thousands of eV, lose tenths of a meV in float32; what
+    is left of them without their references does not.
+    """
+
+    def apply_refs(self, batch: AtomicData, tensor: torch.Tensor) -> torch.Tensor:
+        """Energies [B] (eV) without references, in the dtype of the positions."""
+        return super().apply_refs(batch, tensor.double()).to(batch.pos.dtype)
+
+
+def exact_references(values: Mapping[str, float]) -> ExactReferences:
+    """As `written_out_references`, in float64, for energies in float64.
+
+    Raises:
+        ValueError: as there.
+    """
+    return ExactReferences(torch.from_numpy(_by_number(values)))
+
+
+def exact_references_config(values: Mapping[str, float] | None) -> dict[str, Any] | None:
+    """Config that makes `exact_references`; None without references."""
+    if values is None:
+        return None
+    return {
+        "_target_": "eqv2_plugin.data.references.exact_references",
+        "values": dict(values),
+    }
 
 
 def references_config(values: Mapping[str, float] | None) -> dict[str, Any] | None:
