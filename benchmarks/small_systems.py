@@ -4,7 +4,7 @@
     python benchmarks/small_systems.py --earlier /tmp/earlier [--repeats 9] [--cases NAME ...]
 
 Training steps of four structures (forward, loss, backward, AdamW) and steps of molecular dynamics
-of one ethanol, with one thread. Processes of both commits take turns, a few steps each; printed are
+of ethanols, with one thread. Processes of both commits take turns, a few steps each; printed are
 medians of the processor's time, ratios, the time of the first step (which compiles; the clock's)
 and how many operators a step runs.
 """
@@ -20,7 +20,7 @@ from pathlib import Path
 from compare.process import Worker, worker_script
 
 ROOT = Path(__file__).parents[1]
-# Kind, recipe, sample and name of the data set.
+# Kind, recipe, sample, name of the data set and, of dynamics, number of molecules.
 CASES = {
     "MD17, conservative": ("training", "eqv2_md17", "rmd17_ethanol", "md17"),
     "MD17, conservative, DeNS": ("training", "eqv2_dens_md17", "rmd17_ethanol", "md17"),
@@ -32,7 +32,8 @@ CASES = {
         "md17",
     ),
     "OC20 sample, direct, DeNS": ("training", "eqv2_dens_oc20", "oc20_sample", "oc20"),
-    "dynamics of ethanol": ("dynamics", "eqv2_md17", "rmd17_ethanol", "md17"),
+    "dynamics of one ethanol": ("dynamics", "eqv2_md17", "rmd17_ethanol", "md17", 1),
+    "dynamics of five ethanols": ("dynamics", "eqv2_md17", "rmd17_ethanol", "md17", 5),
 }
 STEPS = 5
 

@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import hydra
+import numpy as np
 import torch
 from ase import units
 from ase.md.velocitydistribution import MaxwellBoltzmannDistribution
 from fairchem.core._cli import get_hydra_config_from_yaml
 from fairchem.core.datasets.atomic_data import AtomicData, atomicdata_list_to_batch
-from fairchem.core.units.mlip_unit.api.inference import InferenceSettings
 from fairchem.core.units.mlip_unit.mlip_unit import compute_loss
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -77,26 +77,37 @@ class TrainingStep:
 
 
 class MolecularDynamics:
-    """Velocity Verlet of one ethanol at 300 K, with the recipe's untrained model."""
+    """Velocity Verlet of ethanols at 300 K in one batch, with the recipe's untrained model."""
 
-    def __init__(self, config: Path, sample: str, task: str, compiled: bool) -> None:
+    def __init__(self, config: Path, sample: str, task: str, replicas: int, compiled: bool) -> None:
         unit = get_hydra_config_from_yaml(str(config), []).runner.train_eval_unit
         torch.manual_seed(0)
-        self.model = hydra.utils.instantiate(unit.model).eval()
-        self.task, self.atoms = task, load_sample(sample, "train")[0]
-        MaxwellBoltzmannDistribution(self.atoms, temperature_K=300)
+        self.model = hydra.utils.instantiate(unit.model).eval().requires_grad_(False)
+        frames = load_sample(sample, "train")[:replicas]
+        self.batch = atomicdata_list_to_batch(
+            [AtomicData.from_ase(atoms, task_name=task) for atoms in frames]
+        )
+        self.masses = torch.tensor(np.concatenate([a.get_masses() for a in frames]))[:, None]
+        for atoms in frames:
+            MaxwellBoltzmannDistribution(atoms, temperature_K=300, rng=np.random.default_rng(0))
+        self.momenta = torch.tensor(np.concatenate([a.get_momenta() for a in frames]))
+        self.positions = torch.tensor(np.concatenate([a.positions for a in frames]))
         if compiled:
-            self.model.prepare_for_inference(self._batch(), InferenceSettings(compile=True))
+            from eqv2_plugin.graphs.padding import bucket_of_copies
+            from eqv2_plugin.models.region import CompiledRegion
 
-    def _batch(self) -> AtomicData:
-        return atomicdata_list_to_batch([AtomicData.from_ase(self.atoms, task_name=self.task)])
+            atoms = len(frames[0])
+            sizes = bucket_of_copies(replicas, atoms, atoms * (atoms - 1))
+            self.model.region = CompiledRegion(predicts=True, sizes=sizes)
 
     def __call__(self) -> None:
-        atoms = self.atoms
-        forces = self.model(self._batch())["forces"]["forces"].detach().double().numpy()
+        batch = self.batch.clone()
+        batch.pos = self.positions.float()
+        with torch.no_grad():
+            forces = self.model(batch)["forces"]["forces"].detach().double()
         # 1e-3 of the force: an untrained model would tear the molecule apart.
-        atoms.set_momenta(atoms.get_momenta() + 1e-3 * forces * FS)
-        atoms.positions += 0.1 * FS * atoms.get_velocities()
+        self.momenta += 1e-3 * forces * FS
+        self.positions += 0.1 * FS * self.momenta / self.masses
 
 
 CASES: dict[str, Callable[..., Callable[[], None]]] = {

@@ -28,7 +28,7 @@ from torch.utils import _pytree as pytree
 
 from eqv2_plugin.graphs.padding import pad, sizes_of, unpad
 from eqv2_plugin.kernels.choice import use_fused_kernels
-from eqv2_plugin.models import hydra
+from eqv2_plugin.models import hydra, static_calls
 from eqv2_plugin.models.hydra import EquiformerV2
 from eqv2_plugin.models.static_calls import StaticCalls, capture_for
 
@@ -74,9 +74,9 @@ def predicting(kind: str = "direct", dtype: torch.dtype = torch.float64) -> Equi
     return model
 
 
-def moved(atoms: Atoms, seed: int) -> Atoms:
+def moved(atoms: Atoms, seed: int, by: float = 0.01) -> Atoms:
     atoms = atoms.copy()
-    atoms.rattle(0.01, seed=seed)
+    atoms.rattle(by, seed=seed)
     return atoms
 
 
@@ -165,6 +165,56 @@ def test_what_needs_gradients_or_has_no_edges_runs_as_ever(player):
         predict(training, slab())
     assert player.captured == 0
     assert capture_for(torch.device("cpu")) is None
+
+
+def as_fairchem_asks(model: EquiformerV2, behind: bool = False) -> dict[str, torch.Tensor]:
+    """With gradients on, and positions that require some; ``behind`` as results of the caller's."""
+    data = batch_of(slab())
+    data.pos.requires_grad_(True)
+    data.pos = data.pos * 1.0 if behind else data.pos
+    return flatten(model(data))
+
+
+def test_forces_that_are_gradients_are_recorded_where_nobody_can_differentiate_further(player):
+    model = predicting("conservative").requires_grad_(False)
+    for _ in range(3):
+        found = as_fairchem_asks(model)
+        assert not any(value.requires_grad for value in found.values())
+        assert_same_bits(found, padded(model, slab()))
+    assert (player.captured, player.played) == (1, 1 + 2)
+    assert as_fairchem_asks(model, behind=True)["energy"].requires_grad
+    assert as_fairchem_asks(model.requires_grad_(True))["energy"].requires_grad
+    model.requires_grad_(False).backbone.regress_config.hessian = True
+    assert "hessian" in as_fairchem_asks(model)
+    assert (player.captured, player.played) == (1, 1 + 2)
+
+
+def test_only_batches_of_another_size_are_padded_again(player, monkeypatch):
+    model, pads = predicting(), []
+
+    def sizes(atoms: Atoms):
+        return sizes_of(model.backbone.static_batch(batch_of(atoms)))
+
+    def of_another_size(atoms: Atoms) -> bool:
+        buckets = (StaticCalls.bucket(sizes(one)) for one in (atoms, many))
+        return sizes(atoms) != sizes(many) and len(set(buckets)) == 1
+
+    many = slab()
+    candidates = (moved(many, seed, by=0.1) for seed in range(50))
+    few = next(atoms for atoms in candidates if of_another_size(atoms))
+    wanted = [padded(model, atoms) for atoms in (few, many)]
+    for _ in range(2):
+        predict(model, few)
+
+    def counted(batch, sizes):
+        pads.append(sizes)
+        return pad(batch, sizes)
+
+    monkeypatch.setattr(static_calls, "pad", counted)
+    for i, expected in ((0, 0), (0, 0), (1, 1), (1, 1), (0, 2)):
+        assert_same_bits(predict(model, (few, many)[i]), wanted[i])
+        assert len(pads) == expected
+    assert player.captured == 1
 
 
 def test_two_models_and_a_copy_record_apart(player):

@@ -21,6 +21,7 @@ from eqv2_plugin.backbones.fairchem import FairchemBackbone, refuse_graph_parall
 from eqv2_plugin.backbones.options import BackboneOptions
 from eqv2_plugin.graphs.build import Graph, Topology, find_edges, graph_of
 from eqv2_plugin.graphs.checks import complete_cells
+from eqv2_plugin.graphs.kept import KeptEdges
 from eqv2_plugin.graphs.static_batch import StaticBatch
 from eqv2_plugin.layers.norms import NormType
 
@@ -130,14 +131,19 @@ class Backbone(FairchemBackbone):
         """
         return self.on_edges(data, self.find_edges(data))
 
-    def find_edges(self, data: AtomicData) -> Topology:
-        """See `eqv2_plugin.graphs.build.find_edges`."""
+    def find_edges(self, data: AtomicData, kept: KeptEdges | None = None) -> Topology:
+        """See `eqv2_plugin.graphs.build.find_edges`, and `KeptEdges`."""
         refuse_graph_parallel()
         name_for_references(data)
-        return find_edges(data, self.config)
+        return find_edges(data, self.config) if kept is None else kept.find(data, self.config)
 
-    def static_batch(self, data: AtomicData) -> StaticBatch:
-        """The batch as tensors alone, and its edges, for `on_edges`."""
+    def static_batch(self, data: AtomicData, kept: KeptEdges | None = None) -> StaticBatch:
+        """The batch as tensors alone, and its edges, for `on_edges`.
+
+        Args:
+            data: fairchem's batch.
+            kept: edges of the batch before; searched where those may have changed.
+        """
         forces, sigma = self._encoded_forces(data) or (None, None)
         return StaticBatch(
             pos=data["pos"],
@@ -146,7 +152,7 @@ class Backbone(FairchemBackbone):
             natoms=data["natoms"],
             batch=data["batch"],
             atomic_numbers=data["atomic_numbers"],
-            topology=self.find_edges(data),
+            topology=self.find_edges(data, kept),
             encoded_forces=forces,
             noise_sigma=sigma,
         )

@@ -15,6 +15,11 @@ def is_traced() -> bool:
     return _recording or torch.compiler.is_compiling()
 
 
+def is_recorded() -> bool:
+    """Inside `recording`: what is recorded may hold operators of our own."""
+    return _recording
+
+
 @contextmanager
 def recording() -> Iterator[None]:
     """For ``make_fx``, of which torch.compile knows nothing."""

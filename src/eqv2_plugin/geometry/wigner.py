@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from e3nn import o3
 
+from eqv2_plugin.geometry.exact import exact_dtype
 from eqv2_plugin.geometry.irreps import EdgeLayout
 
 
@@ -39,7 +40,8 @@ def wigner_rows(
 ) -> list[torch.Tensor]:
     """Rows ``|m| <= mmax`` of the Wigner D matrix of every frame, one block per degree.
 
-    ``D^l @ x_l`` rotates a degree-``l`` feature into the edge frame, the transpose back.
+    ``D^l @ x_l`` rotates a degree-``l`` feature into the edge frame, the transpose back. The
+    matrices are exact to rounding of their dtype, also under TF32.
 
     Args:
         frames: [E, 3, 3] rotation matrices.
@@ -50,6 +52,10 @@ def wigner_rows(
     Returns:
         One tensor [E, 2 min(l, mmax) + 1, 2l + 1] per degree, rows of ascending order m.
     """
+    exact = exact_dtype(frames.dtype, frames.device.type)
+    if exact != frames.dtype:
+        rows = wigner_rows(frames.to(exact), layout, [c.to(exact) for c in couplings])
+        return [block.to(frames.dtype) for block in rows]
     num_edges = frames.shape[0]
     full = [frames.new_ones(num_edges, 1, 1)]
     if layout.lmax >= 1:
@@ -61,8 +67,8 @@ def wigner_rows(
         kept_below = (below.shape[1] - 1) // 2
         first_row = (degree - 1) - kept_below
         kept = _rows_needed(degree, layout)
-        rows = slice(degree - kept, degree + kept + 1)
-        left = coupling[rows, first_row : first_row + below.shape[1]]
+        window = slice(degree - kept, degree + kept + 1)
+        left = coupling[window, first_row : first_row + below.shape[1]]
         # [E, b, c'] x [b, j, c'] summed in two steps keeps every operand small.
         rotated = torch.einsum("eij,cbj->eibc", frames, coupling)
         rotated = torch.einsum("eab,eibc->eaic", below, rotated)

@@ -14,6 +14,7 @@ from fairchem.core.datasets.atomic_data import AtomicData
 from fairchem.core.graph.compute import generate_graph
 from fairchem.core.graph.radius_graph_pbc import get_max_neighbors_mask
 
+from eqv2_plugin.geometry.exact import exact_einsum, whole_products
 from eqv2_plugin.graphs.checks import Geometry, check_structures, geometry_of
 from eqv2_plugin.graphs.compact import compact
 from eqv2_plugin.graphs.options import GraphOptions
@@ -67,7 +68,7 @@ def edge_vectors(topology: Topology, positions: torch.Tensor, cells: torch.Tenso
     """[E, 3] in Å, from target to source, of positions [N, 3] and cells [B, 3, 3] in Å."""
     ends = gather_ends(positions.unsqueeze(1), *topology.edge_index).squeeze(1)  # [E, 6]
     source, target = ends.chunk(2, dim=1)
-    across = torch.einsum(
+    across = exact_einsum(
         "ei,eij->ej", topology.images, gather_few(cells, topology.structure_of_edge)
     )
     return source - target + across
@@ -75,10 +76,12 @@ def edge_vectors(topology: Topology, positions: torch.Tensor, cells: torch.Tenso
 
 @torch.compiler.disable
 @torch.no_grad()
+@whole_products()
 def find_edges(data: AtomicData, options: GraphOptions) -> Topology:
     """Check the structures and find the neighbours within the cutoff.
 
-    Atoms may lie outside the cell.
+    Atoms may lie outside the cell. Which pairs are neighbours is decided in full precision, also
+    under TF32.
 
     Args:
         data: fairchem's batch: ``pos`` [N, 3] in Å, ``cell`` [B, 3, 3] in Å, ``pbc``

@@ -58,9 +58,18 @@ def bucket(sizes: Sizes, growth: float) -> Sizes:
     )
 
 
+def bucket_of_copies(copies: int, atoms: int, edges: int) -> Sizes:
+    """The size of a bucket that holds up to so many structures of at most these sizes each."""
+    return Sizes(copies + 1, _multiple_of_8(copies * atoms + 2), _multiple_of_8(copies * edges))
+
+
 def _rounded_up(number: int, growth: float) -> int:
     power = math.ceil(math.log(number, growth) - 1e-9)
-    return math.ceil(max(growth**power, number) / 8) * 8
+    return _multiple_of_8(max(growth**power, number))
+
+
+def _multiple_of_8(number: float) -> int:
+    return math.ceil(number / 8) * 8
 
 
 def pad(batch: StaticBatch, sizes: Sizes) -> StaticBatch:

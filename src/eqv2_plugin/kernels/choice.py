@@ -10,7 +10,7 @@ from typing import Literal
 
 import torch
 
-from eqv2_plugin.common.tracing import is_traced
+from eqv2_plugin.common.tracing import is_recorded, is_traced
 from eqv2_plugin.kernels.fused import ODD_CHANNELS, decline, log_kernels
 from eqv2_plugin.kernels.interface import Kernels
 from eqv2_plugin.kernels.reference import REFERENCE
@@ -64,6 +64,8 @@ def choose_kernels(wigner: torch.Tensor, num_features: int, channels: int) -> Ke
         channels: of the node features.
     """
     compiler = compiler_of(wigner.device)
+    if compiler == "numba" and is_recorded():
+        return _recorded_kernels(wigner.dtype)
     if compiler is None or is_traced() or wigner.requires_grad:
         return REFERENCE
     name = "CPU" if compiler == "numba" else "GPU"
@@ -79,6 +81,14 @@ def choose_kernels(wigner: torch.Tensor, num_features: int, channels: int) -> Ke
 
         return NumbaKernels()
     return REFERENCE
+
+
+def _recorded_kernels(dtype: torch.dtype) -> Kernels:
+    if not _enabled or dtype != torch.float32 or not numba_works():
+        return REFERENCE
+    from eqv2_plugin.kernels.recorded import RecordedKernels
+
+    return RecordedKernels()
 
 
 def _reason_against(

@@ -82,6 +82,22 @@ class NumbaKernels(FusedKernels):
         in_parts(lambda begin, end: kernel(begin, end, *given), len(features), _ROWS)
         return (out,)
 
+    def silu_second(
+        self,
+        factors: GridFactors,
+        first_row: int,
+        features: torch.Tensor,
+        gradient: torch.Tensor,
+        second: torch.Tensor,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Gradients of ``sum(second * _silu_backward)`` by features and by gradient."""
+        out = torch.empty_like(features), torch.empty_like(gradient)
+        kernel = sphere_loops.sphere_second(*_grid_sizes(features, factors))
+        given = *_arrays(features, gradient, second), *_grid_tables(factors), first_row
+        filled = _arrays(*out)
+        in_parts(lambda begin, end: kernel(begin, end, *given, *filled), len(features), _ROWS)
+        return out
+
     def _sum(self, tables, values, attention, wigner, offsets):
         channels, heads = values.shape[2], attention.shape[1]
         out = values.new_empty(len(offsets) - 1, num_coefficients(tables.lmax), channels)

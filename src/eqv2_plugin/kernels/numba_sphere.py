@@ -21,7 +21,7 @@ _C1, _C2, _C3, _C4, _C5, _C6 = (
     for k, factorial in ((1, 1), (2, 2), (3, 6), (4, 24), (5, 120), (6, 720))
 )
 _LOG2_E = np.float32(1.0 / np.log(2.0))
-_HALF, _ONE = np.float32(0.5), np.float32(1.0)
+_HALF, _ONE, _TWO = np.float32(0.5), np.float32(1.0), np.float32(2.0)
 _LIMIT = np.float32(126.0)
 _BIAS, _MANTISSA = np.int32(127), np.int32(23)
 
@@ -162,3 +162,96 @@ def sphere_backward(rows: int, channels: int, latitudes: int, longitudes: int, m
                         out[n, i, c] += p * back[w, c]
 
     return compile_kernel(kernel, "sphere_backward", rows, channels, latitudes, longitudes, mmax)
+
+
+@cache
+def sphere_second(rows: int, channels: int, latitudes: int, longitudes: int, mmax: int) -> Any:
+    """Gradients of ``sum(second * sphere_backward)`` by features and by gradient."""
+    orders, half = 2 * mmax + 1, longitudes // 2
+
+    def kernel(
+        begin, end, features, gradient, second,
+        to_lat, from_lat, longitude, order, first, of_features, of_gradient,
+    ):  # fmt: skip
+        # Of features, gradient and second, on one latitude; then of both results.
+        sums = np.empty((3, orders, channels), np.float32)
+        back = np.empty((2, orders, channels), np.float32)
+        sample = np.empty((2, channels), np.float32)
+        through = np.empty((2, channels), np.float32)
+        along = np.empty((2, channels), np.float32)
+        power = np.empty((2, channels), np.float32)
+        bits = np.empty((2, channels), np.int32)
+        scale = bits.view(np.float32)
+        for n in range(begin, end):
+            for i in range(rows):
+                for c in range(channels):
+                    of_features[n, i, c] = 0.0
+            for i in range(rows - first):
+                for c in range(channels):
+                    of_gradient[n, i, c] = 0.0
+            for b in range(latitudes):
+                for w in range(orders):
+                    for c in range(channels):
+                        sums[0, w, c] = 0.0
+                        sums[1, w, c] = 0.0
+                        sums[2, w, c] = 0.0
+                        back[0, w, c] = 0.0
+                        back[1, w, c] = 0.0
+                for i in range(rows):
+                    p, w = to_lat[b, i], order[i]
+                    for c in range(channels):
+                        sums[0, w, c] += p * features[n, i, c]
+                        sums[2, w, c] += p * second[n, i, c]
+                for i in range(first, rows):
+                    q, w = from_lat[b, i], order[i]
+                    for c in range(channels):
+                        sums[1, w, c] += q * gradient[n, i - first, c]
+                for a in range(half):
+                    for c in range(channels):
+                        even, odd = np.float32(0.0), np.float32(0.0)
+                        even_g, odd_g = np.float32(0.0), np.float32(0.0)
+                        even_s, odd_s = np.float32(0.0), np.float32(0.0)
+                        for w in range(orders):
+                            if (w - mmax) % 2 == 0:
+                                even += longitude[a, w] * sums[0, w, c]
+                                even_g += longitude[a, w] * sums[1, w, c]
+                                even_s += longitude[a, w] * sums[2, w, c]
+                            else:
+                                odd += longitude[a, w] * sums[0, w, c]
+                                odd_g += longitude[a, w] * sums[1, w, c]
+                                odd_s += longitude[a, w] * sums[2, w, c]
+                        sample[0, c] = even + odd
+                        sample[1, c] = even - odd
+                        through[0, c] = even_g + odd_g
+                        through[1, c] = even_g - odd_g
+                        along[0, c] = even_s + odd_s
+                        along[1, c] = even_s - odd_s
+                    _exponential(sample, power, bits, channels)
+                    for h in range(2):
+                        for c in range(channels):
+                            # silu''(y) = s (1 - s) (2 + y (1 - 2 s)), s the sigmoid.
+                            s = _ONE / (_ONE + power[h, c] * scale[h, c])
+                            bend = s * (_ONE - s)
+                            y, d = sample[h, c], along[h, c]
+                            along[h, c] = d * (s + y * bend)
+                            through[h, c] *= d * bend * (_TWO + y * (_ONE - _TWO * s))
+                    for c in range(channels):
+                        even, odd = through[0, c] + through[1, c], through[0, c] - through[1, c]
+                        even_s, odd_s = along[0, c] + along[1, c], along[0, c] - along[1, c]
+                        for w in range(orders):
+                            if (w - mmax) % 2 == 0:
+                                back[0, w, c] += longitude[a, w] * even
+                                back[1, w, c] += longitude[a, w] * even_s
+                            else:
+                                back[0, w, c] += longitude[a, w] * odd
+                                back[1, w, c] += longitude[a, w] * odd_s
+                for i in range(rows):
+                    p, w = to_lat[b, i], order[i]
+                    for c in range(channels):
+                        of_features[n, i, c] += p * back[0, w, c]
+                for i in range(first, rows):
+                    q, w = from_lat[b, i], order[i]
+                    for c in range(channels):
+                        of_gradient[n, i - first, c] += q * back[1, w, c]
+
+    return compile_kernel(kernel, "sphere_second", rows, channels, latitudes, longitudes, mmax)

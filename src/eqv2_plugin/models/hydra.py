@@ -54,7 +54,8 @@ class EquiformerV2(HydraModel):
         # {data set: which elements its tasks have references of}
         self._known_elements: dict[str, np.ndarray] = {}
         self._compiled: Compiled | None = None
-        # Of training steps, where `eqv2_plugin.training.compiled` sets it.
+        # Of training steps, where `eqv2_plugin.training.compiled` sets it, or of predictions, where
+        # `eqv2_plugin.inference.compiled` does.
         self.region: CompiledRegion | None = None
         self._predicts = False
         self._static_calls: StaticCalls | None = None
@@ -107,9 +108,11 @@ class EquiformerV2(HydraModel):
         torch.compile is declined where the backbone does better without.
         """
         compiling = torch.compiler.is_compiling()
-        if self.region is not None and self.training:
-            batch = self.backbone.static_batch(data)
-            return self.region(self, batch) or self.outputs_on(batch)
+        if self.region is not None and self.region.serves(self):
+            batch = self.backbone.static_batch(data, self.region.edges)
+            found = self.region(self, batch)
+            if found is not None or self.training:
+                return found or self.outputs_on(batch)
         if not compiling and self._compiled is None:
             return self._outputs_or_replay(data)
         if self.backbone.better_uncompiled(data["pos"]):
@@ -125,9 +128,8 @@ class EquiformerV2(HydraModel):
         return self._outputs(data)
 
     def _outputs_or_replay(self, data: AtomicData) -> dict[str, dict[str, torch.Tensor]]:
-        """In predictions without gradients, a recorded pass where the device has such."""
-        gradients = self.training or torch.is_grad_enabled() or self.backbone.regress_config.hessian
-        if not self._predicts or gradients:
+        """In predictions whose gradients nobody can ask for, a recorded pass where there is one."""
+        if not self._predicts or self._may_differentiate(data):
             return self._outputs(data)
         if self._static_calls is None:
             capture = capture_for(data["pos"].device)
@@ -135,6 +137,20 @@ class EquiformerV2(HydraModel):
                 return self._outputs(data)
             self._static_calls = StaticCalls(capture)
         return self._static_calls(self, self.backbone.static_batch(data))
+
+    def _may_differentiate(self, data: AtomicData) -> bool:
+        """Whether outputs may have to keep a graph.
+
+        fairchem's predict unit leaves gradients on for conservative models, and hands over
+        positions that require some, as leaves of its own: nothing of the caller's lies behind them.
+        """
+        if self.training or self.backbone.regress_config.hessian:
+            return True
+        if not torch.is_grad_enabled():
+            return False
+        trained = any(parameter.requires_grad for parameter in self.parameters())
+        pos, cell = data["pos"], data["cell"]
+        return trained or not (pos.requires_grad and pos.is_leaf and cell.is_leaf)
 
     def _outputs(self, data: AtomicData) -> dict[str, dict[str, torch.Tensor]]:
         return self._by_task(super().forward(data))

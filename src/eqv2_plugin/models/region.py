@@ -11,6 +11,7 @@ import logging
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -20,11 +21,14 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils import _pytree as pytree
 
 from eqv2_plugin.common.tracing import recording
+from eqv2_plugin.graphs.kept import KeptEdges
 from eqv2_plugin.graphs.padding import Sizes, bucket, pad, sizes_of, unpad
 from eqv2_plugin.graphs.static_batch import StaticBatch
 
-# Ratio of neighbouring buckets.
-_GROWTH = 1.5
+# Ratio of neighbouring buckets, in training and (True) in predictions, whose sizes differ less.
+_GROWTH = {False: 1.5, True: 1.25}
+# Of a first call, over the largest value, or a tenth of what is normal where all vanish.
+_TOLERANCE, _SMALLEST = 1e-4, 0.1
 _MAXIMA = (torch.ops.aten.scatter_reduce.two, torch.ops.aten.scatter_reduce_.two)
 _log = logging.getLogger(__name__)
 
@@ -37,39 +41,55 @@ class _Compiled(NamedTuple):
 
 
 class CompiledRegion:
-    """Training steps of one model, compiled once per bucket and kept.
+    """Training steps, or predictions, of one model, compiled once per bucket and kept.
 
     Args:
         most: buckets that are compiled; batches of further ones run as without this class.
+        predicts: of predictions without gradients, not of training steps.
+        sizes: the only bucket; batches that it does not hold run as without this class.
 
     Attributes:
         works: whether compilation has not failed yet.
+        edges: those of the batch before, for predictions.
     """
 
-    def __init__(self, most: int = 3) -> None:
+    def __init__(
+        self, most: int = 3, *, predicts: bool = False, sizes: Sizes | None = None
+    ) -> None:
         self.most = most
+        self.predicts = predicts
+        self.sizes = sizes
+        self.edges = KeptEdges() if predicts else None
         self._compiled: dict[tuple, _Compiled] = {}
-        self._sizes: list[Sizes] = []
+        self._met: list[Sizes] = []
+        self._said = False
         self.works = True
 
     def __reduce__(self) -> tuple:
         """Copies compile anew."""
-        return CompiledRegion, (self.most,)
+        options = {"predicts": self.predicts, "sizes": self.sizes}
+        return partial(CompiledRegion, **options), (self.most,)
+
+    def serves(self, model: nn.Module) -> bool:
+        """Whether the model's next pass is of the kind that is compiled here."""
+        config: Any = model.backbone.regress_config
+        return self.works and model.training != self.predicts and not config.hessian
 
     def __call__(self, model: nn.Module, batch: StaticBatch) -> dict[str, Any] | None:
         """Outputs of the model; None where it has to run without compilation.
 
-        They are differentiable with respect to the parameters, once.
+        Those of training are differentiable with respect to the parameters, once.
         """
-        sizes = self._bucket(batch) if model.training else None
+        sizes = self._bucket(batch) if self.serves(model) else None
         if sizes is None:
             return None
         own = sizes_of(batch)
         key = (sizes, batch.pos.dtype, batch.encoded_forces is None)
-        inputs = inputs_of(model, pad(batch, sizes))
-        with torch.enable_grad():
+        with torch.set_grad_enabled(not self.predicts):
+            padded = pad(batch._replace(pos=batch.pos.detach(), cell=batch.cell.detach()), sizes)
+            inputs = inputs_of(model, padded)
             if key not in self._compiled:
-                outputs = self._first(key, model, pad(batch, sizes), inputs)
+                outputs = self._first(key, model, padded, inputs)
                 if outputs is None:
                     return None
             else:
@@ -79,14 +99,24 @@ class CompiledRegion:
 
     def _bucket(self, batch: StaticBatch) -> Sizes | None:
         """Of the batch alone, so that a resumed run does as an uninterrupted one."""
-        sizes = bucket(sizes_of(batch), _GROWTH)
-        if not self.works:
-            return None
-        if sizes not in self._sizes:
-            if len(self._sizes) == self.most:
-                return None
-            self._sizes.append(sizes)
-        return sizes
+        own = sizes_of(batch)
+        if self.sizes is not None and self.sizes.hold(own):
+            return self.sizes
+        sizes = bucket(own, _GROWTH[self.predicts])
+        if sizes in self._met:
+            return sizes
+        if self.sizes is None and len(self._met) < self.most:
+            self._met.append(sizes)
+            return sizes
+        if not self._said:
+            _log.warning(
+                "a batch of %d atoms and %d edges runs without compilation, as will others of "
+                "sizes for which nothing is compiled (said once)",
+                own.atoms,
+                own.edges,
+            )
+            self._said = True
+        return None
 
     def _first(
         self, key: tuple, model: nn.Module, batch: StaticBatch, inputs: list[torch.Tensor]
@@ -95,8 +125,8 @@ class CompiledRegion:
         start = time.perf_counter()
         sizes = sizes_of(batch)
         _log.warning(
-            "compiling training steps for up to %d atoms and %d edges, which takes minutes the "
-            "first time",
+            "compiling %s for up to %d atoms and %d edges, which takes minutes the first time",
+            "predictions" if self.predicts else "training steps",
             sizes.atoms,
             sizes.edges,
         )
@@ -106,12 +136,10 @@ class CompiledRegion:
                 graph, form = record(model, batch)
                 compiled = _Compiled(torch.compile(graph, dynamic=False, fullgraph=True), form)
                 outputs = compiled.function(*inputs)
-                # The backward pass compiles at its first call.
-                torch.autograd.grad(
-                    sum(output.sum() for output in outputs),
-                    [p for p in model.parameters() if p.requires_grad],
-                    allow_unused=True,
-                )
+                if self.predicts:
+                    _check(outputs, pytree.tree_leaves(model.outputs_on(batch)))
+                else:
+                    _compile_backward(outputs, model)
         except Exception as error:  # whatever keeps a compiler from working, eager can do the job
             self.works = False
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
@@ -120,6 +148,22 @@ class CompiledRegion:
         self._compiled[key] = compiled
         _log.warning("compiled in %.0f s", time.perf_counter() - start)
         return compiled.function(*inputs)
+
+
+def _compile_backward(outputs: list[torch.Tensor], model: nn.Module) -> None:
+    """The backward pass compiles at its first call."""
+    total: Any = sum(output.sum() for output in outputs)
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    torch.autograd.grad(total, parameters, allow_unused=True)
+
+
+def _check(outputs: list[torch.Tensor], expected: list[torch.Tensor]) -> None:
+    """Raise a RuntimeError for numbers that are not the model's."""
+    for one, other in zip(outputs, expected, strict=True):
+        largest = float(other.detach().nan_to_num().abs().max())
+        allowed = _TOLERANCE * max(largest, _SMALLEST)
+        if not torch.allclose(one, other.detach(), 0.0, allowed, equal_nan=True):
+            raise RuntimeError("what was compiled returned other numbers than the model")
 
 
 def _as_one_graph() -> AbstractContextManager[object]:

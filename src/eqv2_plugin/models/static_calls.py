@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from typing import Any, Protocol
 
@@ -99,16 +99,15 @@ class StaticCalls:
         if not self._works or not 0 < own.edges <= _MOST_EDGES:
             return self._pass(model, batch)
         sizes = self.bucket(own)
-        padded = pad(batch, sizes)
         key = (sizes, *_circumstances(batch.pos))
         recorded = self._recorded.get(key)
         if recorded is None and self._is_due(key):
-            recorded = self._record(key, model, padded)
+            recorded = self._record(key, model, batch, sizes)
         if recorded is None:
-            outputs = self._pass(model, padded)
+            outputs = self._pass(model, pad(batch, sizes))
         else:
             self._recorded.move_to_end(key)
-            outputs = recorded(padded)
+            outputs = recorded(batch)
         return pytree.tree_map(lambda value: unpad(value, sizes, own).clone(), outputs)
 
     @property
@@ -144,11 +143,13 @@ class StaticCalls:
         self._recorded.clear()
         torch.cuda.empty_cache()
 
-    def _record(self, key: tuple, model: Model, batch: StaticBatch) -> _Recorded | None:
+    def _record(
+        self, key: tuple, model: Model, batch: StaticBatch, sizes: Sizes
+    ) -> _Recorded | None:
         while len(self._recorded) >= self.most:
             self._recorded.popitem(last=False)
         try:
-            recorded = _Recorded(model, batch, self.capture)
+            recorded = _Recorded(model, batch, sizes, self.capture)
         except torch.OutOfMemoryError:
             self._met[key] = False
         except RuntimeError as error:
@@ -169,31 +170,42 @@ class _Recorded:
         RuntimeError: it cannot be recorded, or a replay on other positions is wrong.
     """
 
-    def __init__(self, model: Model, batch: StaticBatch, capture: Capture) -> None:
-        topology = type(batch.topology)(*(tensor.clone() for tensor in batch.topology))
-        copies = {name: value.clone() for name, value in _fields(batch)}
-        self._buffers = batch._replace(topology=topology, **copies)
+    def __init__(self, model: Model, batch: StaticBatch, sizes: Sizes, capture: Capture) -> None:
+        self._sizes = sizes
+        # Of the batch whose dummies the buffers hold.
+        self._own = sizes_of(batch)
+        self._buffers = pytree.tree_map_only(torch.Tensor, torch.clone, pad(batch, sizes))
         self._replay = capture(lambda: _outputs(model, self._buffers))
         moved = batch._replace(pos=1.001 * batch.pos)
-        found, expected = self(moved), _outputs(model, moved)
+        found, expected = self(moved), _outputs(model, pad(moved, sizes))
         for one, other in zip(*map(pytree.tree_leaves, (found, expected)), strict=True):
             allowed = _TOLERANCE * float(other.nan_to_num().abs().max())
             if not torch.allclose(one, other, 0.0, allowed, equal_nan=True):
                 raise RuntimeError("a replay returned other numbers than a forward pass")
 
     def __call__(self, batch: StaticBatch) -> Outputs:
-        """Outputs of a batch of this size; they hold until the next call."""
-        for (_, buffer), (_, value) in zip(_fields(self._buffers), _fields(batch), strict=True):
-            buffer.copy_(value)
-        for buffer, value in zip(self._buffers.topology, batch.topology, strict=True):
-            buffer.copy_(value)
+        """Outputs of a batch of this bucket; they hold until the next call.
+
+        Batches of one size after another have the same dummies, so that only what is real is
+        copied: padding would be some thirty launches.
+        """
+        own = sizes_of(batch)
+        if own != self._own:
+            batch, self._own = pad(batch, self._sizes), own
+        for buffer, value in zip(*map(_tensors, (self._buffers, batch)), strict=True):
+            _real_part(buffer, value).copy_(value)
         return self._replay()
 
 
-def _fields(batch: StaticBatch) -> Iterator[tuple[str, torch.Tensor]]:
-    for name, value in batch._asdict().items():
-        if isinstance(value, torch.Tensor):
-            yield name, value
+def _tensors(batch: StaticBatch) -> list[torch.Tensor]:
+    return [leaf for leaf in pytree.tree_leaves(batch) if leaf is not None]
+
+
+def _real_part(buffer: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+    """Where in a buffer a value goes: real rows (of ``edge_index``, columns) come first."""
+    for dim, size in enumerate(value.shape):
+        buffer = buffer.narrow(dim, 0, size)
+    return buffer
 
 
 def _outputs(model: Model, batch: StaticBatch) -> Outputs:

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import logging
-from typing import Literal
 
 from fairchem.core.common import distutils
 from torchtnt.framework.callback import Callback
 from torchtnt.framework.state import State
 from torchtnt.framework.unit import TTrainUnit
 
+from eqv2_plugin.models.compile_mode import CompileMode, checked_mode, pays
 from eqv2_plugin.models.region import CompiledRegion
 
-# Steps from which compiling pays even on a busy machine (docs/speed.md), and parameters beyond
-# which a step is bound by arithmetic, not by operators.
+# Steps from which compiling pays even on a busy machine (docs/speed.md).
 _LONG = 5000
-_SMALL = 1_000_000
 
 
 class CompileSteps(Callback):
@@ -29,10 +27,8 @@ class CompileSteps(Callback):
             the run has 5,000 steps or more.
     """
 
-    def __init__(self, mode: bool | Literal["auto"] = "auto") -> None:
-        if mode not in (True, False, "auto"):
-            raise ValueError(f"compile must be true, false or auto, got {mode!r}")
-        self.mode = mode
+    def __init__(self, mode: CompileMode = "auto") -> None:
+        self.mode = checked_mode(mode)
 
     def on_train_start(self, state: State, unit: TTrainUnit) -> None:
         if self.mode is False:
@@ -53,9 +49,7 @@ class CompileSteps(Callback):
             return "those in bfloat16 are not"
         if self.mode == "auto":
             train = state.train_state
-            # Of the whole run, so that a resumed one decides alike.
             steps = train.max_steps or train.max_epochs * len(train.dataloader)
-            size = sum(parameter.numel() for parameter in model.parameters())
-            if steps < _LONG or size > _SMALL or not model.backbone.is_conservative:
+            if not pays(model, steps, _LONG):
                 return "it would not pay"
         return None

@@ -38,11 +38,14 @@ def model(tmp_path_factory) -> Path:
     return write_checkpoint(tmp_path_factory.mktemp("model") / "tiny.pt", "direct")
 
 
-def runner(model, folder, data=None, share=0, processes=1, precision="float32", **settings):
+def runner(
+    model, folder, data=None, share=0, processes=1, precision="float32", compiled=False, **settings
+):
     given = {**DATA, **(data or {})}
     made = SimulationRunner(
-        str(model), given, {**SHORT, **settings}, {"data": "here"}, precision=precision
-    )
+        str(model), given, {**SHORT, **settings}, {"data": "here"},
+        precision=precision, compile_steps=compiled,
+    )  # fmt: skip
     made.job_config = job_config(folder, share, processes)
     return made
 
@@ -180,6 +183,30 @@ def test_native_files_and_conservative_models_are_simulated(tmp_path):
         file = results(tmp_path / path.suffix[1:]) / "trajectories" / "replica_000.traj"
         energies.append([atoms.get_potential_energy() for atoms in ase.io.read(file, ":")])
     assert energies[0] == energies[1]
+
+
+@pytest.mark.slow
+def test_compiled_simulations_have_the_same_numbers_and_bits_after_a_kill(
+    model, tmp_path, monkeypatch
+):
+    # What is recorded runs as it is.
+    monkeypatch.setattr(torch, "compile", lambda function, **options: function)
+    last, bits = {}, {}
+    for name in ("plain", "compiled", "killed"):
+        options = {"compiled": name != "plain", "precision": "float64"}
+        if name == "killed":
+            job = runner(model, tmp_path / name, **options).run
+            kill_at_call(ReplicaPredictor, "__call__", 6, job)
+        runner(model, tmp_path / name, **options).run()
+        folder = results(tmp_path / name)
+        bits[name] = (folder / "frames.000.jsonl").read_bytes()
+        last[name] = ase.io.read(folder / "trajectories" / "replica_001.traj", -1)
+    assert bits["killed"] == bits["compiled"] != bits["plain"]
+    plain, compiled = last["plain"], last["compiled"]
+    energy = plain.get_potential_energy()
+    assert compiled.get_potential_energy() == pytest.approx(energy, rel=1e-12)
+    forces = plain.get_forces()
+    np.testing.assert_allclose(compiled.get_forces(), forces, 0, 1e-11 * abs(forces).max())
 
 
 @pytest.mark.parametrize(

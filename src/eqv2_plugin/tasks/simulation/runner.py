@@ -13,9 +13,11 @@ from tqdm import tqdm
 
 from eqv2_plugin.common.hashing import file_sha256
 from eqv2_plugin.common.text import say
+from eqv2_plugin.inference.compiled import compile_replicas
 from eqv2_plugin.inference.job import InferenceRunner, Precision, Progress
 from eqv2_plugin.inference.predictor import BatchPredictor
 from eqv2_plugin.inference.replicas import PredictReplicas, ReplicaPredictor
+from eqv2_plugin.models.compile_mode import CompileMode, checked_mode
 from eqv2_plugin.tasks.simulation.analysis import Reference
 from eqv2_plugin.tasks.simulation.dynamics import Dynamics, Frame
 from eqv2_plugin.tasks.simulation.frames import FrameFile, frames_path, last_frame
@@ -36,6 +38,7 @@ class SimulationRunner(InferenceRunner):
         data: see `open_molecule`.
         settings: see `SimulationSettings`.
         facts: about the job, for the report.
+        compile_steps: true, false or "auto"; see `compile_replicas`.
     """
 
     def __init__(
@@ -47,8 +50,10 @@ class SimulationRunner(InferenceRunner):
         task_name: str | None = None,
         precision: Precision = "float32",
         unsafe: bool = False,
+        compile_steps: CompileMode = "auto",
     ) -> None:
         super().__init__(checkpoint, precision, task_name, unsafe)
+        self.compile_steps = checked_mode(compile_steps)
         self.precision = precision
         self.data = data
         self.settings = SimulationSettings.from_options(settings)
@@ -69,6 +74,7 @@ class SimulationRunner(InferenceRunner):
         model = _replicas_of(predict, molecule)
         # What refuses the molecule or its data does so before files are written.
         model(1)
+        self._compile(predict, molecule)
         reference = Reference.of(molecule.reference_positions())
         made_with = self._made_with(predict, molecule)
         masses = torch.tensor(molecule.atoms.get_masses(), device=self.device)
@@ -88,6 +94,12 @@ class SimulationRunner(InferenceRunner):
             self.results, molecule, reference, self.settings, made_with, self.facts
         )
         print(written, flush=True)
+
+    def _compile(self, predict: BatchPredictor, molecule: Molecule) -> None:
+        settings = self.settings
+        largest = max(len(batch) for batch in settings.batches())
+        steps = (settings.frames - 1) * settings.save_every
+        compile_replicas(predict, molecule.atoms, largest, steps, self.compile_steps)
 
     def _made_with(self, predict: BatchPredictor, molecule: Molecule) -> dict[str, Any]:
         """What frames depend on; a simulation may become longer."""
