@@ -116,7 +116,7 @@ SETS = {
             "inorganic PBE(+U), 89 elements, about 3,530 frames",
             inorganic,
             seconds=120,
-            per_second=1.5,
+            per_second=0.95,
             ours=_INORGANIC,
         ),
     )
