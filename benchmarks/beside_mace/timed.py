@@ -12,7 +12,7 @@ import torch
 from torchtnt.framework.callback import Callback
 
 from eqv2_plugin.models.region import CompiledRegion
-from eqv2_plugin.training.runner import EquiformerV2TrainRunner
+from eqv2_plugin.training.runner import FinetuningRunner
 
 
 class StepTimer(Callback):
@@ -57,7 +57,7 @@ class StepTimer(Callback):
         self.path.write_text(json.dumps(kept))
 
 
-class TimedRunner(EquiformerV2TrainRunner):
+class TimedRunner(FinetuningRunner):
     """The recipe's runner with a `StepTimer`, whose file lies in the run's folder."""
 
     def run(self) -> None:
