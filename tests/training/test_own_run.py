@@ -159,6 +159,16 @@ def test_a_size_suits_its_number_of_frames(size):
     assert chosen == ("31M" if size == "83M" else size)
 
 
+@pytest.mark.parametrize(
+    ("frames", "epochs", "decay"), [(400, None, 0.99), (400, 1, 0.9), (8, 1, 0)]
+)
+def test_averages_of_short_runs_forget_the_first_weights(frames, epochs, decay):
+    options = size_options("tiny", frames, epochs, None)
+    assert options["ema_decay"] == pytest.approx(decay)
+    steps = options["epochs"] * frames // options["batch_size"]
+    assert options["ema_decay"] ** steps < 1e-4
+
+
 @pytest.mark.parametrize(("frames", "epochs"), [(400, 10), (4000, 3), (40, 30)])
 def test_a_checkpoint_brings_its_size_and_few_epochs(start, frames, epochs):
     options = size_options("auto", frames, None, None, str(start[0]))

@@ -19,6 +19,9 @@ AUTO = "auto"
 _STEPS, _EPOCHS, _LEARNING_RATE = 1000, (3, 30), 0.5
 # Parameters up to which a checkpoint counts as of this size.
 _PARAMETERS = {"tiny": 3e5, "small": 2e6, "medium": 1.5e7, "31M": 5e7, "83M": math.inf}
+# Averages of weights reach back over a hundred steps, or a tenth of a shorter run's: over more they
+# would hold the first weights.
+_EMA_DECAY, _EMA_PART = 0.99, 0.1
 # The smallest size whose number of training frames is not exceeded; the largest is never chosen.
 LIMITS = {"tiny": 2_000, "small": 20_000, "medium": 200_000, "31M": math.inf, "83M": math.inf}
 
@@ -41,7 +44,7 @@ def size_options(
 
     Returns:
         ``name``, ``backbone`` (all options of `EquiformerV2Config`; None each with a checkpoint),
-        ``batch_size``, ``learning_rate`` and ``epochs``.
+        ``batch_size``, ``learning_rate``, ``epochs`` and ``ema_decay``.
 
     Raises:
         ValueError: no such size, one beside a checkpoint, or a batch size that cannot be.
@@ -77,10 +80,19 @@ def size_options(
         own, rate = math.ceil(_STEPS * batch / frames), _LEARNING_RATE
         own = min(max(own, _EPOCHS[0]), _EPOCHS[1])
         backbone = dict.fromkeys(backbone)
+    epochs = own if epochs is None else epochs
     return {
         "name": name if checkpoint is None else "checkpoint",
         "backbone": backbone,
         "batch_size": batch,
         "learning_rate": rate * options["learning_rate"],
-        "epochs": own if epochs is None else epochs,
+        "epochs": epochs,
+        "ema_decay": _ema_decay(epochs, frames // batch),
     }
+
+
+def _ema_decay(epochs: Any, steps: int) -> float:
+    """Of a run of epochs of so many steps; epochs that cannot be are refused by the runner."""
+    if not isinstance(epochs, int) or epochs < 1:
+        return _EMA_DECAY
+    return min(_EMA_DECAY, 1 - 1 / max(_EMA_PART * epochs * steps, 1))
