@@ -87,9 +87,9 @@ def run_doctor(options: argparse.Namespace) -> int:
         plot(found, options.file.name, options.plot)
         print(f"written: {options.plot}")
     meaning = {
-        Verdict.GOOD: "every check passed",
+        Verdict.GOOD: "every check passed: fit for relaxations, and for dynamics with its forces",
         Verdict.LOOK: "nothing is broken; whether the lines marked so matter depends on the use",
-        Verdict.BAD: "see the lines marked bad",
+        Verdict.BAD: "the lines marked bad name what no use of the model can bear",
         Verdict.NOT_RUN: "nothing is wrong in the checks that were run, but some were not",
         Verdict.INFO: "nothing was judged",
     }

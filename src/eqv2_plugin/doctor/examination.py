@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -31,6 +32,17 @@ class Limits:
         if value <= self.good:
             return Verdict.GOOD
         return Verdict.LOOK if value <= self.bad else Verdict.BAD
+
+
+def spare_direct(verdict: Verdict, value: float, direct: bool) -> tuple[Verdict, str]:
+    """The verdict on a property of gradients, and words behind it.
+
+    Direct forces have it only as far as they learned it: what they lack is something to look at, as
+    long as it is a number.
+    """
+    if not direct or verdict is not Verdict.BAD or not math.isfinite(value):
+        return verdict, ""
+    return Verdict.LOOK, "; direct forces are no gradient: not for runs at constant energy"
 
 
 # What a check returns; the unit is the end of each number's name.

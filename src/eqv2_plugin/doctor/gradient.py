@@ -10,7 +10,13 @@ from ase import Atoms
 from ase.geometry import get_distances
 
 from eqv2_plugin.data.fixed_atoms import fixed_mask
-from eqv2_plugin.doctor.examination import CannotRunError, Examination, Limits, Outcome
+from eqv2_plugin.doctor.examination import (
+    CannotRunError,
+    Examination,
+    Limits,
+    Outcome,
+    spare_direct,
+)
 from eqv2_plugin.inference.predictor import Predict
 
 if TYPE_CHECKING:
@@ -46,7 +52,8 @@ def jacobian(exam: Examination) -> Outcome:
     asymmetry = float(np.linalg.norm(found.jacobian - found.jacobian.T) / symmetric)
     limits = _JACOBIAN_DIRECT if exam.subject.direct else _JACOBIAN
     text = f"|J - J^T| / |J + J^T| = {asymmetry:.1e}; {len(found.forces) // 3} atoms moved"
-    return limits.judge(asymmetry), text, {"asymmetry": asymmetry}
+    verdict, words = spare_direct(limits.judge(asymmetry), asymmetry, exam.subject.direct)
+    return verdict, text + words, {"asymmetry": asymmetry}
 
 
 def gradient(exam: Examination) -> Outcome:
@@ -57,7 +64,8 @@ def gradient(exam: Examination) -> Outcome:
         raise CannotRunError("all forces are zero")
     error = float(np.linalg.norm(found.forces + found.gradient) / size)
     limits = _GRADIENT_DIRECT if exam.subject.direct else _GRADIENT
-    return limits.judge(error), f"|F + dE/dx| / |F| = {error:.1e}", {"relative": error}
+    verdict, words = spare_direct(limits.judge(error), error, exam.subject.direct)
+    return verdict, f"|F + dE/dx| / |F| = {error:.1e}{words}", {"relative": error}
 
 
 def plot(axis: Axes, differences: Differences) -> None:

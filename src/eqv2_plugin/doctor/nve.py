@@ -13,7 +13,13 @@ from ase.md.verlet import VelocityVerlet
 
 from eqv2_plugin.common.findings import Verdict
 from eqv2_plugin.data.fixed_atoms import fixed_mask
-from eqv2_plugin.doctor.examination import CannotRunError, Examination, Limits, Outcome
+from eqv2_plugin.doctor.examination import (
+    CannotRunError,
+    Examination,
+    Limits,
+    Outcome,
+    spare_direct,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -70,7 +76,8 @@ def nve(exam: Examination) -> Outcome:
         f"{steps} steps of {_TIMESTEP:g} fs from {_TEMPERATURE:.0f} K"
     )
     numbers = {"drift_meV_per_atom_ps": run.drift, "fluctuation_meV_per_atom": run.fluctuation}
-    return run.verdict(), text, numbers
+    verdict, words = spare_direct(run.verdict(), run.drift, exam.subject.direct)
+    return verdict, text + words, numbers
 
 
 def plot(axis: Axes, run: Run) -> None:
