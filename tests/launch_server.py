@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-import traceback
 from functools import partial
 from typing import Any
 
@@ -45,12 +44,15 @@ def _start(request: dict[str, Any]) -> int:
         sys.argv = ["fairchem", *request["arguments"]]
         from fairchem.core._cli import main as fairchem
 
+        from eqv2_plugin.common import launcher
+
+        launcher.install()  # imported before, under another command's name
         fairchem()
         status = 0
     except SystemExit as error:
         status = error.code if isinstance(error.code, int) else int(error.code is not None)
     except BaseException:
-        traceback.print_exc()
+        sys.excepthook(*sys.exc_info())  # a traceback, unless the job asks for a sentence
     finally:
         sys.stdout.flush()
         sys.stderr.flush()

@@ -53,6 +53,22 @@ def launch_and_kill(
     assert done.returncode == -signal.SIGKILL, done.stderr[-4000:]
 
 
+def launch_and_signal(
+    config: str,
+    overrides: Sequence[str],
+    number: signal.Signals,
+    when: Callable[[], bool],
+    **environment: object,
+) -> Done:
+    """The same, but its process gets a signal as soon as ``when`` says so."""
+    job = Launch(config, overrides, **environment)
+    deadline = time.monotonic() + 240
+    while not when() and time.monotonic() < deadline:
+        time.sleep(0.002)
+    os.kill(job.process, number)
+    return job.wait()
+
+
 class Launch:
     """A job that runs, in a session of its own."""
 
@@ -61,7 +77,9 @@ class Launch:
     ) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="launch")
         self._out, self._err = (Path(self._folder.name) / name for name in ("out", "err"))
-        added = {"OMP_NUM_THREADS": "1"} | {name: str(v) for name, v in environment.items()}
+        added = {"OMP_NUM_THREADS": "1", "EQV2_TRACEBACK": "1"} | {
+            name: str(v) for name, v in environment.items()
+        }
         self.process = _ask(
             arguments=["-c", str(CONFIGS / f"{config}.yml"), *overrides],
             out=str(self._out),

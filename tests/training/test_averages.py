@@ -11,6 +11,8 @@ from eqv2_plugin.common.ranks import own_part
 from eqv2_plugin.dens.monitor import DenoisingMonitor
 from eqv2_plugin.training.callbacks import TaskLosses
 from eqv2_plugin.training.checkpoints import load_averages, save_averages
+from eqv2_plugin.training.loss_curve import FILE, LossCurve
+from eqv2_plugin.training.results import History
 
 
 def task_losses() -> tuple[TaskLosses, SimpleNamespace]:
@@ -67,6 +69,24 @@ def test_a_resume_with_other_ranks_keeps_the_means():
 def test_ranks_get_back_their_own_sums():
     ranks = [{"a": 1.0}, {"a": 2.0}]
     assert [own_part(ranks, rank, 2, divisor=2) for rank in range(2)] == ranks
+
+
+def test_a_curve_has_a_point_for_each_hundredth_of_a_run(tmp_path):
+    losses, task = task_losses()
+    curve = LossCurve(losses, History(tmp_path, FILE), 250)
+    for step in range(1, 251):
+        task.loss_fn(torch.tensor([float(step)], requires_grad=True), torch.zeros(1))
+        curve.count_step(step)
+    points = History(tmp_path, FILE).read()
+    assert [point["step"] for point in points] == list(range(3, 250, 3))
+    assert [point["losses"]["energy"] for point in points[:2]] == [2.0, 5.0]
+
+
+def test_figures_that_an_older_checkpoint_lacks_begin_anew(tmp_path):
+    save_averages(tmp_path, {"losses": task_losses()[0]})
+    curve, _ = task_losses()
+    load_averages(tmp_path, {"losses": task_losses()[0], "curve": curve})
+    assert curve.steps == 0
 
 
 def test_a_checkpoint_without_averages_is_told(tmp_path, capsys):

@@ -52,6 +52,17 @@ def test_the_same_command_again_says_that_the_run_is_finished(finished, cache):
     assert (folder / "results" / "inference_ckpt.pt").stat().st_mtime_ns == before
 
 
+def test_a_finished_run_is_finished_for_its_own_settings_only(finished, cache):
+    folder, _ = finished
+    config = (folder / "canonical_config.yaml").read_text()
+    done = attempt(folder.parent, cache, "epochs=2", "batch_size=8")
+    assert done.returncode != 0
+    assert "holds a run with other settings (epochs: 4 -> 2; batch_size: 4 -> 8)" in done.stderr
+    assert "run_name=sample-" in done.stderr
+    assert (folder / "canonical_config.yaml").read_text() == config
+    assert "This run is finished" in run(folder.parent, cache, "with_baselines=false")
+
+
 @pytest.fixture(scope="module")
 def killed(tmp_path_factory, cache) -> Path:
     folder = tmp_path_factory.mktemp("killed")

@@ -6,6 +6,7 @@ import errno
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -40,7 +41,8 @@ class Unit:
         dcp.save({"weights": torch.arange(9.0)}, checkpoint_id=location)
 
 
-CONFIG = "runner: {train_eval_unit: {model: {lmax: 2}}}\n"
+CONFIG = "job: {seed: 0}\nrunner: {max_epochs: 4, train_eval_unit: {model: {lmax: 2}}}\n"
+NO_DATA = SimpleNamespace(dataset=SimpleNamespace(dataset_names=[], datasets=[]))
 
 
 def runner(run: Path, unit: Unit) -> EquiformerV2TrainRunner:
@@ -49,6 +51,7 @@ def runner(run: Path, unit: Unit) -> EquiformerV2TrainRunner:
     made = EquiformerV2TrainRunner.__new__(EquiformerV2TrainRunner)
     made.train_eval_unit = unit
     made._report, made._resumed_from, made._lock = None, None, None
+    made.train_dataloader = made.eval_dataloader = NO_DATA
     unit.config = run / "canonical_config.yaml"
     unit.config.write_text(CONFIG)
     metadata = {"checkpoint_dir": str(run / "checkpoints"), "config_path": str(unit.config)}

@@ -63,5 +63,7 @@ class BackboneOptions(GraphOptions):
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-            if is_number and value <= 0 and (value < 0 or field.name not in self.MAY_BE_ZERO):
+            if is_number and not (value > 0 or (value == 0 and field.name in self.MAY_BE_ZERO)):
                 raise ValueError(f"{field.name} must be positive, got {value}")
+            if is_number and value == math.inf:
+                raise ValueError(f"{field.name} must be finite, got {value}")

@@ -12,6 +12,16 @@ from eqv2_plugin.common.files import atomic_write
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
+from matplotlib.axis import Axis
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+# To be read from the back of a room; numbers as they are, not relative to another one.
+plt.rcParams.update(
+    {
+        **{"font.size": 12, "axes.titlesize": 12, "axes.labelsize": 12, "legend.fontsize": 10},
+        **{"axes.formatter.useoffset": False, "axes.formatter.limits": (-4, 6)},
+    }
+)
 
 COLOURS = ("#1b6ca8", "#d1495b", "#3c896d", "#8d6a9f", "#c98b2b", "#555555")
 
@@ -28,3 +38,11 @@ def save_png(figure: Figure, path: Path) -> None:
     """Write a PNG file atomically; the figure is closed."""
     with atomic_write(path) as building:
         building.write_bytes(as_png(figure))
+
+
+def plain_log_scale(axis: Axis) -> None:
+    """A logarithmic axis whose labels are numbers: 50, 100, 200."""
+    axis.axes.set_yscale("log") if axis.axis_name == "y" else axis.axes.set_xscale("log")
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())

@@ -12,9 +12,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 
-from hydra.errors import HydraException
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
+from torch.distributed.elastic.multiprocessing.api import SignalException
 
+from eqv2_plugin.common import signals
 from eqv2_plugin.common.options import did_you_mean
 
 SHOW_TRACEBACK = "EQV2_TRACEBACK"
@@ -22,6 +24,9 @@ _PACKAGE = Path(__file__).parents[1]
 # Errors of other kinds are faults of the program, of which the traceback tells.
 _MEANT = (ValueError, OSError, RuntimeError)
 _CONFIG_DUMP = "Running fairchemv2 cli with"
+# What fairchem's command refuses by itself, before a job begins.
+_COMMAND = ("fairchem/core/_cli.py", "fairchem/core/launchers/api.py")
+_NOTHING = "nothing was begun yet; the same command begins again"
 
 
 def install() -> None:
@@ -32,12 +37,19 @@ def install() -> None:
         return
     before = sys.excepthook
 
+    signals.install(lambda: _NOTHING)
+
     def show(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        if isinstance(error, SignalException):
+            # The launcher of several ranks, each of which has ended; the first has said how.
+            raise SystemExit(128 + error.sigval)
         sentence = sentence_of(error)
         if sentence is None:
             before(kind, error, trace)
         else:
-            print(f"{sentence}\n({SHOW_TRACEBACK}=1 shows where)", file=sys.stderr)
+            # Past torch's hook, which would put the rank before each line of a single one.
+            print(f"{sentence}\n({SHOW_TRACEBACK}=1 shows where)", file=sys.__stderr__)
+            raise SystemExit(1)
 
     show.__module__ = __name__
     sys.excepthook = show
@@ -48,8 +60,6 @@ def install() -> None:
 def sentence_of(error: BaseException) -> str | None:
     """What the user should read of an error, or None if its traceback tells more."""
     chain = list(_chain(error))
-    if isinstance(error, KeyboardInterrupt):
-        return "interrupted"
     for one in reversed(chain):
         if (
             isinstance(one, _MEANT)
@@ -63,8 +73,16 @@ def sentence_of(error: BaseException) -> str | None:
             groups = [folder.name for folder in (_PACKAGE / "configs").iterdir() if folder.is_dir()]
             keys = [*map(str, one.parent_node), *groups]
             return f"the recipe has no key {one.full_key or one.key}{did_you_mean(one.key, keys)}"
+        if isinstance(one, MissingConfigException) and one.missing_cfg_file:
+            group, _, name = one.missing_cfg_file.rpartition("/")
+            return f"there is no {group.strip('/')}={name}{did_you_mean(name, one.options or ())}"
+        if isinstance(one, OverrideParseException):
+            reason = str(one).partition("\n")[0]
+            return f"{one.override!r} is not read as KEY=VALUE ({reason}): put quotes around VALUE"
     if isinstance(error, HydraException | OmegaConfBaseException):
         return str(error)
+    if isinstance(error, _MEANT) and _raised_in(error).as_posix().endswith(_COMMAND):
+        return f"{type(error).__name__}: {error}"
     return None
 
 
@@ -79,9 +97,13 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 def _is_ours(error: BaseException) -> bool:
     """Whether it was raised in this package."""
+    return _PACKAGE in _raised_in(error).parents
+
+
+def _raised_in(error: BaseException) -> Path:
     trace = error.__traceback__
     if trace is None:
-        return False
+        return Path()
     while trace.tb_next is not None:
         trace = trace.tb_next
-    return _PACKAGE in Path(trace.tb_frame.f_code.co_filename).parents
+    return Path(trace.tb_frame.f_code.co_filename)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from abc import abstractmethod
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Literal
 
@@ -13,6 +15,7 @@ from fairchem.core.units.mlip_unit.api.inference import InferenceSettings
 from tqdm import tqdm
 
 from eqv2_plugin.common.orphans import end_with_parent
+from eqv2_plugin.common.signals import ends_with
 from eqv2_plugin.inference.predictor import BatchPredictor, Device, open_predictor
 
 Precision = Literal["float32", "float64"]
@@ -53,6 +56,20 @@ class InferenceRunner(Runner):
         self.inference_settings = settings
         self.task_name = task_name
         self.unsafe = unsafe
+
+    @abstractmethod
+    def work(self) -> None:
+        """Do what is not finished, and write the results."""
+
+    def run(self) -> None:
+        """`work`, which a signal ends with a line about what is kept; errors as of `work`."""
+        local = self.job_config.scheduler.mode == SchedulerType.LOCAL
+        # A queue has signals of its own.
+        with ends_with(self._kept) if local else nullcontext():
+            self.work()
+
+    def _kept(self) -> str:
+        return f"what is finished is kept in {self.results}; the same command goes on with the rest"
 
     def open_predictor(self) -> BatchPredictor:
         """The model, on this process's device; errors as of the function of this name."""
@@ -95,7 +112,7 @@ class InferenceRunner(Runner):
         return True
 
     def load_state(self, checkpoint_location: str | None) -> None:
-        """Nothing to load: ``run`` looks for finished work."""
+        """Nothing to load: ``work`` looks for finished work."""
 
 
 class Progress:

@@ -13,12 +13,13 @@ from torchtnt.framework.state import State
 from torchtnt.framework.unit import TEvalUnit, TTrainUnit
 from tqdm import tqdm
 
+from eqv2_plugin.common.progress import bar, passing_bar
 from eqv2_plugin.common.ranks import own_part, step_seed
 
 # Beside the names of tasks.
 _STEPS = "number of steps"
-# Where lines are kept (a log), no bar.
-_LINE = "{percentage:3.0f}% {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_fmt}{postfix}]"
+# Steps over which the losses that are shown are averaged.
+_AVERAGED = 50
 
 
 class SeedEveryStep(Callback):
@@ -91,8 +92,9 @@ class TaskLosses:
 class ProgressBar(Callback):
     """tqdm bar on the first rank, with the facts of the run printed once before it.
 
-    Numbers change every ``refresh_seconds`` (at most once a step); where the output is no
-    terminal, a line is written every 15 s.
+    Losses are averages over the last 50 steps or so. Numbers change every ``refresh_seconds`` (at
+    most once a step); where the output is no terminal, a line is written every 15 s. A validation
+    that takes longer than that has a bar of its own.
     """
 
     def __init__(self, facts: dict[str, str], refresh_seconds: float = 0.5) -> None:
@@ -101,6 +103,9 @@ class ProgressBar(Callback):
         self.losses: TaskLosses | None = None
         self.bar: tqdm | None = None
         self.second_line: tqdm | None = None  # of a terminal, for DeNS
+        self.validation: tqdm | None = None
+        self.averages: dict[str, torch.Tensor] = {}  # of the losses
+        self.averaged = 0  # steps
         self.shown = 0.0
         self.samples = 0
         self.since = 0.0
@@ -119,16 +124,9 @@ class ProgressBar(Callback):
             print(f"{name:>18}: {value}", flush=True)
         loader = state.train_state.dataloader
         total = state.train_state.max_steps or state.train_state.max_epochs * len(loader)
-        terminal = sys.stderr.isatty()
-        self.bar = tqdm(
-            total=total,
-            initial=unit.train_progress.num_steps_completed,
-            unit="step",
-            mininterval=self.refresh_seconds if terminal else 15.0,
-            dynamic_ncols=terminal,
-            bar_format=None if terminal else _LINE,
-        )
-        if terminal and hasattr(unit, "monitor"):
+        done = unit.train_progress.num_steps_completed
+        self.bar = bar(total, "step", self.refresh_seconds, initial=done)
+        if sys.stderr.isatty() and hasattr(unit, "monitor"):
             self.second_line = tqdm(bar_format="{desc}", position=1, dynamic_ncols=True)
         self.since = self.shown = time.monotonic()
 
@@ -138,12 +136,13 @@ class ProgressBar(Callback):
     def on_train_step_end(self, state: State, unit: TTrainUnit) -> None:
         if self.bar is None:
             return
+        self._average()
         now = time.monotonic()
         if now - self.shown >= self.refresh_seconds:
             sampler = state.train_state.dataloader.batch_sampler
             per_step = sampler.per_rank * distutils.get_world_size()
             rate = self.samples * per_step / max(now - self.since, 1e-9)
-            figures = {name: f"{float(loss):.3g}" for name, loss in self.losses.last.items()}
+            figures = {name: f"{float(loss):.3g}" for name, loss in self.averages.items()}
             figures["lr"] = f"{unit.optimizer.param_groups[0]['lr']:.1e}"
             figures["samples/s"] = f"{rate:.1f}"
             shown = [", ".join(f"{name}={value}" for name, value in figures.items())]
@@ -157,7 +156,20 @@ class ProgressBar(Callback):
             self.samples = 0
         self.bar.update(1)
 
+    def _average(self) -> None:
+        self.averaged = min(self.averaged + 1, _AVERAGED)
+        for name, loss in self.losses.last.items():
+            before = self.averages.get(name, loss)
+            self.averages[name] = before + (loss - before) / self.averaged
+
+    def on_eval_start(self, state: State, unit: TEvalUnit) -> None:
+        self.validation = passing_bar(len(state.eval_state.dataloader), "batch", "validation ")
+
+    def on_eval_step_end(self, state: State, unit: TEvalUnit) -> None:
+        self.validation.update(1)
+
     def on_eval_end(self, state: State, unit: TEvalUnit) -> None:
+        self.validation.close()
         # The time spent on validation is not training speed.
         self.since, self.samples = time.monotonic(), 0
 

@@ -101,7 +101,9 @@ def load_averages(checkpoint: Path, sums: dict[str, Sums]) -> None:
     try:
         saved: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
         for name, value in sums.items():
-            value.restore([one[name] for one in saved], rank, count)
+            # Figures that a version before did not keep begin anew.
+            if name in saved[0]:
+                value.restore([one[name] for one in saved], rank, count)
     except (ValueError, TypeError, KeyError) as error:
         raise ValueError(
             f"{path} is damaged ({error!r}): remove it, and run the same command again"

@@ -10,7 +10,12 @@ from fairchem.core.common import distutils
 from fairchem.core.common.distutils import get_device_for_local_rank
 from fairchem.core.units.mlip_unit.mlip_unit import MLIPTrainEvalUnit, Task
 
+from eqv2_plugin.common.progress import short_bar
+
 STRESS_MAE = "stress_mae_meV_per_A3"
+MAE_PER_ATOM = "energy_mae_meV_per_atom"
+# What frames are merged by, and what goes with each.
+_PER_FRAME = ("energy", "forces", "stress", "natoms", "numbers")
 
 
 @dataclass
@@ -23,26 +28,42 @@ class SplitPredictions:
     # [frames, 2, 9] target and prediction, eV/Å^3; empty without that task
     stress: list[np.ndarray] = field(default_factory=list)
     sids: list[str] = field(default_factory=list)  # one per frame
+    natoms: list[int] = field(default_factory=list)  # one per frame
+    numbers: list[np.ndarray] = field(default_factory=list)  # [free atoms] of each frame
 
     def metrics(self) -> dict[str, float]:
-        """Energy MAE in meV, force MAE in meV/Å (components of free atoms), cosine, stress MAE."""
+        """Mean absolute and root mean square errors, and the mean cosine between forces.
+
+        Of energies in meV and meV per atom, of components of forces on free atoms in meV/Å, of
+        components of the stress in meV/Å^3.
+        """
         energy = np.concatenate(self.energy)
-        found = {"energy_mae_meV": float(1e3 * np.abs(energy[:, 1] - energy[:, 0]).mean())}
+        errors = 1e3 * (energy[:, 1] - energy[:, 0]).astype(float)
+        per_atom = errors / np.array(self.natoms)
+        found = {
+            "energy_mae_meV": _mae(errors),
+            "energy_rmse_meV": _rmse(errors),
+            MAE_PER_ATOM: _mae(per_atom),
+            "energy_rmse_meV_per_atom": _rmse(per_atom),
+        }
         if self.forces:
             forces = np.concatenate(self.forces)
             target, predicted = forces[:, 0], forces[:, 1]
             norms = np.linalg.norm(target, axis=1) * np.linalg.norm(predicted, axis=1)
             cosine = (target * predicted).sum(1) / np.maximum(norms, 1e-12)
-            found["forces_mae_meV_per_A"] = float(1e3 * np.abs(predicted - target).mean())
+            found["forces_mae_meV_per_A"] = _mae(1e3 * (predicted - target))
+            found["forces_rmse_meV_per_A"] = _rmse(1e3 * (predicted - target))
             found["forces_cosine"] = float(cosine.mean())
         if self.stress:
             stress = np.concatenate(self.stress)
-            found[STRESS_MAE] = float(1e3 * np.abs(stress[:, 1] - stress[:, 0]).mean())
+            found[STRESS_MAE] = _mae(1e3 * (stress[:, 1] - stress[:, 0]))
         return found | {"frames": len(self.sids)}
 
 
 def predict_splits(unit: MLIPTrainEvalUnit, dataloader) -> dict[str, SplitPredictions]:
     """Run the evaluation model (EMA weights, if there are) over a loader of labelled frames.
+
+    A bar shows how far it is.
 
     Returns:
         Predictions per split name ("val_id" of "oc20.val_id"), gathered from all ranks.
@@ -54,7 +75,7 @@ def predict_splits(unit: MLIPTrainEvalUnit, dataloader) -> dict[str, SplitPredic
     model.eval()
     splits: dict[str, SplitPredictions] = {}
     with torch.no_grad():
-        for batch in dataloader:
+        for batch in short_bar(dataloader, "predicting "):
             batch = batch.to(device)
             outputs = model(batch)
             values = {
@@ -67,6 +88,8 @@ def predict_splits(unit: MLIPTrainEvalUnit, dataloader) -> dict[str, SplitPredic
                 split = splits.setdefault(name.split(".", 1)[1], SplitPredictions())
                 atoms = (batch.batch == index) & free
                 split.sids.append(batch.sid[index])
+                split.natoms.append(int(batch.natoms[index]))
+                split.numbers.append(batch.atomic_numbers[atoms].cpu().numpy())
                 for label, value in values.items():
                     rows = atoms if label == "forces" else [index]
                     target = batch[label][rows]
@@ -91,6 +114,8 @@ def evaluated_metrics(unit: MLIPTrainEvalUnit) -> dict[str, dict[str, float]]:
         split = found[dataset.split(".", 1)[1]] = {
             "energy_mae_meV": 1e3 * mean("energy", dataset, "mae")
         }
+        if "per_atom_mae" in unit.eval_unit.running_metrics["energy"][dataset]:
+            split[MAE_PER_ATOM] = 1e3 * mean("energy", dataset, "per_atom_mae")
         if "forces" in unit.eval_unit.running_metrics:
             split["forces_mae_meV_per_A"] = 1e3 * mean("forces", dataset, "mae")
             split["forces_cosine"] = mean("forces", dataset, "cosine_similarity")
@@ -122,6 +147,14 @@ def _gathered(splits: dict[str, SplitPredictions]) -> dict[str, SplitPredictions
                     continue
                 seen.add(sid)
                 target.sids.append(sid)
-                for label in ("energy", "forces", "stress"):
+                for label in _PER_FRAME:
                     getattr(target, label).extend(getattr(split, label)[index : index + 1])
     return merged
+
+
+def _mae(errors: np.ndarray) -> float:
+    return float(np.abs(errors).mean())
+
+
+def _rmse(errors: np.ndarray) -> float:
+    return float(np.sqrt(np.square(errors, dtype=float).mean()))

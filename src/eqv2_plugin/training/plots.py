@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from matplotlib import pyplot as plt
+from matplotlib.ticker import MaxNLocator
 
-from eqv2_plugin.common.figures import COLOURS, save_png
+from eqv2_plugin.common.figures import COLOURS, plain_log_scale, save_png
+from eqv2_plugin.training.breakdowns import EDGES, magnitude
 from eqv2_plugin.training.evaluation import SplitPredictions
+
+_ELEMENTS = 12  # that have bars
 
 # Panels of a DeNS run: title, and the monitor's figures by their labels.
 _DENOISING_PANELS = {
@@ -33,25 +38,34 @@ _DENOISING_PANELS = {
 
 
 def plot_learning_curve(
-    history: list[dict[str, Any]], zero_forces: dict[str, float], path: Path
+    history: list[dict[str, Any]],
+    losses_of_steps: list[dict[str, Any]],
+    zero_forces: dict[str, float],
+    path: Path,
 ) -> None:
     """Training loss per task, and validation errors per split, against the step.
 
     Args:
         history: records with "step", and "losses" (per task) and/or "splits" (metrics).
+        losses_of_steps: records with "step" and "losses", more of them; empty where an earlier
+            version began the run.
         zero_forces: force MAE of predicting zero per split, meV/Å; drawn as dashed lines.
     """
     denoising = any("denoising" in record for record in history)
     figure, grid = plt.subplots(
         2 if denoising else 1,
         3,
-        figsize=(12.9, 7.4 if denoising else 3.8),
+        figsize=(14.4, 8.4 if denoising else 4.3),
         layout="constrained",
         squeeze=False,
     )
     losses, forces, energy = grid[0]
-    tasks = sorted({name for record in history for name in record.get("losses", {})})
-    _draw(losses, "training loss", history, {task: ("losses", task) for task in tasks})
+    points = losses_of_steps or history
+    tasks = sorted({name for record in points for name in record.get("losses", {})})
+    lines = {task: ("losses", task) for task in tasks}
+    _draw(
+        losses, "training loss, running mean", points, lines, marker="." if len(points) < 3 else ""
+    )
     splits = sorted({name for record in history for name in record.get("splits", {})})
     for axis, key, title in (
         (forces, "forces_mae_meV_per_A", "force MAE, meV/Å"),
@@ -65,13 +79,13 @@ def plot_learning_curve(
     if zero_forces:
         forces.plot([], [], color="grey", ls="--", lw=0.9, label="zero forces")
     for axis in grid[0]:
-        axis.set_yscale("log")
+        plain_log_scale(axis.yaxis)
     for axis, (title, names) in zip(grid[1:].flat, _DENOISING_PANELS.items(), strict=False):
         lines = {label: ("denoising", name) for label, name in names.items()}
         _draw(axis, title, history, lines, marker="o")
     for axis in grid.flat:
         if axis.get_legend_handles_labels()[0]:
-            axis.legend(fontsize=8)
+            axis.legend()
         axis.grid(alpha=0.3)
     save_png(figure, path)
 
@@ -93,40 +107,93 @@ def _draw(
             if value != {}:
                 points.append((record["step"], value))
         if points:
-            axis.plot(*zip(*points, strict=True), color=colour, label=label, marker=marker, ms=3)
+            axis.plot(*zip(*points, strict=True), color=colour, label=label, marker=marker, ms=4)
     axis.set(title=title, xlabel="step")
+    axis.xaxis.set_major_locator(MaxNLocator(5, integer=True))
 
 
 def plot_parity(
     splits: dict[str, SplitPredictions], kind: str, metrics: dict[str, dict[str, float]], path: Path
 ) -> None:
-    """Predicted "energy" (per structure) or "forces" (components on free atoms) against target.
+    """Predicted "energy" or "forces" (components on free atoms) against target.
 
-    The titles of the splits' panels name the MAEs in ``metrics``.
+    Energies per structure, and below per atom. The titles name the errors in ``metrics``.
     """
+    rows = ["energy", "energy per atom"] if kind == "energy" else ["forces"]
+    size = 4.6 * len(splits), 4.9 * len(rows)
     figure, axes = plt.subplots(
-        1, len(splits), figsize=(4.2 * len(splits), 4.1), layout="constrained", squeeze=False
+        len(rows), len(splits), figsize=size, layout="constrained", squeeze=False
     )
-    unit = "eV" if kind == "energy" else "eV/Å"
-    key = "energy_mae_meV" if kind == "energy" else "forces_mae_meV_per_A"
-    for axis, (name, split) in zip(axes[0], sorted(splits.items()), strict=True):
-        values = np.concatenate(getattr(split, kind))
-        target, predicted = values[:, 0].ravel(), values[:, 1].ravel()
-        # A few large forces would squeeze all others into a dot.
-        low, high = np.percentile(np.concatenate((target, predicted)), (0.2, 99.8))
-        margin = 0.05 * (high - low)
-        low, high = low - margin, high + margin
-        inside = (np.minimum(target, predicted) >= low) & (np.maximum(target, predicted) <= high)
-        axis.plot([low, high], [low, high], color="black", lw=0.8)
-        axis.scatter(target, predicted, s=5, alpha=0.35, color=COLOURS[0], edgecolors="none")
-        left_out = f"({(~inside).sum()} points outside)"
-        axis.set(
-            title=f"{name}: MAE {metrics[name][key]:.0f} m{unit} {left_out}",
-            xlim=(low, high),
-            ylim=(low, high),
-            xlabel=f"DFT {kind}, {unit}",
-            ylabel=f"predicted {kind}, {unit}",
-            aspect="equal",
-        )
-        axis.grid(alpha=0.3)
+    for what, line in zip(rows, axes, strict=True):
+        for axis, (name, split) in zip(line, sorted(splits.items()), strict=True):
+            values = np.concatenate(getattr(split, kind)).astype(float)
+            if what == "energy per atom":
+                values = values / np.array(split.natoms)[:, None]
+            key, unit = _PARITY[what]
+            mae, rmse = (metrics[name][key.format(error)] for error in ("mae", "rmse"))
+            _parity(axis, values[:, 0].ravel(), values[:, 1].ravel())
+            axis.set(
+                title=f"{name}: MAE {mae:.3g}, RMSE {rmse:.3g} m{unit}",
+                xlabel=f"DFT {what}, {unit}",
+                ylabel=f"predicted, {unit}",
+            )
     save_png(figure, path)
+
+
+# Key of the metrics and unit, of what a row of panels shows.
+_PARITY = {
+    "energy": ("energy_{}_meV", "eV"),
+    "energy per atom": ("energy_{}_meV_per_atom", "eV"),
+    "forces": ("forces_{}_meV_per_A", "eV/Å"),
+}
+
+
+def _parity(axis: plt.Axes, target: np.ndarray, predicted: np.ndarray) -> None:
+    # A few large forces would squeeze all others into a dot.
+    low, high = np.percentile(np.concatenate((target, predicted)), (0.2, 99.8))
+    margin = 0.05 * (high - low) or 0.5
+    low, high = low - margin, high + margin
+    outside = int(
+        ((np.minimum(target, predicted) < low) | (np.maximum(target, predicted) > high)).sum()
+    )
+    axis.plot([low, high], [low, high], color="black", lw=0.8)
+    axis.scatter(target, predicted, s=7, alpha=0.35, color=COLOURS[0], edgecolors="none")
+    if outside:
+        text = f"{outside:,} of {len(target):,} points outside"
+        axis.text(0.03, 0.97, text, va="top", transform=axis.transAxes, fontsize=10, color="grey")
+    axis.set(xlim=(low, high), ylim=(low, high), aspect="equal")
+    for one in (axis.xaxis, axis.yaxis):
+        one.set_major_locator(MaxNLocator(4))
+    axis.grid(alpha=0.3)
+
+
+def plot_force_errors(errors: dict[str, dict[str, list[dict[str, Any]]]], path: Path) -> None:
+    """MAE of force components per split, by element and by magnitude: see `force_errors`."""
+    figure, axes = plt.subplots(1, 2, figsize=(13.0, 4.6), layout="constrained")
+    panels = (("by_element", "element"), ("by_magnitude", "force_eV_per_A"))
+    for axis, (kind, key) in zip(axes, panels, strict=True):
+        shown = _labels(errors, kind, key)
+        for index, (colour, split) in enumerate(zip(COLOURS, sorted(errors), strict=False)):
+            rows = {row[key]: row["mae_meV_per_A"] for row in errors[split].get(kind, [])}
+            places = [i for i, label in enumerate(shown) if label in rows]
+            width = 0.8 / min(len(errors), len(COLOURS))
+            x = np.array(places) + (index + 0.5) * width - 0.4
+            axis.bar(x, [rows[shown[i]] for i in places], width, color=colour, label=split)
+        axis.set_xticks(range(len(shown)), shown)
+        axis.set(ylabel="force MAE, meV/Å")
+        axis.grid(alpha=0.3, axis="y")
+    axes[0].set(title="by element, the most frequent ones", xlabel="element")
+    axes[1].set(title="by size of the force", xlabel="DFT force on the atom, eV/Å")
+    axes[0].legend()
+    save_png(figure, path)
+
+
+def _labels(errors: dict[str, dict[str, list[dict[str, Any]]]], kind: str, key: str) -> list[str]:
+    """Of the bars: elements by their atoms in all splits, ranges in their order."""
+    counts: Counter[str] = Counter()
+    for split in errors.values():
+        for row in split.get(kind, []):
+            counts[row[key]] += row["atoms"]
+    if kind == "by_element":
+        return [label for label, _ in counts.most_common(_ELEMENTS)]
+    return [label for label in map(magnitude, range(len(EDGES))) if label in counts]

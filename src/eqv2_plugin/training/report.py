@@ -17,11 +17,15 @@ from tqdm import tqdm
 
 from eqv2_plugin.common.files import atomic_write, save_json
 from eqv2_plugin.training.baselines import baselines
+from eqv2_plugin.training.breakdowns import force_errors
 from eqv2_plugin.training.callbacks import TaskLosses
 from eqv2_plugin.training.checkpoints import FINAL, Sums, load_averages, save_averages
 from eqv2_plugin.training.choice import ChooseByValidation
 from eqv2_plugin.training.evaluation import evaluated_metrics, predict_splits
-from eqv2_plugin.training.plots import plot_learning_curve, plot_parity
+from eqv2_plugin.training.loggers import FigureLog, open_log
+from eqv2_plugin.training.loss_curve import FILE as LOSSES
+from eqv2_plugin.training.loss_curve import LossCurve
+from eqv2_plugin.training.plots import plot_force_errors, plot_learning_curve, plot_parity
 from eqv2_plugin.training.results import (
     INFERENCE_CHECKPOINT,
     LEARNING_CURVE,
@@ -47,6 +51,7 @@ class RunReport(Callback):
         facts: copied into ``metrics.json``.
         closing_note: printed last.
         final_dataloader: further splits, predicted once, at the end (a test set).
+        logger: see `job_logger`.
     """
 
     def __init__(
@@ -56,6 +61,7 @@ class RunReport(Callback):
         compare_with_start: bool = False,
         closing_note: str | None = None,
         final_dataloader: Any = None,
+        logger: str | None = None,
     ) -> None:
         self.with_baselines = with_baselines
         # A list of a config (new heads) is no JSON.
@@ -64,7 +70,10 @@ class RunReport(Callback):
         self.compare_with_start = compare_with_start
         self.closing_note = closing_note
         self.final_dataloader = final_dataloader
+        self.logger = logger
+        self.log: FigureLog | None = None
         self.losses: TaskLosses | None = None
+        self.curve: LossCurve | None = None
         self.checkpoint_dir = Path()  # fairchem tells it
         # Set by the runner: the checkpoint that the run goes on from.
         self.resumed_from: Path | None = None
@@ -87,11 +96,17 @@ class RunReport(Callback):
     def on_train_start(self, state: State, unit: TTrainUnit) -> None:
         self.losses = TaskLosses(unit)
         step = self.started_at = unit.train_progress.num_steps_completed
+        train = state.train_state
+        steps = train.max_steps or train.max_epochs * len(train.dataloader)
+        points = History(self.results, LOSSES)
+        self.curve = LossCurve(TaskLosses(unit), points, steps)
         if distutils.is_master():
             self.results.mkdir(parents=True, exist_ok=True)
             unmark(self.results)
             # Records after the checkpoint that is resumed from will be written again.
             self._history.restart(step)
+            points.restart(step)
+        self.log = open_log(self.logger, self.checkpoint_dir.parent, step)
         if self.resumed_from is not None:
             load_averages(self.resumed_from, self._sums(unit))
         if step == 0:
@@ -105,11 +120,17 @@ class RunReport(Callback):
 
     def _sums(self, unit: TTrainUnit) -> dict[str, Sums]:
         assert self.losses is not None
+        assert self.curve is not None
         monitor: Sums | None = getattr(unit, "monitor", None)
-        return {"losses": self.losses} | ({} if monitor is None else {"denoising": monitor})
+        own = {"losses": self.losses, "curve": self.curve.losses}
+        return own | ({} if monitor is None else {"denoising": monitor})
 
     def on_train_step_end(self, state: State, unit: TTrainUnit) -> None:
         self.losses.count_step()
+        step = unit.train_progress.num_steps_completed
+        means = self.curve.count_step(step)
+        if self.log is not None and means is not None:
+            self.log.log({f"running loss/{name}": mean for name, mean in means.items()}, step)
 
     def on_eval_epoch_end(self, state: State, unit: TEvalUnit) -> None:
         self._record(unit, evaluated_metrics(unit))
@@ -130,6 +151,7 @@ class RunReport(Callback):
             "facts": {**self.facts, "parameters": unit.num_params},
             "steps": unit.train_progress.num_steps_completed,
             "splits": metrics,
+            "force_errors": {name: force_errors(split) for name, split in splits.items()},
             "at_start": next((r["splits"] for r in history if r["step"] == 0), None),
             "baselines": compared,
         }
@@ -139,13 +161,18 @@ class RunReport(Callback):
             report["denoising"] = history[-1]["denoising"]
         save_json(self.results / METRICS, report)
         zero = {name: b["zero_forces_mae_meV_per_A"] for name, b in compared.items()}
-        plot_learning_curve(history, zero, self.results / LEARNING_CURVE)
+        points = History(self.results, LOSSES).read()
+        plot_learning_curve(history, points, zero, self.results / LEARNING_CURVE)
+        if any(report["force_errors"].values()):
+            plot_force_errors(report["force_errors"], self.results / "force_errors.png")
         for kind in ("energy", "forces"):
             if not all(getattr(split, kind) for split in splits.values()):
                 continue  # no such task
             plot_parity(splits, kind, metrics, self.results / f"parity_{kind}.png")
         self._copy_checkpoint(report["steps"])
         print(summary(report, self.results, self.compare_with_start, self.closing_note), flush=True)
+        if self.log is not None:
+            self.log.close()
         mark_finished(self.results, report["steps"])
 
     @staticmethod
@@ -164,6 +191,8 @@ class RunReport(Callback):
         if not distutils.is_master():
             return
         self._history.append(record)
+        if self.log is not None:
+            self.log.log(_figures(record), step)
         shown = "  ".join(f"{name}: {errors_line(m)}" for name, m in record["splits"].items())
         tqdm.write(f"step {step:>7}  {shown}")
         if "denoising" in record:
@@ -184,6 +213,12 @@ class RunReport(Callback):
             )
         with atomic_write(self.results / INFERENCE_CHECKPOINT) as building:
             shutil.copyfile(source, building)
+
+
+def _figures(record: dict[str, Any]) -> dict[str, float]:
+    """A record of the history by names such as "val/forces_mae_meV_per_A"."""
+    groups = {**record["splits"], "denoising": record.get("denoising", {})}
+    return {f"{group}/{key}": v for group, figures in groups.items() for key, v in figures.items()}
 
 
 def _write_inference_checkpoint(checkpoint: Path, target: Path) -> None:

@@ -17,10 +17,10 @@ _END_OF_PNG = b"IEND\xaeB`\x82"
 
 
 class History:
-    """One validation to a line, as JSON, in the folder ``results``."""
+    """One validation, or point of a curve, to a line, as JSON, in the folder ``results``."""
 
-    def __init__(self, results: Path) -> None:
-        self.path = results / HISTORY
+    def __init__(self, results: Path, name: str = HISTORY) -> None:
+        self.path = results / name
 
     def read(self) -> list[dict[str, Any]]:
         """All records. A last line that a full disk or a kill left incomplete is dropped."""
@@ -32,7 +32,7 @@ class History:
             try:
                 record = json.loads(line)
                 if not isinstance(record, dict) or "step" not in record:
-                    raise ValueError("it is no record of a validation")
+                    raise ValueError("it is no record of a step")
             except ValueError as error:
                 if number == len(lines) and not line.endswith(b"\n"):
                     print(

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 from fairchem.core.common import distutils
 from fairchem.core.components.train.train_runner import TrainEvalRunner
+from fairchem.core.launchers.api import SchedulerType
 from omegaconf import OmegaConf
 from torch.distributed.checkpoint import CheckpointException
 
@@ -20,6 +22,7 @@ from eqv2_plugin.common.text import say
 from eqv2_plugin.dens.checks import check_denoising_data
 from eqv2_plugin.dens.unit import EquiformerV2DeNSUnit
 from eqv2_plugin.earlier_paths import current_name
+from eqv2_plugin.training import made_with
 from eqv2_plugin.training.checkpoints import FINAL, METADATA, last_complete, remove_unfinished
 from eqv2_plugin.training.checks import (
     check_frames,
@@ -27,6 +30,7 @@ from eqv2_plugin.training.checks import (
     check_tasks_match_heads,
 )
 from eqv2_plugin.training.choice import ChooseByValidation
+from eqv2_plugin.training.ending import EndOnSignal
 from eqv2_plugin.training.label_guard import LabelGuard
 from eqv2_plugin.training.report import RunReport
 from eqv2_plugin.training.results import are_complete, mark_if_missing
@@ -107,6 +111,7 @@ class EquiformerV2TrainRunner(TrainEvalRunner):
 
     def _found(self, given: str | None) -> _Begin:
         self._config = Path(self.job_config.metadata.config_path).read_text()
+        self._refuse_other_settings()
         checkpoints = Path(self.job_config.metadata.checkpoint_dir)
         if given is not None:
             checkpoint = Path(given).resolve()
@@ -124,6 +129,21 @@ class EquiformerV2TrainRunner(TrainEvalRunner):
         if removed := remove_unfinished(checkpoints):
             say(f"Not complete, and removed: {', '.join(removed)} in {checkpoints}.")
         return False, last
+
+    def _refuse_other_settings(self) -> None:
+        """The folder must hold a run of these settings, data and checkpoint, or none."""
+        config = OmegaConf.to_container(OmegaConf.create(self._config))
+        data = self.train_dataloader.dataset, self.eval_dataloader.dataset
+        now = made_with.made_with(config, *data)
+        try:
+            made_with.check(self._folder, now, self._folder.name)
+        except ValueError:
+            # The launcher has put this command's into the folder of another run.
+            if (before := made_with.config_of(self._folder)) is not None:
+                save_text(Path(self.job_config.metadata.config_path), before)
+            raise
+        made_with.keep(self._folder, now)
+        say(f"Settings, data and checkpoint of this run: {now['hash']} ({made_with.FILE})")
 
     def _model_options(self) -> Any:
         """Of the model that is configured now; a fine-tuned one knows its own."""
@@ -190,8 +210,13 @@ class EquiformerV2TrainRunner(TrainEvalRunner):
                 "(run_name=NAME), or delete that folder."
             )
             return
+        ending = EndOnSignal(Path(self.job_config.metadata.checkpoint_dir), self.save_state)
+        self.callbacks.append(ending)
+        local = self.job_config.scheduler.mode == SchedulerType.LOCAL
         try:
-            super().run()
+            # A queue has signals of its own.
+            with ending.signals() if local else nullcontext():
+                super().run()
         finally:
             if self._lock is not None:
                 self._lock.release()

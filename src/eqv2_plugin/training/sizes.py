@@ -11,6 +11,7 @@ import yaml
 
 from eqv2_plugin.backbones.equiformer_v2.config import EquiformerV2Config
 from eqv2_plugin.common.options import did_you_mean
+from eqv2_plugin.training.numbers import checked_number
 from eqv2_plugin.training.start import read_start
 
 AUTO = "auto"
@@ -64,9 +65,7 @@ def size_options(
     text = (files("eqv2_plugin.configs") / "sizes" / f"{name}.yaml").read_text(encoding="utf-8")
     options = yaml.safe_load(text)
     batch = min(options["batch_size"], frames) if batch_size is None else batch_size
-    if not isinstance(batch, int) or batch < 1:
-        raise ValueError(f"batch_size={batch} must be a whole number of structures, 1 or more")
-    if batch > frames:
+    if checked_number("batch_size", batch) > frames:
         raise ValueError(
             f"batch_size={batch} is more than the {frames} training frames: give batch_size="
             f"{frames} or less"
@@ -80,7 +79,7 @@ def size_options(
         own, rate = math.ceil(_STEPS * batch / frames), _LEARNING_RATE
         own = min(max(own, _EPOCHS[0]), _EPOCHS[1])
         backbone = dict.fromkeys(backbone)
-    epochs = own if epochs is None else epochs
+    epochs = own if epochs is None else checked_number("epochs", epochs)
     return {
         "name": name if checkpoint is None else "checkpoint",
         "backbone": backbone,
@@ -91,8 +90,6 @@ def size_options(
     }
 
 
-def _ema_decay(epochs: Any, steps: int) -> float:
-    """Of a run of epochs of so many steps; epochs that cannot be are refused by the runner."""
-    if not isinstance(epochs, int) or epochs < 1:
-        return _EMA_DECAY
+def _ema_decay(epochs: int, steps: int) -> float:
+    """Of a run of epochs of so many steps."""
     return min(_EMA_DECAY, 1 - 1 / max(_EMA_PART * epochs * steps, 1))

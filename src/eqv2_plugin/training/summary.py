@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from eqv2_plugin.training.evaluation import STRESS_MAE
+from eqv2_plugin.training.evaluation import MAE_PER_ATOM, STRESS_MAE
 from eqv2_plugin.training.results import INFERENCE_CHECKPOINT
 
+_FEW = 10  # atoms, of which an error says little
 _COMPARED = (
     ("forces_mae_meV_per_A", "force", "meV/Å"),
     ("energy_mae_meV", "energy", "meV"),
@@ -19,20 +20,30 @@ def summary(
     report: dict[str, Any], results: Path, compare_with_start: bool, closing_note: str | None
 ) -> str:
     """The table and the lines that close a run, from the content of ``metrics.json``."""
-    head = f"{'split':<10} {'what':<28} {'forces meV/Å':>13} {'energy meV':>11}"
+    head = f"{'split':<10} {'MAE of':<28} {'forces meV/Å':>13} {'energy meV':>11} {'per atom':>9}"
     lines = ["", head, "-" * len(head)]
 
-    def row(split: str, what: str, forces: float | None, energy: float | None) -> None:
+    def row(
+        split: str,
+        what: str,
+        forces: float | None,
+        energy: float | None,
+        per_atom: float | None = None,
+    ) -> None:
         f = "-" if forces is None else f"{forces:.1f}"
         e = "-" if energy is None else f"{energy:.0f}"
-        lines.append(f"{split:<10} {what:<28} {f:>13} {e:>11}")
+        a = "-" if per_atom is None else f"{per_atom:.1f}"
+        lines.append(f"{split:<10} {what:<28} {f:>13} {e:>11} {a:>9}")
+
+    def errors(split: str, what: str, found: dict[str, float], kind: str = "mae") -> None:
+        keys = ("forces_{}_meV_per_A", "energy_{}_meV", "energy_{}_meV_per_atom")
+        row(split, what, *(found.get(key.format(kind)) for key in keys))
 
     for name, m in report["splits"].items():
-        row(name, "model", m.get("forces_mae_meV_per_A"), m["energy_mae_meV"])
-        start = (report["at_start"] or {}).get(name)
-        if start:
-            forces = start.get("forces_mae_meV_per_A")
-            row(name, "model at start", forces, start["energy_mae_meV"])
+        errors(name, "model", m)
+        errors(name, "model, RMSE instead", m, "rmse")
+        if start := (report["at_start"] or {}).get(name):
+            errors(name, "model at start", start)
         b = report["baselines"].get(name)
         if b:
             row(name, "zero forces", b["zero_forces_mae_meV_per_A"], None)
@@ -43,6 +54,9 @@ def summary(
             lines.append(f"{name:<10} force MAE is {abs(below):.0f} % {side} zero forces")
     if chosen := report.get("chosen"):
         lines += ["", f"weights of step {chosen['step']}, whose validation errors were the lowest"]
+    worst = [_worst_line(*item) for item in report.get("force_errors", {}).items()]
+    if any(worst):
+        lines += ["", *filter(None, worst)]
     if line := _encoding_line(report.get("denoising", {})):
         lines += ["", line]
     if compare_with_start and report["at_start"]:
@@ -56,6 +70,18 @@ def summary(
     if closing_note:
         lines += ["", closing_note]
     return "\n".join(lines)
+
+
+def _worst_line(split: str, errors: dict[str, list[dict[str, Any]]]) -> str | None:
+    """The elements with the largest errors of forces, of several."""
+    rows = [row for row in errors.get("by_element", []) if row["atoms"] >= _FEW]
+    if len(rows) < 2:
+        return None
+    rows.sort(key=lambda row: -row["mae_meV_per_A"])
+    shown = ", ".join(
+        f"{row['element']} {row['mae_meV_per_A']:.0f} ({row['atoms']:,} atoms)" for row in rows[:3]
+    )
+    return f"{split}: largest force MAE by element, meV/Å: {shown}"
 
 
 def _encoding_line(figures: dict[str, float]) -> str | None:
@@ -90,6 +116,8 @@ def improvements(
 def errors_line(metrics: dict[str, float]) -> str:
     """Validation errors in one line."""
     shown = f"energy {metrics['energy_mae_meV']:.0f} meV"
+    if MAE_PER_ATOM in metrics:
+        shown += f" ({metrics[MAE_PER_ATOM]:.1f} per atom)"
     if "forces_mae_meV_per_A" in metrics:
         shown += f", forces {metrics['forces_mae_meV_per_A']:.1f} meV/Å"
     if STRESS_MAE in metrics:

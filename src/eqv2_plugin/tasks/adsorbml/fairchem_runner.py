@@ -13,6 +13,7 @@ from typing import Any
 from fairchem.core import FAIRChemCalculator
 from fairchem.core.components.calculate import AdsorbMLRunner
 
+from eqv2_plugin.common.signals import ends_with
 from eqv2_plugin.common.text import say
 from eqv2_plugin.models.metadata import metadata_of
 from eqv2_plugin.tasks.adsorbml.analysis import check_energy_kind
@@ -49,3 +50,9 @@ class CheckedAdsorbMLRunner(AdsorbMLRunner):
             path = Path(folder) / "input.pkl"
             path.write_bytes(pickle.dumps(content))
             super().__init__(input_data_path=str(path), **options)
+
+    def run(self) -> Any:
+        """As fairchem's; a signal ends it with a line, since nothing of it can be resumed."""
+        kept = "fairchem's runner keeps nothing (configs/adsorbml_batched.yml can be resumed)"
+        with ends_with(lambda: kept):
+            return super().run()

@@ -82,7 +82,7 @@ class BatchedAdsorbMLRunner(InferenceRunner):
         self.settings = RelaxationSettings.from_options(relaxation)
         self.batch = None if all(n is None for n in batch.values()) else BatchLimit(**batch)
 
-    def run(self) -> None:
+    def work(self) -> None:
         """Relax the placements of this process's systems, without those finished before.
 
         Raises:

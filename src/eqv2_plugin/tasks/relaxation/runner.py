@@ -72,7 +72,7 @@ class BatchedRelaxationRunner(InferenceRunner):
         self.options = ResultOptions(**results)
         self.trajectories = trajectories
 
-    def run(self) -> None:
+    def work(self) -> None:
         """Relax the structures of this process that are not finished.
 
         Raises:

@@ -72,7 +72,7 @@ class S2EFPredictionRunner(InferenceRunner):
         self.num_workers = num_workers
         self.facts = dict(facts)
 
-    def run(self) -> None:
+    def work(self) -> None:
         """Predict the parts of this process that are not finished.
 
         Raises:

@@ -59,7 +59,7 @@ class SimulationRunner(InferenceRunner):
         self.settings = SimulationSettings.from_options(settings)
         self.facts = dict(facts)
 
-    def run(self) -> None:
+    def work(self) -> None:
         """Simulate the batches of this process to their end.
 
         Raises:
