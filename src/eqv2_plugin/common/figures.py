@@ -15,13 +15,10 @@ import matplotlib.pyplot as plt
 from matplotlib.axis import Axis
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-# To be read from the back of a room; numbers as they are, not relative to another one.
-plt.rcParams.update(
-    {
-        **{"font.size": 12, "axes.titlesize": 12, "axes.labelsize": 12, "legend.fontsize": 10},
-        **{"axes.formatter.useoffset": False, "axes.formatter.limits": (-4, 6)},
-    }
-)
+# Numbers as they are, not relative to another one.
+plt.rcParams.update({"axes.formatter.useoffset": False, "axes.formatter.limits": (-4, 6)})
+# To be read from the back of a room: `plt.rc_context(TALK)`.
+TALK = {"font.size": 12, "axes.titlesize": 12, "axes.labelsize": 12, "legend.fontsize": 10}
 
 COLOURS = ("#1b6ca8", "#d1495b", "#3c896d", "#8d6a9f", "#c98b2b", "#555555")
 

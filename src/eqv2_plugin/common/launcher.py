@@ -30,14 +30,17 @@ _NOTHING = "nothing was begun yet; the same command begins again"
 
 
 def install() -> None:
-    """Show our errors as one sentence, if this is fairchem's command; may be called again."""
-    if Path(sys.argv[0]).stem != "fairchem" or os.environ.get(SHOW_TRACEBACK):
+    """Show our errors as one sentence, and end with one, if this is fairchem's command.
+
+    May be called again.
+    """
+    if Path(sys.argv[0]).stem != "fairchem":
         return
-    if getattr(sys.excepthook, "__module__", None) == __name__:
+    signals.install(lambda: _NOTHING)
+    logging.getLogger().addFilter(_is_no_dump)
+    if os.environ.get(SHOW_TRACEBACK) or getattr(sys.excepthook, "__module__", None) == __name__:
         return
     before = sys.excepthook
-
-    signals.install(lambda: _NOTHING)
 
     def show(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         if isinstance(error, SignalException):
@@ -53,8 +56,11 @@ def install() -> None:
 
     show.__module__ = __name__
     sys.excepthook = show
-    # Some 10 kB, which are in the run's folder as well.
-    logging.getLogger().addFilter(lambda record: not str(record.msg).startswith(_CONFIG_DUMP))
+
+
+def _is_no_dump(record: logging.LogRecord) -> bool:
+    """Not the configuration, some 10 kB, which is in the run's folder as well."""
+    return not str(record.msg).startswith(_CONFIG_DUMP)
 
 
 def sentence_of(error: BaseException) -> str | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,9 +22,14 @@ def end(number: int, kept: str) -> NoReturn:
     for one in SIGNALS:
         # Again, and the process ends at once.
         signal.signal(one, signal.SIG_DFL)
-    if distutils.is_master():
-        print(f"\nended by {_NAMES[signal.Signals(number)]}: {kept}", file=sys.stderr, flush=True)
+    tell(f"ended by {_NAMES[signal.Signals(number)]}: {kept}")
     raise SystemExit(128 + number)
+
+
+def tell(text: str) -> None:
+    """Write a line, on the first rank; ``print`` may not be called while it is running."""
+    if distutils.is_master():
+        os.write(2, f"\n{text}\n".encode())
 
 
 @contextmanager

@@ -12,8 +12,7 @@ from torchtnt.framework.callback import Callback
 from torchtnt.framework.state import State
 from torchtnt.framework.unit import TEvalUnit, TTrainUnit
 
-from eqv2_plugin.common.signals import end, ends_with
-from eqv2_plugin.common.text import say
+from eqv2_plugin.common.signals import end, ends_with, tell
 from eqv2_plugin.training.checkpoints import FINAL, last_complete
 
 
@@ -76,7 +75,7 @@ class EndOnSignal(Callback):
         if not self._steps or distutils.get_world_size() > 1:
             return False
         self._asked = number
-        say("\nThe run ends after this step, and saves it; once more, and it ends at once.")
+        tell("the run ends after this step, and saves it; once more, and it ends at once")
         return True
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib import pyplot as plt
 from matplotlib.ticker import MaxNLocator
 
-from eqv2_plugin.common.figures import COLOURS, plain_log_scale, save_png
+from eqv2_plugin.common.figures import COLOURS, TALK, plain_log_scale, save_png
 from eqv2_plugin.training.breakdowns import EDGES, magnitude
 from eqv2_plugin.training.evaluation import SplitPredictions
 
@@ -37,6 +37,7 @@ _DENOISING_PANELS = {
 }
 
 
+@plt.rc_context(TALK)
 def plot_learning_curve(
     history: list[dict[str, Any]],
     losses_of_steps: list[dict[str, Any]],
@@ -112,6 +113,7 @@ def _draw(
     axis.xaxis.set_major_locator(MaxNLocator(5, integer=True))
 
 
+@plt.rc_context(TALK)
 def plot_parity(
     splits: dict[str, SplitPredictions], kind: str, metrics: dict[str, dict[str, float]], path: Path
 ) -> None:
@@ -129,22 +131,22 @@ def plot_parity(
             values = np.concatenate(getattr(split, kind)).astype(float)
             if what == "energy per atom":
                 values = values / np.array(split.natoms)[:, None]
-            key, unit = _PARITY[what]
+            key, unit, of_errors = _PARITY[what]
             mae, rmse = (metrics[name][key.format(error)] for error in ("mae", "rmse"))
             _parity(axis, values[:, 0].ravel(), values[:, 1].ravel())
             axis.set(
-                title=f"{name}: MAE {mae:.3g}, RMSE {rmse:.3g} m{unit}",
+                title=f"{name}: MAE {mae:.3g}, RMSE {rmse:.3g} {of_errors}",
                 xlabel=f"DFT {what}, {unit}",
                 ylabel=f"predicted, {unit}",
             )
     save_png(figure, path)
 
 
-# Key of the metrics and unit, of what a row of panels shows.
+# Key of the metrics, unit, and unit of errors, of what a row of panels shows.
 _PARITY = {
-    "energy": ("energy_{}_meV", "eV"),
-    "energy per atom": ("energy_{}_meV_per_atom", "eV"),
-    "forces": ("forces_{}_meV_per_A", "eV/Å"),
+    "energy": ("energy_{}_meV", "eV", "meV"),
+    "energy per atom": ("energy_{}_meV_per_atom", "eV", "meV/atom"),
+    "forces": ("forces_{}_meV_per_A", "eV/Å", "meV/Å"),
 }
 
 
@@ -157,7 +159,8 @@ def _parity(axis: plt.Axes, target: np.ndarray, predicted: np.ndarray) -> None:
         ((np.minimum(target, predicted) < low) | (np.maximum(target, predicted) > high)).sum()
     )
     axis.plot([low, high], [low, high], color="black", lw=0.8)
-    axis.scatter(target, predicted, s=7, alpha=0.35, color=COLOURS[0], edgecolors="none")
+    size = 18 if len(target) < 500 else 7
+    axis.scatter(target, predicted, s=size, alpha=0.35, color=COLOURS[0], edgecolors="none")
     if outside:
         text = f"{outside:,} of {len(target):,} points outside"
         axis.text(0.03, 0.97, text, va="top", transform=axis.transAxes, fontsize=10, color="grey")
@@ -167,6 +170,7 @@ def _parity(axis: plt.Axes, target: np.ndarray, predicted: np.ndarray) -> None:
     axis.grid(alpha=0.3)
 
 
+@plt.rc_context(TALK)
 def plot_force_errors(errors: dict[str, dict[str, list[dict[str, Any]]]], path: Path) -> None:
     """MAE of force components per split, by element and by magnitude: see `force_errors`."""
     figure, axes = plt.subplots(1, 2, figsize=(13.0, 4.6), layout="constrained")
