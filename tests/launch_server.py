@@ -52,7 +52,11 @@ def _start(request: dict[str, Any]) -> int:
     except SystemExit as error:
         status = error.code if isinstance(error.code, int) else int(error.code is not None)
     except BaseException:
-        sys.excepthook(*sys.exc_info())  # a traceback, unless the job asks for a sentence
+        # A traceback, unless the job asks for a sentence.
+        try:
+            sys.excepthook(*sys.exc_info())
+        except SystemExit as error:
+            status = int(error.code or 0)
     finally:
         sys.stdout.flush()
         sys.stderr.flush()

@@ -17,7 +17,7 @@ MISTAKES = [
     ("eqv2_oc20", "scale=oc20_3m", "there is no scale=oc20_3m; did you mean 'oc20_2m'?"),
     ("eqv2_oc20", "head=direct", "no key head; did you mean 'heads'?"),
     ("eqv2_oc20", "epochs=[1", "'epochs=[1' is not read as KEY=VALUE"),
-    ("eqv2_train", "epochs=1", "Missing mandatory value: train"),
+    ("eqv2_train", "epochs=1", "the recipe needs a value for train: give train=VALUE"),
     ("eqv2_train", "train=gone.extxyz", "FileNotFoundError: gone.extxyz does not exist"),
     ("eqv2_train", "train='*.none'", "no file fits this pattern"),
     ("eqv2_finetune", "references=pbe", "unknown element references 'pbe'"),

@@ -182,3 +182,16 @@ def test_a_run_that_is_ended_at_its_start_says_that_nothing_was_begun(tmp_path, 
     )
     assert done.returncode == 143, done.stderr[-4000:]
     assert "ended by SIGTERM: nothing was begun yet" in done.stderr
+
+
+@pytest.mark.slow
+def test_several_ranks_end_with_their_last_checkpoint(tmp_path, cache):
+    first = tmp_path / "sample" / "checkpoints" / "step_0" / "inference_ckpt.pt"
+    settings = overrides(tmp_path, "job.scheduler.ranks_per_node=2", config="eqv2_oc20")
+    # With sentences, as users have them.
+    environment = {"EQV2_CACHE": cache, "EQV2_TRACEBACK": ""}
+    number = signal.SIGTERM
+    done = launch_and_signal("eqv2_oc20", settings, number, first.exists, **environment)
+    assert done.returncode == 143, done.stderr[-4000:]
+    assert "ended by SIGTERM: saved is" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import sys
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
@@ -38,6 +40,8 @@ def install() -> None:
         return
     signals.install(lambda: _NOTHING)
     logging.getLogger().addFilter(_is_no_dump)
+    # Of torch, about a word of fairchem's.
+    warnings.filterwarnings("ignore", ".broadcast_buffers. is deprecated", FutureWarning)
     if os.environ.get(SHOW_TRACEBACK) or getattr(sys.excepthook, "__module__", None) == __name__:
         return
     before = sys.excepthook
@@ -66,7 +70,8 @@ def _is_no_dump(record: logging.LogRecord) -> bool:
 def sentence_of(error: BaseException) -> str | None:
     """What the user should read of an error, or None if its traceback tells more."""
     chain = list(_chain(error))
-    for one in reversed(chain):
+    # The last that was made of it here, which knows most.
+    for one in chain:
         if (
             isinstance(one, _MEANT)
             and not isinstance(one, OmegaConfBaseException)
@@ -85,6 +90,8 @@ def sentence_of(error: BaseException) -> str | None:
         if isinstance(one, OverrideParseException):
             reason = str(one).partition("\n")[0]
             return f"{one.override!r} is not read as KEY=VALUE ({reason}): put quotes around VALUE"
+        if missing := re.search(r"Missing mandatory value: (\S+)", str(one)):
+            return f"the recipe needs a value for {missing[1]}: give {missing[1]}=VALUE"
     if isinstance(error, HydraException | OmegaConfBaseException):
         return str(error)
     if isinstance(error, _MEANT) and _raised_in(error).as_posix().endswith(_COMMAND):

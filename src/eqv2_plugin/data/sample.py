@@ -92,7 +92,10 @@ def sample_directory(sample: str, split: str, cache_root: Path | None = None) ->
 
 def _file(sample: str, split: str) -> Path:
     if sample not in SAMPLES:
-        raise ValueError(f"unknown sample {sample!r}; there are {', '.join(SAMPLES)}")
+        raise ValueError(
+            f"unknown sample {sample!r}: give the folder of the data (data_root=FOLDER); embedded "
+            f"are {', '.join(SAMPLES)}"
+        )
     if split not in SAMPLES[sample]:
         raise ValueError(f"unknown split {split!r}; {sample} has {', '.join(SAMPLES[sample])}")
     return SAMPLE_FOLDER / f"{sample}.npz"
