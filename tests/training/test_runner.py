@@ -131,3 +131,27 @@ def test_an_ended_run_leaves_a_link_to_its_last_checkpoint_for_a_queue(begun, tm
     (checkpoints / "preemption_state").mkdir()  # as fairchem does before it asks
     assert begun.save_state(str(checkpoints / "preemption_state"), is_preemption=True)
     assert (checkpoints / "preemption_state").resolve() == checkpoints / "step_7"
+
+
+def test_other_settings_are_refused_once_something_was_saved(tmp_path):
+    first = runner(tmp_path / "run", Unit())
+    first.load_state(None)
+    first._lock.release()
+
+    def other() -> EquiformerV2TrainRunner:
+        made = runner(tmp_path / "run", Unit())
+        made.train_eval_unit.config.write_text(CONFIG.replace("max_epochs: 4", "max_epochs: 9"))
+        return made
+
+    second = other()  # the first was refused, or ended, before its first step
+    second.load_state(None)
+    second.save_state(str(tmp_path / "run" / "checkpoints" / "step_7"))
+    second._lock.release()
+    third = runner(tmp_path / "run", Unit())
+    with pytest.raises(ValueError, match=r"other settings \(epochs: 9 -> 4\).*run_name=run-"):
+        third.load_state(None)
+    # The launcher has written that of the refused command.
+    assert "max_epochs: 9" in third.train_eval_unit.config.read_text()
+    again = other()
+    again.load_state(None)
+    again._lock.release()

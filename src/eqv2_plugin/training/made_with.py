@@ -16,11 +16,14 @@ from typing import Any
 from fairchem.core.datasets.mt_concat_dataset import ConcatDataset
 from omegaconf import OmegaConf
 
-from eqv2_plugin.common.files import save_json
+from eqv2_plugin.common.files import save_json, save_text
 from eqv2_plugin.common.hashing import file_sha256
 from eqv2_plugin.common.manifest import differences, read_manifest
+from eqv2_plugin.common.text import say
 from eqv2_plugin.data.datasets import evenly_spaced
 from eqv2_plugin.earlier_paths import current_name
+from eqv2_plugin.training.checkpoints import last_complete
+from eqv2_plugin.training.results import are_complete
 from eqv2_plugin.version import __version__
 
 FILE = "made_with.json"
@@ -49,6 +52,34 @@ _NAMES = {
     "optimizer_fn.weight_decay": "weight_decay",
     "cosine_lr_scheduler_fn.warmup_epochs": "warmup_epochs",
 }
+
+
+def enter(config_path: Path, config: str, train: ConcatDataset, validation: ConcatDataset) -> None:
+    """See that the run's folder holds a run of this command, or none, and say what it is.
+
+    A folder in which nothing was saved holds none: the command before may have been refused.
+
+    Args:
+        config_path: where the launcher puts the configuration, in the run's folder.
+        config: its text.
+        train, validation: the data sets of the run.
+
+    Raises:
+        ValueError: see `check`.
+    """
+    folder = config_path.parent
+    now = made_with(OmegaConf.to_container(OmegaConf.create(config)), train, validation)  # type: ignore[arg-type]
+    saved = last_complete(folder / "checkpoints") is not None or are_complete(folder / "results")
+    try:
+        if saved:
+            check(folder, now, folder.name)
+    except ValueError:
+        # The launcher has put this command's into the folder of another run.
+        if (before := config_of(folder)) is not None:
+            save_text(config_path, before)
+        raise
+    keep(folder, now, begins=not saved)
+    say(f"Settings, data and checkpoint of this run: {now['hash']} ({FILE})")
 
 
 def made_with(
@@ -93,9 +124,9 @@ def check(folder: Path, now: Mapping[str, Any], name: str) -> None:
         )
 
 
-def keep(folder: Path, now: Mapping[str, Any]) -> None:
+def keep(folder: Path, now: Mapping[str, Any], begins: bool = True) -> None:
     """Write the file of a run that begins, or of one that an earlier version has begun."""
-    if not (folder / FILE).is_file():
+    if begins or not (folder / FILE).is_file():
         save_json(folder / FILE, now)
 
 

@@ -111,7 +111,8 @@ class EquiformerV2TrainRunner(TrainEvalRunner):
 
     def _found(self, given: str | None) -> _Begin:
         self._config = Path(self.job_config.metadata.config_path).read_text()
-        self._refuse_other_settings()
+        data = self.train_dataloader.dataset, self.eval_dataloader.dataset
+        made_with.enter(Path(self.job_config.metadata.config_path), self._config, *data)
         checkpoints = Path(self.job_config.metadata.checkpoint_dir)
         if given is not None:
             checkpoint = Path(given).resolve()
@@ -129,21 +130,6 @@ class EquiformerV2TrainRunner(TrainEvalRunner):
         if removed := remove_unfinished(checkpoints):
             say(f"Not complete, and removed: {', '.join(removed)} in {checkpoints}.")
         return False, last
-
-    def _refuse_other_settings(self) -> None:
-        """The folder must hold a run of these settings, data and checkpoint, or none."""
-        config = OmegaConf.to_container(OmegaConf.create(self._config))
-        data = self.train_dataloader.dataset, self.eval_dataloader.dataset
-        now = made_with.made_with(config, *data)
-        try:
-            made_with.check(self._folder, now, self._folder.name)
-        except ValueError:
-            # The launcher has put this command's into the folder of another run.
-            if (before := made_with.config_of(self._folder)) is not None:
-                save_text(Path(self.job_config.metadata.config_path), before)
-            raise
-        made_with.keep(self._folder, now)
-        say(f"Settings, data and checkpoint of this run: {now['hash']} ({made_with.FILE})")
 
     def _model_options(self) -> Any:
         """Of the model that is configured now; a fine-tuned one knows its own."""
