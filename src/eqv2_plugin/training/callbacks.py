@@ -168,8 +168,11 @@ class ProgressBar(Callback):
     def on_eval_step_end(self, state: State, unit: TEvalUnit) -> None:
         self.validation.update(1)
 
-    def on_eval_end(self, state: State, unit: TEvalUnit) -> None:
+    def on_eval_epoch_end(self, state: State, unit: TEvalUnit) -> None:
+        # Before lines are written, for which tqdm draws all bars again.
         self.validation.close()
+
+    def on_eval_end(self, state: State, unit: TEvalUnit) -> None:
         # The time spent on validation is not training speed.
         self.since, self.samples = time.monotonic(), 0
 
