@@ -214,7 +214,7 @@ def moved(where):
 
 BAD = {
     "one frame": (frames(1), {}, "one labelled frame"),
-    "copies": ([labelled("H2O")] * 5, {}, "one group"),
+    "copies": ([labelled("H2O")] * 5, {}, "copies of one structure"),
     "zero forces": (changed(lambda r: r["forces"].fill(0)), {}, "forces of all .* are zero"),
     "nan": (changed(lambda r: r.update(energy=np.nan)), {}, "frame 0: energy are not finite"),
     "no such group": (frames(6), {"group_key": "run"}, "has no 'run' to group it by"),

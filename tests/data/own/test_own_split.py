@@ -79,7 +79,7 @@ def test_where_each_group_has_an_element_of_its_own_the_smallest_validates():
         (SYSTEMS, 0.0, None, "val_fraction must lie between 0 and 1"),
         (SYSTEMS[:1], 0.1, None, "one labelled frame"),
         ([note(i, system="a") for i in range(9)], 0.1, "system", r"one group \(system\)"),
-        ([note(i, digest=b"same") for i in range(9)], 0.1, None, "one group"),
+        ([note(i, digest=b"same") for i in range(9)], 0.1, None, "9 frames are copies of one"),
     ],
     ids=["fraction", "one frame", "one group", "copies"],
 )

@@ -25,6 +25,7 @@ from eqv2_plugin.data.inspection.check import check_datasets
 from eqv2_plugin.data.inspection.frames import open_dataset
 from eqv2_plugin.data.labels import label_set
 from eqv2_plugin.data.own.keys import LabelKeys
+from eqv2_plugin.data.own.mixed_units import mixed_units_note
 from eqv2_plugin.data.own.scales import FIT, fit_scales
 from eqv2_plugin.data.own.split import split
 from eqv2_plugin.data.own.survey import Note, Survey, Wanted, survey
@@ -189,11 +190,13 @@ def _neighbours(train: Path, data: OwnData) -> float | None:
     return max(float(np.concatenate(counts).mean()), 1.0)
 
 
-def _findings(train: Path) -> list[str]:
+def _findings(train: Path, notes: Sequence[Note]) -> list[str]:
     """What a check of the data finds unusual: units, distances, outliers."""
+    mixed = mixed_units_note(notes)
     found = check_datasets([open_dataset(train)], sample=_FRAMES_CHECKED).all_findings()
     unusual = [one for one in found if one.verdict in (Verdict.LOOK, Verdict.BAD)]
-    return [f"{one.verdict} ({one.check}): {one.text}" for one in unusual]
+    lines = [f"{one.verdict} ({one.check}): {one.text}" for one in unusual]
+    return [*lines, *([f"{Verdict.LOOK} (mixed units): {mixed}"] if mixed else [])]
 
 
 def _labels(found: Survey) -> str:

@@ -50,6 +50,8 @@ def split(
     first: dict[bytes, str] = {}
     names = [first.setdefault(note.digest, name) for note, name in zip(notes, names, strict=True)]
     counts = Counter(names)
+    if len({note.digest for note in notes}) == 1:
+        raise ValueError(f"all {len(notes)} frames are copies of one structure: nothing to learn")
     if len(counts) < 2:
         raise ValueError(
             f"all {len(notes)} frames are one group ({grouped_by}): give val=FILE, or another "
