@@ -151,3 +151,9 @@ def test_a_new_model_is_as_its_class_would_make_it(start):
     assert set(config["heads"]) == {"energy", "forces"}
     assert config["_target_"] == "eqv2_plugin.models.hydra.EquiformerV2"
     assert model.backbone.config.grid_resolution == 18  # a null is the default
+
+
+@pytest.mark.parametrize("option", ["freeze_backbone", "from_scratch", "new_heads"])
+def test_what_is_for_checkpoints_needs_one(option):
+    with pytest.raises(ValueError, match=f"{option} is for a run from a checkpoint"):
+        starting_model(None, {"direct_forces": True}, {}, **{option: ["energy"]})

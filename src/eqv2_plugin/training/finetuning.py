@@ -71,6 +71,10 @@ def starting_model(
     if labels is not None:
         heads, options = heads_for(labels, heads, options)
     if checkpoint is None:
+        meant = {"freeze_backbone": freeze_backbone, "from_scratch": from_scratch,
+                 "new_heads": new_heads}  # fmt: skip
+        if given := [name for name, value in meant.items() if value]:
+            raise ValueError(f"{given[0]} is for a run from a checkpoint: give checkpoint=FILE")
         return _new_model(options, heads, supports_single_atoms, facts)
     start = read_start(checkpoint, unsafe)
     plan = _planned(start.model["heads"], heads, new_heads, checkpoint)
