@@ -2,6 +2,7 @@
 
     python benchmarks/mace.py ethanol cualloy --mace-env FOLDER
     python benchmarks/mace.py inorganic --mace-env FOLDER --data FOLDER
+    python benchmarks/mace.py inorganic --sides direct --data FOLDER
     python benchmarks/mace.py ethanol --sides mace --seconds 1500
 
 Ours trains by ``fairchem -c configs/eqv2_train.yml``, MACE by its own command, in an environment
@@ -19,7 +20,7 @@ from pathlib import Path
 
 from beside_mace.report import markdown, plot_curves
 from beside_mace.sets import MACE_OPTIONS, SETS
-from beside_mace.sides import MACE, OURS, Run
+from beside_mace.sides import DIRECT, MACE, OURS, Run
 from compare.environment import mace_python
 
 HERE = Path(__file__).parent
@@ -28,7 +29,7 @@ HERE = Path(__file__).parent
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("sets", nargs="+", choices=SETS, metavar="SET", help=", ".join(SETS))
-    parser.add_argument("--sides", nargs="+", choices=(OURS, MACE), default=[OURS, MACE])
+    parser.add_argument("--sides", nargs="+", choices=(OURS, DIRECT, MACE), default=[OURS, MACE])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--seconds", type=float, help="of training, instead of the set's")
     parser.add_argument("--data", type=Path, help="folder with inorganic_pbe.npz")
@@ -43,18 +44,13 @@ def main() -> None:
     if not options.report_only:
         # Not resolved: the interpreter of an environment is a link.
         python = mace_python(options.mace_env.absolute()) if MACE in options.sides else Path()
-        for seed in options.seeds:
-            for name in options.sets:
-                for side in options.sides:
-                    frames = SETS[name]
-                    seconds = options.seconds or frames.seconds
-                    own = frames.ours if side == OURS else MACE_OPTIONS
-                    steps = round(seconds * frames.per_second)
-                    run = Run(frames, side, seed, out, own, seconds, steps, python, options.data)
-                    try:
-                        train(run, options.results)
-                    except (RuntimeError, ValueError) as error:
-                        sys.exit(f"mace: {error}")
+        try:
+            for seed in options.seeds:
+                for name in options.sets:
+                    for side in options.sides:
+                        train(planned(name, side, seed, options, out, python), options.results)
+        except (RuntimeError, ValueError) as error:
+            sys.exit(f"mace: {error}")
     results = {p.stem: json.loads(p.read_text()) for p in sorted(options.results.glob("*.json"))}
     report = options.report or out / "mace.md"
     report.parent.mkdir(parents=True, exist_ok=True)
@@ -63,6 +59,27 @@ def main() -> None:
     text = markdown(results, picture.name)
     report.write_text(text)
     print(text)
+
+
+def planned(
+    name: str, side: str, seed: int, options: argparse.Namespace, out: Path, python: Path
+) -> Run:
+    """The run of a side on a set.
+
+    Raises:
+        ValueError: direct heads are not compared on this set.
+    """
+    frames = SETS[name]
+    own, rate = frames.ours, frames.per_second
+    if side == MACE:
+        own = MACE_OPTIONS
+    elif side == DIRECT:
+        if frames.direct_per_second is None:
+            raise ValueError(f"direct heads are not compared on {name}: leave out that side")
+        own, rate = (*own, "heads=direct"), frames.direct_per_second
+    seconds = options.seconds or frames.seconds
+    steps = round(seconds * rate)
+    return Run(frames, side, seed, out, own, seconds, steps, python, options.data)
 
 
 def train(run: Run, stored: Path) -> None:

@@ -15,7 +15,8 @@ from beside_mace.sets import SETS
 _ERRORS = ("forces_mae", "forces_rmse", "energy_mae", "energy_mae_beside_shift")
 # {name of a run: result of `sides.Run.execute`}
 Results = dict[str, dict[str, Any]]
-_SIDES = {"ours": "eqv2_train.yml", "mace": "MACE"}
+_SIDES = {"ours": "eqv2_train.yml", "direct": "the same, heads=direct", "mace": "MACE"}
+_COLOURS = {"ours": "C0", "direct": "C2", "mace": "C1"}
 _HEAD = (
     "frames", "side", "seed", "forces MAE", "forces RMSE", "energy MAE", "beside its shift",
     "per atom", "steps", "seconds of training", "of compiling",
@@ -58,9 +59,11 @@ def plot_curves(results: Results, path: Path) -> None:
                 continue
             side = _words(run)[2]
             seconds, errors = zip(*result["curve"][1:], strict=True)
-            colour = "C0" if side == "ours" else "C1"
-            axis.plot(seconds, errors, "o-", ms=3, color=colour, label=_SIDES[side])
+            axis.plot(seconds, errors, "o-", ms=3, color=_COLOURS[side], label=_SIDES[side])
         axis.set(title=SETS[frames].name, xlabel="seconds of training", yscale="log")
+        low, high = axis.get_ylim()
+        # A curve that is flat shall look flat.
+        axis.set_ylim(0.8 * low, 1.25 * high)
         axis.yaxis.set_major_formatter("{x:.0f}")
         axis.yaxis.set_minor_formatter("{x:.0f}")
         axis.legend(fontsize=8)

@@ -29,6 +29,7 @@ class FrameSet:
         seconds: of the processor that training may take.
         per_second: steps of our side in one of them, by which the end of its schedule is set.
         ours: overrides of the recipe.
+        direct_per_second: as ``per_second``, with direct heads; None where they are not compared.
     """
 
     name: str
@@ -37,6 +38,7 @@ class FrameSet:
     seconds: float
     per_second: float
     ours: tuple[str, ...] = ()
+    direct_per_second: float | None = None
 
 
 def ethanol(seed: int, data: Path | None) -> Frames:
@@ -118,6 +120,7 @@ SETS = {
             seconds=120,
             per_second=0.95,
             ours=_INORGANIC,
+            direct_per_second=2.9,
         ),
     )
 }

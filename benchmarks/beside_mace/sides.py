@@ -29,7 +29,7 @@ ENVIRONMENT = {
     "MALLOC_TRIM_THRESHOLD_": "1000000000",
     "MALLOC_TOP_PAD_": "67108864",
 }
-OURS, MACE = "ours", "mace"
+OURS, DIRECT, MACE = "ours", "direct", "mace"
 _FAIRCHEM = "from fairchem.core._cli import main; main()"
 _HERE = Path(__file__).parent
 
@@ -62,7 +62,7 @@ class Run:
     @property
     def settings(self) -> dict[str, Any]:
         """What the result depends on, kept with it."""
-        steps = {"steps": self.steps} if self.side == OURS else {}
+        steps = {} if self.side == MACE else {"steps": self.steps}
         return {"options": list(self.options), "seconds": self.seconds, **steps}
 
     def execute(self) -> dict[str, Any]:
@@ -85,7 +85,7 @@ class Run:
         folder = self.out / "runs" / self.name
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        trained = self._ours if self.side == OURS else self._mace
+        trained = self._mace if self.side == MACE else self._ours
         result = trained(parts, folder)
         frames = read(parts / "test.extxyz", ":")
         with np.load(folder / "test.npz") as found:
