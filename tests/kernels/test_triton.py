@@ -34,26 +34,29 @@ def test_kernels_equal_the_reference(cases):
     assert "passed" in run.stdout
 
 
-class DriverOfAnH100:
-    """As much of Triton's driver as compiling needs; no other device has this number."""
+class DriverOfAGPU:
+    """As much of Triton's driver as compiling needs; no other devices have these numbers."""
+
+    def __init__(self, capability):
+        self.capability = capability
 
     def get_current_device(self):
-        return 1000
+        return 1000 + self.capability
 
     def get_current_stream(self, device):
         return 0
 
     def get_current_target(self):
-        return triton.backends.compiler.GPUTarget("cuda", 90, 32)
+        return triton.backends.compiler.GPUTarget("cuda", self.capability, 32)
 
 
 @pytest.fixture
-def compiled(monkeypatch, tmp_path):
-    """Kernels that a launch compiles for an H100 instead of running them."""
+def compiled(monkeypatch, tmp_path, capability):
+    """Kernels that a launch compiles for a GPU instead of running them."""
     from eqv2_plugin.kernels import triton_kernels
 
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
-    monkeypatch.setattr(triton.runtime.driver, "_active", DriverOfAnH100())
+    monkeypatch.setattr(triton.runtime.driver, "_active", DriverOfAGPU(capability))
     kernels = {}
 
     def compile_only(kernel, grid, *tensors, warps=1, **constants):
@@ -64,17 +67,32 @@ def compiled(monkeypatch, tmp_path):
     return kernels
 
 
-def spilled_registers(kernel, folder):
+def spilled_registers(kernel, folder, architecture):
     """Bytes stored and loaded, as the assembler of Triton's wheel reports."""
     assembler = Path(triton.__file__).parent / "backends/nvidia/bin/ptxas"
     (folder / "kernel.ptx").write_text(kernel.asm["ptx"])
-    command = [assembler, "-arch=sm_90a", "-v", folder / "kernel.ptx", "-o", os.devnull]
+    command = [assembler, f"-arch={architecture}", "-v", folder / "kernel.ptx", "-o", os.devnull]
     report = subprocess.run(command, capture_output=True, text=True, check=True).stderr
     return [int(size) for size in re.findall(r"(\d+) bytes spill", report)]
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_kernels_compile_for_a_gpu_and_fit_its_registers(dtype, compiled, tmp_path):
+# Turing knows no bfloat16.
+@pytest.mark.parametrize(
+    ("capability", "architecture", "dtype"),
+    [
+        (90, "sm_90a", torch.float32),
+        (90, "sm_90a", torch.bfloat16),
+        *(
+            pytest.param(*target, marks=pytest.mark.slow)
+            for target in (
+                (80, "sm_80", torch.float32),
+                (80, "sm_80", torch.bfloat16),
+                (75, "sm_75", torch.float32),
+            )
+        ),
+    ],
+)
+def test_kernels_compile_for_a_gpu_and_fit_its_registers(dtype, architecture, compiled, tmp_path):
     from eqv2_plugin.kernels.triton_kernels import TritonKernels
 
     for operation, short in (
@@ -84,7 +102,9 @@ def test_kernels_compile_for_a_gpu_and_fit_its_registers(dtype, compiled, tmp_pa
     ):
         pairs = zip(operation.tensors, short, strict=True)
         operation.gradients(TritonKernels(), [t.to(dtype) if s else t for t, s in pairs])
-    spills = {name: spilled_registers(kernel, tmp_path) for name, kernel in compiled.items()}
+    spills = {
+        name: spilled_registers(kernel, tmp_path, architecture) for name, kernel in compiled.items()
+    }
     assert spills == {
         "rotation_forward": [0, 0],
         "rotation_backward_radial": [0, 0],
