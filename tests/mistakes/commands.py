@@ -142,7 +142,7 @@ MISTAKES = {
     },
 }
 AFTER = {
-    "epochs=2": "holds a run with other settings (epochs: 1 -> 2)",
+    "epochs=2": "holds a run with other settings (epochs: 1 -> 2",
     "epochs=1 batch_size=8": "batch_size",
     "epochs=1 learning_rate=0.01": "learning_rate",
     "epochs=1 model.backbone.num_layers=1": "model.backbone.num_layers",
