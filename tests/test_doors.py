@@ -34,6 +34,7 @@ from eqv2_plugin.cli import build_parser, main
 CONFIGS = Path(__file__).parents[1] / "configs"
 KINDS = {**PLAIN_KINDS, **PICKLE_KINDS, **BOMBS}
 MODEL = Path("model.pt")
+LMDB = Path(__file__).parent / "fixtures" / "data_oc" / "is2re_folder"
 Opener = Callable[[], Callable[[], object]]
 
 
@@ -100,6 +101,7 @@ OPENERS: dict[str, Opener] = {
     "eqv2 convert": command("convert", MODEL, "new.pt"),
     "eqv2 export": command("export", MODEL, "new.safetensors"),
     "eqv2 doctor": command("doctor", MODEL, "--device", "cpu"),
+    "eqv2 predict": command("predict", MODEL, LMDB, "--out", "new.csv", "--device", "cpu"),
     "adsorbml.yml": job("adsorbml.yml", "input=in.pkl"),
     "adsorbml_batched.yml": job("adsorbml_batched.yml", "input=in.pkl"),
     "eqv2_finetune.yml": finetuning,

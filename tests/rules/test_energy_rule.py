@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import hydra
@@ -15,7 +16,7 @@ from ase.io import write as write_file
 from fairchem.core import FAIRChemCalculator
 from fairchem.core.datasets.atomic_data import AtomicData
 from registry import Rule, configs
-from rule_inputs import compose, done, frames, run_in, run_job, start_of, write
+from rule_inputs import call, compose, done, frames, run_in, run_job, start_of, write
 
 from eqv2_plugin.checkpoints.door import read_inference_checkpoint
 from eqv2_plugin.checkpoints.native import read_native
@@ -90,6 +91,14 @@ def export_keeps_it(folder: Path, name: str) -> None:
     done("export", folder / "tiny.pt", folder / "kind.safetensors")
     header = read_native(folder / "kind.safetensors").header
     assert header.model["facts"]["energy_kind"] == "total"
+
+
+@KIND.behaviour("eqv2 predict")
+def tables_say_it(folder: Path, name: str) -> None:
+    out = folder / "kind.csv"
+    assert "energies of this model: DFT total energy" in done(
+        "predict", folder / "tiny.pt", folder / "data.traj", "--out", out
+    )
 
 
 @KIND.behaviour(*RECIPES)
@@ -186,6 +195,17 @@ def normalizer_refuses(folder: Path, name: str) -> None:
 def doctor_refuses(folder: Path, name: str) -> None:
     with pytest.raises(ValueError, match="holds Cu, which the model does not know"):
         done("doctor", folder / "nocopper.pt", "--structures", folder / "data.traj")
+
+
+@ELEMENTS.behaviour("eqv2 predict")
+def tables_say_why_a_row_is_empty(folder: Path, name: str) -> None:
+    out = folder / "elements.csv"
+    status, printed = call(
+        ["predict", str(folder / "nocopper.pt"), str(folder / "data.traj"), "--out", str(out)]
+    )
+    assert status == 1
+    assert "6 failed" in printed
+    assert re.search(LACKING, out.read_text())
 
 
 @ELEMENTS.behaviour(*RECIPES)

@@ -152,7 +152,7 @@ RULE.does_not_concern(
     "reads no structures",
     "eqv2 info", "eqv2 convert", "eqv2 export", "eqv2 adsorbml score", "eqv2 config",
 )  # fmt: skip
-RULE.does_not_concern("energies only, of all atoms", "eqv2 data fit-references")
+RULE.does_not_concern("energies only, of all atoms", "eqv2 data fit-references", "eqv2 predict")
 RULE.does_not_concern("refuses molecules with fixed atoms", "configs/md17_simulation.yml")
 RULE.does_not_concern("single points move no atom", "eqv2 adsorbml single-points")
 RULE.does_not_concern("the download has a column of fixed atoms", "eqv2 data oc20")

@@ -15,6 +15,7 @@ from rule_inputs import (
     call,
     done,
     frames,
+    model,
     run_job,
     scores,
     training_data,
@@ -90,6 +91,13 @@ def fits_references(folder: Path, kind: str) -> bytes:
 def fits_normalizer(folder: Path, kind: str) -> str:
     printed = done("data", "fit-normalizer", folder / kind)
     return "\n".join(line for line in printed.splitlines() if not line.startswith("#"))
+
+
+@RULE.behaviour("eqv2 predict")
+def predicts_a_table(folder: Path, kind: str) -> str:
+    out = folder / f"table_{kind}.csv"
+    done("predict", model(folder), folder / f"{kind}.traj", "--out", out)
+    return out.read_text()
 
 
 @RULE.behaviour(*RECIPES)

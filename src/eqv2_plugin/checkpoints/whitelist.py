@@ -23,6 +23,7 @@ HEADS = (
     "eqv2_plugin.heads.forces.ForceHead",
     "eqv2_plugin.heads.forces.NoiseHead",
     "eqv2_plugin.heads.joined_stress.JoinedStressHead",
+    "eqv2_plugin.heads.scalar.ScalarHead",
     "eqv2_plugin.heads.stress.StressHead",
 )
 _FLAGS = ("pass_through_head_outputs", "supports_single_atoms", "otf_graph", "freeze_backbone")

@@ -10,13 +10,23 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from eqv2_plugin.cli import adsorbml, config, convert, data, doctor, export, info, submission
+from eqv2_plugin.cli import (
+    adsorbml,
+    config,
+    convert,
+    data,
+    doctor,
+    export,
+    info,
+    predict,
+    submission,
+)
 from eqv2_plugin.version import __version__
 
 GROUPS = {
     "checkpoints": (info, convert, export, doctor),
     "data sets": (data,),
-    "results": (adsorbml, submission),
+    "results": (predict, adsorbml, submission),
     "recipes of fairchem -c": (config,),
 }
 

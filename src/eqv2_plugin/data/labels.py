@@ -20,11 +20,14 @@ from ase.stress import voigt_6_to_full_3x3_stress
 from eqv2_plugin.common.options import did_you_mean
 
 LABELS = ("energy", "forces", "stress")
+# One number per structure that is no energy, whatever it is called where it is stored.
+SCALAR = "scalar"
 # Which of them a model is trained on, as configs say it.
 LABEL_SETS = {
     "energy": ("energy",),
     "energy_forces": ("energy", "forces"),
     "energy_forces_stress": LABELS,
+    SCALAR: (SCALAR,),
 }
 READ_FROM = "labels are the results energy, forces and stress of the calculator"
 

@@ -17,6 +17,7 @@ from fairchem.core.units.mlip_unit.predict import MLIPPredictUnit
 
 from eqv2_plugin.checkpoints.door import open_model
 from eqv2_plugin.data.labels import drop_info_labels
+from eqv2_plugin.heads.scalar import OUTPUT as SCALAR
 from eqv2_plugin.models.known_elements import elements_with_references
 from eqv2_plugin.models.metadata import EnergyKind, energy_kind_of, metadata_of
 
@@ -83,17 +84,8 @@ class BatchPredictor:
         self.dtype = unit.inference_settings.base_precision_dtype
 
     def __call__(self, structures: Sequence[Atoms]) -> list[Prediction]:
-        """Predict all structures in one batch.
-
-        Raises:
-            ValueError: no structures, or one without atoms, periodic without a cell, or with an
-                element that the model does not know.
-        """
-        if not structures:
-            raise ValueError("there are no structures to predict: give at least one")
-        for atoms in structures:
-            self.check(atoms)
-        batch = atomicdata_list_to_batch([self.data(atoms) for atoms in structures])
+        """Predict all structures in one batch; errors as of `batch`."""
+        batch = self.batch(structures)
         # Conservative models differentiate by themselves.
         with torch.no_grad():
             outputs = self.unit.predict(batch)
@@ -105,6 +97,19 @@ class BatchPredictor:
         return [
             Prediction(float(e), f, s) for e, f, s in zip(energies, parts, stresses, strict=True)
         ]
+
+    def batch(self, structures: Sequence[Atoms]) -> AtomicData:
+        """The structures as the model takes them.
+
+        Raises:
+            ValueError: no structures, or one without atoms, periodic without a cell, or with an
+                element that the model does not know.
+        """
+        if not structures:
+            raise ValueError("there are no structures to predict: give at least one")
+        for atoms in structures:
+            self.check(atoms)
+        return atomicdata_list_to_batch([self.data(atoms) for atoms in structures])
 
     def _stresses(
         self, outputs: Mapping[str, torch.Tensor], structures: Sequence[Atoms]
@@ -167,6 +172,20 @@ def near_origin(atoms: Atoms) -> Atoms:
     return moved
 
 
+def choose_dataset(unit: MLIPPredictUnit, wanted: str | None, option: str = "--task") -> str:
+    """One of the data sets that a model predicts for: ``wanted``, or the only one.
+
+    Raises:
+        ValueError: no such data set, or several and none chosen (by ``option``).
+    """
+    known = sorted(unit.dataset_to_tasks)
+    if wanted is None and len(known) > 1:
+        raise ValueError(f"the model was trained on {', '.join(known)}: choose one with {option}")
+    if wanted is not None and wanted not in known:
+        raise ValueError(f"the model has no task {wanted!r}; it has {', '.join(known)}")
+    return known[0] if wanted is None else wanted
+
+
 def choose_task(unit: MLIPPredictUnit, wanted: str | None, option: str = "--task") -> str:
     """The data set whose energies and forces are predicted: ``wanted``, or the only one.
 
@@ -174,18 +193,14 @@ def choose_task(unit: MLIPPredictUnit, wanted: str | None, option: str = "--task
         ValueError: no such data set, several and none chosen (by ``option``), or no energies and
             forces.
     """
-    known = sorted(unit.dataset_to_tasks)
-    if wanted is None and len(known) > 1:
-        raise ValueError(f"the model was trained on {', '.join(known)}: choose one with {option}")
-    if wanted is not None and wanted not in known:
-        raise ValueError(f"the model has no task {wanted!r}; it has {', '.join(known)}")
-    task = known[0] if wanted is None else wanted
+    task = choose_dataset(unit, wanted, option)
     properties = {t.property for t in unit.dataset_to_tasks[task]}
     missing = {"energy", "forces"} - properties
     if missing:
+        hint = "; `eqv2 predict` writes a table of its numbers" if SCALAR in properties else ""
         raise ValueError(
             f"the model predicts no {' and no '.join(sorted(missing))} for {task}, but only "
-            f"{', '.join(sorted(properties))}: energies and forces are needed"
+            f"{', '.join(sorted(properties))}: energies and forces are needed{hint}"
         )
     return task
 

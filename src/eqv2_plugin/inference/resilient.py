@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Generic, TypeVar
 
 import numpy as np
 import torch
 from ase import Atoms
 
-from eqv2_plugin.inference.predictor import Predict, Prediction
+_Prediction = TypeVar("_Prediction")
 
 # What models and fairchem raise for a structure that they cannot predict (an unknown element,
 # coinciding atoms, a singular cell); other errors are no fault of a structure.
 STRUCTURE_FAULTS = (ValueError, ArithmeticError, AssertionError, torch.linalg.LinAlgError)
 
 
-class SafePredictor:
+class SafePredictor(Generic[_Prediction]):
     """Predicts batches; a structure that the model refuses does not stop the others.
 
     A batch that the model refuses is halved until the structures at fault are found. Where memory
@@ -24,17 +25,17 @@ class SafePredictor:
     Other errors than these go through.
     """
 
-    def __init__(self, predict: Predict) -> None:
+    def __init__(self, predict: Callable[[Sequence[Atoms]], Sequence[_Prediction]]) -> None:
         self._predict = predict
         self._max_atoms = math.inf
 
-    def __call__(self, structures: Sequence[Atoms]) -> list[Prediction | str]:
+    def __call__(self, structures: Sequence[Atoms]) -> list[_Prediction | str]:
         """Predictions; in place of one that the model refused, its reason.
 
         Raises:
             MemoryError: the memory is too small for a single structure.
         """
-        found: list[Prediction | str] = []
+        found: list[_Prediction | str] = []
         while rest := structures[len(found) :]:
             atoms = np.cumsum([len(structure) for structure in rest])
             some = rest[: max(1, int((atoms <= self._max_atoms).sum()))]
@@ -52,7 +53,7 @@ class SafePredictor:
                     torch.cuda.empty_cache()
         return found
 
-    def _each(self, structures: Sequence[Atoms]) -> list[Prediction | str]:
+    def _each(self, structures: Sequence[Atoms]) -> list[_Prediction | str]:
         """Where the model refuses a batch, its halves, until the structures at fault are found."""
         try:
             found = self._predict(structures)

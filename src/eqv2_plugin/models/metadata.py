@@ -102,6 +102,9 @@ class ModelMetadata:
     converter_version: str | None = None  # version of this package that converted it
     # Which kind ``energy_reference`` words; None in older files. Read by `energy_kind_of` alone.
     energy_kind: EnergyKind | None = None
+    # What the output `SCALAR` is called in the training data; None of models of energies.
+    target: str | None = None
+    target_kind: str | None = None  # of that, "intensive" or "extensive"
 
     @classmethod
     def from_mapping(cls, stored: Mapping[str, Any]) -> ModelMetadata:
@@ -136,6 +139,12 @@ class ModelMetadata:
 
     def sentence(self) -> str:
         """One line on what the energies are; result folders are compared by it, so it stays."""
+        if self.target is not None:
+            return (
+                f"this model predicts {self.target!r} ({self.target_kind}), one number per "
+                "structure, and no energy: calculators have nothing to give, and `eqv2 predict` "
+                "writes a table"
+            )
         details = [self.functional, self.training_data and f"trained on {self.training_data}"]
         if self.energy_kind is not None and self.energy_reference not in ENERGY_REFERENCES.values():
             details.insert(0, f"kind: {self.energy_kind}")

@@ -45,6 +45,8 @@ def check_gradient_scales(model: nn.Module, tasks: Sequence[Task]) -> None:
     if model.backbone.config.direct_forces:
         return
     by_property = {task.property: task.normalizer for task in tasks}
+    if "energy" not in by_property:
+        return
     scale = float(by_property["energy"].rmsd)
     for label in ("forces", "stress"):
         normalizer = by_property.get(label)

@@ -11,11 +11,13 @@ from fairchem.core.common.distutils import get_device_for_local_rank
 from fairchem.core.units.mlip_unit.mlip_unit import MLIPTrainEvalUnit, Task
 
 from eqv2_plugin.common.progress import short_bar
+from eqv2_plugin.data.labels import SCALAR
+from eqv2_plugin.training import scalar_report
 
 STRESS_MAE = "stress_mae_meV_per_A3"
 MAE_PER_ATOM = "energy_mae_meV_per_atom"
 # What frames are merged by, and what goes with each.
-_PER_FRAME = ("energy", "forces", "stress", "natoms", "numbers")
+_PER_FRAME = ("energy", "forces", "stress", SCALAR, "natoms", "numbers")
 
 
 @dataclass
@@ -27,6 +29,8 @@ class SplitPredictions:
     forces: list[np.ndarray] = field(default_factory=list)
     # [frames, 2, 9] target and prediction, eV/Å^3; empty without that task
     stress: list[np.ndarray] = field(default_factory=list)
+    # [frames, 2] target and prediction of a property that is no energy; empty without that task
+    scalar: list[np.ndarray] = field(default_factory=list)
     sids: list[str] = field(default_factory=list)  # one per frame
     natoms: list[int] = field(default_factory=list)  # one per frame
     numbers: list[np.ndarray] = field(default_factory=list)  # [free atoms] of each frame
@@ -37,6 +41,8 @@ class SplitPredictions:
         Of energies in meV and meV per atom, of components of forces on free atoms in meV/Å, of
         components of the stress in meV/Å^3.
         """
+        if self.scalar:
+            return scalar_report.scalar_metrics(self.scalar) | {"frames": len(self.sids)}
         energy = np.concatenate(self.energy)
         errors = 1e3 * (energy[:, 1] - energy[:, 0]).astype(float)
         per_atom = errors / np.array(self.natoms)
@@ -80,7 +86,7 @@ def predict_splits(unit: MLIPTrainEvalUnit, dataloader) -> dict[str, SplitPredic
             outputs = model(batch)
             values = {
                 label: _physical(tasks[label], outputs, batch)
-                for label in ("energy", "forces", "stress")
+                for label in ("energy", "forces", "stress", SCALAR)
                 if label in tasks
             }
             free = batch.fixed == 0
@@ -110,7 +116,9 @@ def evaluated_metrics(unit: MLIPTrainEvalUnit) -> dict[str, dict[str, float]]:
         return float(total) / max(float(count), 1.0)
 
     found: dict[str, dict[str, float]] = {}
-    for dataset in sorted(unit.eval_unit.running_metrics["energy"]):
+    for dataset in sorted(unit.eval_unit.running_metrics.get(SCALAR, ())):
+        found[dataset.split(".", 1)[1]] = {scalar_report.MAE: mean(SCALAR, dataset, "mae")}
+    for dataset in sorted(unit.eval_unit.running_metrics.get("energy", ())):
         split = found[dataset.split(".", 1)[1]] = {
             "energy_mae_meV": 1e3 * mean("energy", dataset, "mae")
         }

@@ -16,6 +16,7 @@ from omegaconf import OmegaConf
 
 from eqv2_plugin.backbones.registered import backbone_class
 from eqv2_plugin.heads.forces import NoiseHead
+from eqv2_plugin.heads.scalar import ScalarHead
 from eqv2_plugin.inference.energy_agreement import kinds_note
 from eqv2_plugin.models.hydra import EquiformerV2
 from eqv2_plugin.models.metadata import ModelMetadata, energy_kind_of
@@ -168,8 +169,8 @@ def _planned(
     """Which head takes which weights.
 
     A head is kept, with the checkpoint's options, if the checkpoint has one of the same class:
-    under its name, or as the only one of that class. The noise head of DeNS is added if there
-    is none.
+    under its name, or as the only one of that class. The noise head of DeNS, and the head of
+    a property, are added if there is none.
     """
     unknown = sorted(set(new_heads) - set(wanted))
     if unknown:
@@ -182,7 +183,7 @@ def _planned(
         ]
         if name in alike:
             alike = [name]
-        if name in new_heads or (not alike and kind is NoiseHead):
+        if name in new_heads or (not alike and kind in (NoiseHead, ScalarHead)):
             plan[name] = _Head(dict(config), None)
         elif len(alike) == 1:
             plan[name] = _Head(_plain(saved[alike[0]]), alike[0])

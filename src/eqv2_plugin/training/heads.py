@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from eqv2_plugin.data.labels import LABELS, label_set
+from eqv2_plugin.data.labels import LABELS, SCALAR, label_set
 
 CONSERVATIVE = "eqv2_plugin.heads.conservative.ConservativeHead"
 _DIRECT = {
@@ -29,6 +29,9 @@ def heads_for(
         backbone: options, with ``direct_forces``.
     """
     wanted = label_set(labels)
+    if SCALAR in wanted:
+        return {SCALAR: heads[SCALAR]}, dict(backbone)
+    heads = {name: head for name, head in heads.items() if name != SCALAR}
     if not backbone["direct_forces"]:
         kept = dict(heads)
         if not any(head.get("module") == CONSERVATIVE for head in kept.values()):

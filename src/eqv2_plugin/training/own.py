@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from eqv2_plugin.common.text import warn_once
-from eqv2_plugin.data.labels import label_set
+from eqv2_plugin.data.labels import SCALAR, label_set
 from eqv2_plugin.data.own.scales import FIT
 from eqv2_plugin.data.references.coefficients import exact_references_config
 from eqv2_plugin.training.start import (
@@ -71,10 +71,12 @@ def own_references(
     return start_references(source, checkpoint, unsafe)
 
 
-def start_direct_forces(checkpoint: str | None, unsafe: bool = False) -> bool:
-    """Whether forces come from a head of their own; a new model's are gradients."""
+def start_direct_forces(
+    checkpoint: str | None, unsafe: bool = False, target_key: str | None = None
+) -> bool:
+    """Whether forces come from a head of their own; a new model's are gradients, if it has any."""
     if checkpoint is None:
-        return False
+        return target_key is not None
     return bool(read_start(checkpoint, unsafe).model["backbone"].get("direct_forces", True))
 
 
@@ -113,6 +115,8 @@ def own_labels(
 
 def label_mapping(labels: str) -> dict[str, str]:
     """fairchem's ``key_mapping`` of some labels, which are stored under their own names."""
+    if labels == SCALAR:
+        return {"energy": SCALAR}  # where `prepare` has put it
     return {name: name for name in label_set(labels)}
 
 

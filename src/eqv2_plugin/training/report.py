@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from fairchem.core.common import distutils
 from fairchem.core.units.mlip_unit.mlip_unit import (
     convert_train_checkpoint_to_inference_checkpoint,
@@ -34,6 +35,7 @@ from eqv2_plugin.training.results import (
     mark_finished,
     unmark,
 )
+from eqv2_plugin.training.scalar_report import plot_scalar
 from eqv2_plugin.training.summary import errors_line, summary
 
 
@@ -162,7 +164,13 @@ class RunReport(Callback):
         save_json(self.results / METRICS, report)
         zero = {name: b["zero_forces_mae_meV_per_A"] for name, b in compared.items()}
         points = History(self.results, LOSSES).read()
-        plot_learning_curve(history, points, zero, self.results / LEARNING_CURVE)
+        curve = self.results / LEARNING_CURVE
+        if all(split.scalar for split in splits.values()):
+            pairs = {name: np.concatenate(split.scalar) for name, split in splits.items()}
+            target = str(self.facts.get("target") or "scalar")
+            plot_scalar(history, pairs, target, curve, self.results / "parity_scalar.png")
+        else:
+            plot_learning_curve(history, points, zero, curve)
         if any(report["force_errors"].values()):
             plot_force_errors(report["force_errors"], self.results / "force_errors.png")
         for kind in ("energy", "forces"):

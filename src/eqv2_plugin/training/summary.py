@@ -7,6 +7,7 @@ from typing import Any
 
 from eqv2_plugin.training.evaluation import MAE_PER_ATOM, STRESS_MAE
 from eqv2_plugin.training.results import INFERENCE_CHECKPOINT
+from eqv2_plugin.training.scalar_report import MAE, scalar_line, scalar_table
 
 _FEW = 10  # atoms, of which an error says little
 _COMPARED = (
@@ -20,6 +21,8 @@ def summary(
     report: dict[str, Any], results: Path, compare_with_start: bool, closing_note: str | None
 ) -> str:
     """The table and the lines that close a run, from the content of ``metrics.json``."""
+    if any(MAE in found for found in report["splits"].values()):
+        return "\n".join(scalar_table(report, results / INFERENCE_CHECKPOINT))
     head = f"{'split':<10} {'MAE of':<28} {'forces meV/Å':>13} {'energy meV':>11} {'per atom':>9}"
     lines = ["", head, "-" * len(head)]
 
@@ -115,6 +118,8 @@ def improvements(
 
 def errors_line(metrics: dict[str, float]) -> str:
     """Validation errors in one line."""
+    if MAE in metrics:
+        return scalar_line(metrics)
     shown = f"energy {metrics['energy_mae_meV']:.0f} meV"
     if MAE_PER_ATOM in metrics:
         shown += f" ({metrics[MAE_PER_ATOM]:.1f} per atom)"

@@ -8,7 +8,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from eqv2_plugin.data.labels import LABELS, label_set
+from eqv2_plugin.data.labels import LABELS, SCALAR, label_set
 
 
 def trained_tasks(
@@ -27,19 +27,25 @@ def trained_tasks(
         ValueError: no such set of labels.
     """
     labels = label_set(trained_labels)
-    if OmegaConf.is_config(options):
-        given: Any = OmegaConf.to_container(options, resolve=True)
-    else:
-        given = deepcopy(dict(options))
     found = []
-    for name, task in given.items():
-        if name in LABELS and name not in labels:
-            if name != "forces" or direct_forces:
+    for name in options:
+        if name in (*LABELS, SCALAR) and name not in labels:
+            if name != "forces" or direct_forces or "energy" not in labels:
                 continue
-            scale = {**given["energy"]["normalizer"], "mean": 0.0}
+            task = _plain(options[name])
+            scale = {**_plain(options["energy"])["normalizer"], "mean": 0.0}
             task |= {"loss_fn": None, "normalizer": scale, "metrics": [], "inference_only": True}
         else:
+            task = _plain(options[name])
             loss = task["loss_fn"]
             task["loss_fn"] = {key: value for key, value in loss.items() if value is not None}
         found.append(task)
     return found
+
+
+def _plain(task: Any) -> dict[str, Any]:
+    """One of them; of tasks that are not trained, numbers may be nowhere to be found."""
+    if OmegaConf.is_config(task):
+        found: Any = OmegaConf.to_container(task, resolve=True)
+        return found
+    return deepcopy(dict(task))

@@ -31,6 +31,7 @@ class LabelKeys:
     energy: str  # eV
     forces: str | None  # eV/Å, [atoms, 3]; None where energies alone are trained
     stress: str | None = None  # eV/Å^3, six or nine numbers; None where it is not trained
+    is_property: bool = False  # ``energy`` is no energy, but another number per structure
 
     def labelled(self, atoms: Atoms) -> Atoms | None:
         """A copy that has these labels, and no others, in a calculator; None without them."""
@@ -109,6 +110,18 @@ class KeyCount:
         if found is None:
             raise ValueError(self._lacking("energy", self.numbers))
         return found
+
+    def target(self, given: str) -> str:
+        """The name of another number per structure, as the user gives it.
+
+        Raises:
+            ValueError: no frame stores it.
+        """
+        if not self.numbers[given]:
+            raise ValueError(
+                f"target_key={given}: no frame stores that; {_there('energy', self.numbers)}"
+            )
+        return given
 
     def forces(self, given: str | None, wanted: bool) -> str | None:
         """As `energy`; None, unless they are wanted, where frames store no vectors of atoms."""

@@ -58,6 +58,7 @@ class OwnData:
     seed: int
     stress_key: str | None = None
     labels: str | None = None  # "energy_forces", ...; None: what is found
+    target_key: str | None = None  # of a number that is trained in their place
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,8 @@ def prepare(data: OwnData, folder: Path) -> dict[str, Any]:
     if done.is_file():
         before = {**_OF_EARLIER_VERSIONS, **read_manifest(done)}
         earlier = before.pop("made_with")
-        earlier["options"] = {"stress_key": None, "labels": None, **earlier["options"]}
+        since = {"stress_key": None, "labels": None, "target_key": None}
+        earlier["options"] = {**since, **earlier["options"]}
         refuse_other(earlier, made_with, folder, "data")
         return before
     wanted = Wanted(
@@ -108,6 +110,7 @@ def prepare(data: OwnData, folder: Path) -> dict[str, Any]:
         data.stress_key,
         None if data.labels is None else label_set(data.labels),
         data.group_key,
+        data.target_key,
     )
     found = survey(train, wanted)
     if val is None:
@@ -121,7 +124,8 @@ def prepare(data: OwnData, folder: Path) -> dict[str, Any]:
         sources = {"train": train, "val": train}
     else:
         keys, trained = found.keys, label_set(_labels(found))
-        other = survey(val, Wanted(keys.energy, keys.forces, keys.stress, trained))
+        same = Wanted(keys.energy, keys.forces, keys.stress, trained, None, data.target_key)
+        other = survey(val, same)
         parts, sources = {"train": found.notes, "val": other.notes}, {"train": train, "val": val}
         how = "as given"
         known = {note.digest for note in found.notes}
@@ -131,7 +135,9 @@ def prepare(data: OwnData, folder: Path) -> dict[str, Any]:
             )
     elements = {int(z) for notes in parts.values() for n in notes for z in n.numbers}
     labels = _labels(found)
-    numbers, lines = fit_scales(parts["train"], elements, data.references, label_set(labels))
+    numbers, lines = fit_scales(
+        parts["train"], elements, data.references, label_set(labels), data.target_key
+    )
     for part, notes in parts.items():
         # Of a run that was killed, perhaps with other options.
         shutil.rmtree(folder / part, ignore_errors=True)
@@ -206,6 +212,9 @@ def _labels(found: Survey) -> str:
 
 def _labels_lines(found: Survey) -> list[str]:
     keys = found.keys
+    left = f"left out: {found.unlabelled:,} frame(s) without these labels"
+    if keys.is_property:
+        return [f"property: {keys.energy!r}, trained alone", *([left] if found.unlabelled else [])]
     line = f"labels: energy from {keys.energy!r} (eV)"
     line += "" if keys.forces is None else f", forces from {keys.forces!r} (eV/Å)"
     line += "" if keys.stress is None else f", stress from {keys.stress!r} (eV/Å^3)"
@@ -213,7 +222,7 @@ def _labels_lines(found: Survey) -> list[str]:
     if keys.forces is None:
         lines.append("no forces are trained: energies alone")
     if found.unlabelled:
-        lines.append(f"left out: {found.unlabelled:,} frame(s) without these labels")
+        lines.append(left)
     return lines
 
 

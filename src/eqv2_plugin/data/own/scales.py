@@ -21,7 +21,11 @@ _SHOWN = 12
 
 
 def fit_scales(
-    notes: Sequence[Note], elements: set[int], source: str, labels: Sequence[str]
+    notes: Sequence[Note],
+    elements: set[int],
+    source: str,
+    labels: Sequence[str],
+    target: str | None = None,
 ) -> tuple[dict[str, Any], list[str]]:
     """What training needs to know of the labels of its frames, and lines that say it.
 
@@ -31,11 +35,12 @@ def fit_scales(
         source: of the element references: ``fit``, ``none``, ``checkpoint``, a published name or an
             ``.npz`` file.
         labels: that are trained, some of energy, forces and stress.
+        target: name of what the energies are, if they are another number per structure.
 
     Returns:
-        ``energy_rmsd`` (eV, of structures whose composition the references have not seen),
-        ``force_rms`` (eV/Å, free atoms), ``stress_rms`` (eV/Å^3; None without that label, as for
-        forces) and ``references`` ({symbol: eV per atom} or None).
+        ``energy_mean`` (eV), ``energy_rmsd`` (eV, of structures whose composition the references
+        have not seen), ``force_rms`` (eV/Å, free atoms), ``stress_rms`` (eV/Å^3; None without that
+        label, as for forces) and ``references`` ({symbol: eV per atom} or None).
 
     Raises:
         ValueError: labels that do not vary, or an element without reference.
@@ -48,24 +53,31 @@ def fit_scales(
     coefficients, rest, poor = _references(notes, energies, elements, source)
     energy_rmsd = float(np.sqrt(np.mean(rest**2)))
     if np.ptp(energies) == 0 and len(set(map(len, (n.numbers for n in notes)))) == 1:
+        what, key = ("energies", "energy_key") if target is None else (target, "target_key")
         raise ValueError(
-            f"the energies of all {len(notes)} training frames are {energies[0]:g} eV: nothing to "
-            "learn; is energy_key the right one?"
+            f"the {what} of all {len(notes)} training frames are {energies[0]:g}"
+            f"{' eV' if target is None else ''}: nothing to learn; is {key} the right one?"
         )
     lines = []
     references = None
     if coefficients is not None:
         references = by_symbol(coefficients)
         shown = [f"{symbol} {energy:.4g}" for symbol, energy in references.items()]
-        lines.append(f"references ({source}), eV per atom: {listed(shown, _SHOWN)}")
+        unit = "eV per atom" if target is None else "per atom"
+        lines.append(f"references ({source}), {unit}: {listed(shown, _SHOWN)}")
     if poor:
         names = [chemical_symbols[z] for z in poor]
         lines.append(f"hardly or not determined, near the mean per atom: {listed(names, _SHOWN)}")
-    left = [f"energies {energy_rmsd:.4g} eV"]
+    left = [f"energies {energy_rmsd:.4g} eV" if target is None else f"{target} {energy_rmsd:.4g}"]
     left += [] if force_rms is None else [f"forces {force_rms:.4g} eV/Å"]
     left += [] if stress_rms is None else [f"stress {stress_rms:.4g} eV/Å^3"]
     lines.append(f"left to learn (rms): {', '.join(left)}")
-    found = {"energy_rmsd": energy_rmsd, "force_rms": force_rms, "stress_rms": stress_rms}
+    found = {
+        "energy_mean": float(energies.mean()),
+        "energy_rmsd": energy_rmsd,
+        "force_rms": force_rms,
+        "stress_rms": stress_rms,
+    }
     return {**found, "references": references}, lines
 
 

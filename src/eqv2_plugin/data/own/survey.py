@@ -29,6 +29,7 @@ class Wanted:
     stress_key: str | None = None
     labels: tuple[str, ...] | None = None  # some of energy, forces, stress
     group_key: str | None = None  # name in ``atoms.info`` of what belongs together
+    target_key: str | None = None  # of a number that is trained in place of all labels
 
 
 @dataclass(frozen=True)
@@ -108,6 +109,8 @@ def survey(sources: Sequence[FileSource], wanted: Wanted) -> Survey:
 def _choose(
     count: KeyCount, wanted: Wanted, seen: Sequence[_Seen]
 ) -> tuple[LabelKeys, tuple[str, ...]]:
+    if wanted.target_key is not None:
+        return LabelKeys(count.target(wanted.target_key), None, is_property=True), ()
     labels = wanted.labels
     energy = count.energy(wanted.energy_key)
     forces = None
@@ -192,7 +195,8 @@ def _note(one: _Seen, keys: LabelKeys) -> Note | None:
     energy = one.energies[keys.energy]
     square = 0.0 if keys.forces is None else one.squares[keys.forces]
     stress = 0.0 if keys.stress is None else one.stresses[keys.stress]
-    for label, value in (("energy", energy), ("forces", square), ("stress", stress)):
+    first = keys.energy if keys.is_property else "energy"
+    for label, value in ((first, energy), ("forces", square), ("stress", stress)):
         if not np.isfinite(value):
             raise ValueError(f"{one.where}: {label} are not finite: remove or fix the frame")
     return Note(

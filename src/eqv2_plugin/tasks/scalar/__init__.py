@@ -1,0 +1,1 @@
+"""Numbers of structures, one each, as a table."""
