@@ -9,9 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ase import Atoms
+from ase.io import write
 from vasp_files import LIMIT, SMEARING, WRITERS, steps, write_ml_ab, write_outcar, write_vasprun
 
 from eqv2_plugin.common.text import warn_once
+from eqv2_plugin.data.conversion.frame import OTHER_ENERGY
 from eqv2_plugin.data.conversion.job import convert
 from eqv2_plugin.data.conversion.sources import find_sources
 from eqv2_plugin.data.fixed_atoms import fixed_mask
@@ -120,3 +122,13 @@ def test_of_a_run_s_folder_the_more_precise_file_is_read(tmp_path, caplog):
     write_outcar(tmp_path / "OUTCAR", steps(2))
     assert [source.files[0].name for source in find_sources([tmp_path])] == ["vasprun.xml"]
     assert "OUTCAR is of the same run" in caplog.text
+
+
+def test_another_program_s_free_energy_is_named(tmp_path):
+    """A trajectory of ASE's own calculators holds both, and its energy stays the label."""
+    frames = steps(2)
+    frames[0].calc.results["free_energy"] = frames[0].calc.results["energy"] - SMEARING
+    frames[1].calc.results["free_energy"] = frames[1].calc.results["energy"]
+    write(tmp_path / "a.traj", frames)
+    summary = convert(find_sources([tmp_path / "a.traj"]), tmp_path / "out", {})
+    assert summary.notes[OTHER_ENERGY] == 1

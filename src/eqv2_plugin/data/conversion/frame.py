@@ -19,6 +19,12 @@ from ase.io.jsonio import encode
 from eqv2_plugin.data.fixed_atoms import PARTLY_FIXED, partly_fixed, use_fix_atoms
 from eqv2_plugin.data.labels import LABELS, READ_FROM, read_labels
 
+OTHER_ENERGY = (
+    "frames have a free_energy that differs from the label, their energy; forces are the "
+    "derivative of the free energy (files of VASP itself are read with that)"
+)
+# eV: rounding of the two.
+_SAME = 1e-4
 # Per-atom arrays that an ASE database keeps.
 _KEPT_ARRAYS = {
     "numbers", "positions", "tags", "momenta", "masses", "initial_magmoms", "initial_charges",
@@ -75,6 +81,9 @@ def frame_of_atoms(atoms: Atoms, system: str, index: int, where: str, notes: Cou
         notes[f"frames had info {name!r}, equal to the calculator's, which is left out"] += 1
     for name in labels.unread:
         notes[f"frames have {name!r}, which looks like a label and is not read: {READ_FROM}"] += 1
+    free = results.get("free_energy")
+    if free is not None and labels.energy is not None and abs(free - labels.energy) > _SAME:
+        notes[OTHER_ENERGY] += 1
     if partly := partly_fixed(atoms):
         notes[PARTLY_FIXED] += partly
     # Not the calculator itself: ASE leaves results out whose atoms were changed.
