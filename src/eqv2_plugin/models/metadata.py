@@ -62,6 +62,8 @@ _WORDS = {words: kind for kind, words in ENERGY_REFERENCES.items()} | {
     "DFT total energy, PBE": EnergyKind.TOTAL,
     "total energy (PBE/def2-SVP) minus the mean of the training set, "
     "eV": EnergyKind.LINEAR_RESIDUAL,
+    "total energy (PBE with the van der Waals correction of TS) minus the mean of the training "
+    "set, eV": EnergyKind.LINEAR_RESIDUAL,
 }
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from matplotlib import pyplot as plt
 
-from eqv2_plugin.common.figures import COLOURS, save_png
+from eqv2_plugin.common.figures import COLOURS, TALK, save_png
 
 MAE, RMSE, SPREAD = "scalar_mae", "scalar_rmse", "scalar_std"
 
@@ -51,6 +51,7 @@ def scalar_table(report: Mapping[str, Any], checkpoint: Path) -> list[str]:
     return [*lines, f"Use it: eqv2 predict {checkpoint} STRUCTURES --out table.csv"]
 
 
+@plt.rc_context(TALK)
 def plot_scalar(
     history: Sequence[Mapping[str, Any]],
     pairs: Mapping[str, np.ndarray],
