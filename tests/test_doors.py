@@ -110,6 +110,7 @@ OPENERS: dict[str, Opener] = {
     "predict_s2ef_oc20.yml": job("predict_s2ef_oc20.yml", "test_data=oc20_sample"),
     "predict_s2ef_oc22.yml": job("predict_s2ef_oc22.yml", "test_data=oc20_sample"),
     "relax_is2re_oc20.yml": job("relax_is2re_oc20.yml", *FEW),
+    "relax.yml": job("relax.yml", f"structures={LMDB}", "run_dir=own"),
     "eqv2_plugin.load": lambda: lambda: eqv2_plugin.load(MODEL, "cpu"),
     "open_model": lambda: lambda: open_model(MODEL, "cpu"),
 }

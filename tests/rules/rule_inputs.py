@@ -127,6 +127,13 @@ def run_job(name: str, data: Path, *overrides: str) -> Path:
     return run_in(config, root / "runs")
 
 
+def relax_own(name: str, data: Path, *overrides: str) -> Path:
+    """As `run_job`, of the config that takes any structures."""
+    root = data.parent / f"{Path(name).stem}_{data.name}"
+    given = [f"checkpoint={model(data.parent)}", f"structures={data}", f"run_dir={root}"]
+    return run_in(compose(name, *given, "pictures=0", *overrides), root / "runs")
+
+
 def run_in(config: DictConfig, folder: Path) -> Path:
     """Run a config's job; its results."""
     runner = hydra.utils.instantiate(config.runner)

@@ -16,7 +16,7 @@ from ase.io import write as write_file
 from fairchem.core import FAIRChemCalculator
 from fairchem.core.datasets.atomic_data import AtomicData
 from registry import Rule, configs
-from rule_inputs import call, compose, done, frames, run_in, run_job, start_of, write
+from rule_inputs import call, compose, done, frames, relax_own, run_in, run_job, start_of, write
 
 from eqv2_plugin.checkpoints.door import read_inference_checkpoint
 from eqv2_plugin.checkpoints.native import read_native
@@ -25,7 +25,7 @@ V1 = Path(__file__).parents[1] / "fixtures" / "ckpt_hydra_dens_mptrj_best" / "ch
 RECIPES = tuple(sorted(n for n in configs() if n.startswith(("configs/eqv2_", "configs/equif"))))
 PREDICTIONS = ("configs/predict_s2ef_oc20.yml", "configs/predict_s2ef_oc22.yml")
 RELAXATION, BATCHED = "configs/relax_is2re_oc20.yml", "configs/adsorbml_batched.yml"
-SIMULATION = "configs/md17_simulation.yml"
+SIMULATION, OWN_RELAXATION = "configs/md17_simulation.yml", "configs/relax.yml"
 KIND = Rule("which energy a model predicts")
 ELEMENTS = Rule("elements without a reference")
 # Of the data that each recipe trains on.
@@ -124,6 +124,13 @@ def relaxations_compare_it(folder: Path, name: str) -> None:
     found = metrics(run_job(name, folder / "data", "settings.steps=1", "pictures=0"))
     assert found["kind"] == "total"
     assert any("IS2RE asks for adsorption energies" in note for note in found["notes"])
+
+
+@KIND.behaviour(OWN_RELAXATION)
+def relaxations_of_own_structures_say_it(folder: Path, name: str) -> None:
+    found = metrics(relax_own(name, folder / "data", "settings.steps=1"))
+    assert found["kind"] == "total"
+    assert not any("IS2RE" in note for note in found["notes"])
 
 
 @KIND.behaviour(BATCHED)
@@ -234,6 +241,14 @@ def relaxations_fail_alone(folder: Path, name: str) -> None:
     prepare(folder, other)
     with pytest.raises(RuntimeError, match=LACKING):
         run_job(name, other / "data", "settings.steps=1", "pictures=0")
+
+
+@ELEMENTS.behaviour(OWN_RELAXATION)
+def own_relaxations_fail_alone(folder: Path, name: str) -> None:
+    other = folder / "lacking"
+    prepare(folder, other)
+    with pytest.raises(RuntimeError, match=LACKING):
+        relax_own(name, other / "data", "settings.steps=1")
 
 
 @ELEMENTS.behaviour(BATCHED)

@@ -22,6 +22,7 @@ from rule_inputs import (
     SYSTEMS,
     call,
     frames,
+    relax_own,
     run_job,
     scores,
     training_data,
@@ -121,6 +122,18 @@ def relaxes(folder: Path, hold: str, name: str) -> None:
     few = ("settings.steps=2", "pictures=0", "precision=float64", *ONE_SPLIT)
     found, wanted = (scores(run_job(name, folder / h, *few)) for h in (hold, "FixAtoms"))
     assert found == wanted
+
+
+@RULE.behaviour("configs/relax.yml")
+def relaxes_own(folder: Path, hold: str, name: str) -> None:
+    few = ("settings.steps=2", "precision=float64")
+    found, wanted = (
+        read(relax_own(name, folder / h, *few) / "relaxed.extxyz", ":") for h in (hold, "FixAtoms")
+    )
+    assert len(found) == COUNT
+    for atoms, other in zip(found, wanted, strict=True):
+        assert fixed_mask(atoms).nonzero()[0].tolist() == list(range(HELD))
+        assert np.array_equal(atoms.positions, other.positions)
 
 
 @RULE.behaviour("eqv2 doctor")

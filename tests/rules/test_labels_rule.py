@@ -123,6 +123,7 @@ RULE.does_not_concern(
     "reads structures, and no labels of them",
     "eqv2 doctor", "eqv2 submission check", "eqv2 adsorbml input", "eqv2 adsorbml single-points",
     "configs/adsorbml.yml", "configs/adsorbml_batched.yml", "configs/md17_simulation.yml",
+    "configs/relax.yml",
 )  # fmt: skip
 RULE.does_not_concern(
     "the download holds its labels in columns and a text file, and has no atoms.info",

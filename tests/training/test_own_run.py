@@ -10,7 +10,7 @@ import pytest
 from ase import Atoms
 from ase.build import bulk
 from ase.calculators.emt import EMT
-from ase.io import write
+from ase.io import read, write
 from ase.optimize import LBFGS
 from fairchem.core import FAIRChemCalculator
 from fairchem.core.units.mlip_unit.utils import load_tasks
@@ -98,6 +98,22 @@ def test_frames_become_a_model_that_relaxes(conservative):
     LBFGS(atoms, logfile=None).run(fmax=0.05, steps=2)
     # References were fitted: energies are those of the frames, not what is left of them.
     assert abs(atoms.get_potential_energy() / 2 - 2.0) < 3.0
+
+
+@pytest.mark.slow
+def test_the_model_relaxes_files_of_structures(frames, conservative, tmp_path):
+    start = clusters()[0]
+    write(tmp_path / "dimer.cif", Atoms("Cu2", start.positions, cell=[9, 9, 9], pbc=True))
+    files = f"structures=[{frames / 'clusters.extxyz'},{tmp_path / 'dimer.cif'}]"
+    model = conservative[0] / "inference_ckpt.pt"
+    given = [f"run_dir={tmp_path / 'runs'}", f"checkpoint={model}", files, "settings.steps=2"]
+    done = launch("relax", [*given, "job.device_type=CPU"])
+    assert done.returncode == 0, done.stderr[-4000:]
+    (results,) = (tmp_path / "runs").glob("*/results")
+    relaxed = read(results / "relaxed.extxyz", ":")
+    assert [a.info["sid"] for a in relaxed] == [*(f"clusters-{i}" for i in range(40)), "dimer-0"]
+    assert len(set(a.get_potential_energy() for a in relaxed)) > 30
+    assert (results / "report.html").is_file()
 
 
 @pytest.mark.slow

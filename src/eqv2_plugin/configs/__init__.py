@@ -50,6 +50,7 @@ _RESOLVERS: dict[str, Callable[..., Any]] = {
     "eqv2_md17_std": _function("data.md17", "training_energy_std"),
     "eqv2_logger": _function("training.loggers", "job_logger"),
     "eqv2_number": _function("training.numbers", "checked_number"),
+    "eqv2_starts": _function("data.own.starts", "write_starts"),
     "eqv2_own_data": _function("data.own.prepare", "prepared"),
     "eqv2_size": _function("training.sizes", "size_options"),
     "eqv2_tasks": _function("training.tasks", "trained_tasks"),

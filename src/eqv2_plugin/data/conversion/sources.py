@@ -39,7 +39,7 @@ class FileSource(Source):
     def stored(self) -> Iterator[tuple[str, Atoms]]:
         """File and number of each frame, for errors, and the frame as its reader gives it."""
         (path,) = self.files
-        frames = READERS[_kind(path)](path)
+        frames = READERS.get(_kind(path), _read_by_ase)(path)
         for index in count():
             where = f"{path}, frame {index}"
             try:
@@ -56,8 +56,11 @@ class FileSource(Source):
         return None if vasp_kind(self.files[0]) is None else FREE_ENERGY
 
 
-def find_sources(paths: Sequence[Path]) -> list[FileSource]:
+def find_sources(paths: Sequence[Path], others: bool = False) -> list[FileSource]:
     """The files given, and of each folder given its files of a known kind, by name.
+
+    ``others`` takes files of other kinds, too (CIF, POSCAR, ...), if they are given by name and ASE
+    reads them.
 
     Raises:
         ValueError: a file is of no known kind, given twice, or part of an OC20 download; a folder
@@ -75,7 +78,7 @@ def find_sources(paths: Sequence[Path]) -> list[FileSource]:
             found += _of_one_run(files)
         elif not path.exists():
             raise FileNotFoundError(f"{path} does not exist")
-        elif _kind(path) not in READERS:
+        elif _kind(path) not in READERS and not others:
             raise ValueError(f"{path} is of no known kind; known are {known}")
         else:
             found.append(path)
@@ -149,6 +152,14 @@ def _read_extxyz(path: Path) -> Iterator[Atoms]:
         atoms = ase.io.read(StringIO(text), format="extxyz")
         if sid := _SID.search(header):  # a text, also where it is made of digits
             atoms.info["sid"] = (sid[1] if sid[1] is not None else sid[2]).decode()
+        yield atoms
+
+
+def _read_by_ase(path: Path) -> Iterator[Atoms]:
+    for atoms in ase.io.iread(path, index=":"):
+        # Occupancies and symmetry of a CIF, which ASE's pictures and databases stumble over.
+        atoms.info.clear()
+        atoms.arrays.pop("spacegroup_kinds", None)
         yield atoms
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -24,6 +23,7 @@ from eqv2_plugin.data.conversion.sources import FileSource, find_sources
 from eqv2_plugin.data.inspection.check import check_datasets
 from eqv2_plugin.data.inspection.frames import open_dataset
 from eqv2_plugin.data.labels import label_set
+from eqv2_plugin.data.own.given import given_paths, patterns
 from eqv2_plugin.data.own.keys import LabelKeys
 from eqv2_plugin.data.own.mixed_units import mixed_units_note
 from eqv2_plugin.data.own.scales import FIT, fit_scales
@@ -92,8 +92,8 @@ def prepare(data: OwnData, folder: Path) -> dict[str, Any]:
         ValueError: see `survey`, `split` and `convert`; labels that do not vary; the folder was
             prepared from something else.
     """
-    train = find_sources(_paths(data.train, "train"))
-    val = None if data.val is None else find_sources(_paths(data.val, "val"))
+    train = find_sources(given_paths(data.train, "train"))
+    val = None if data.val is None else find_sources(given_paths(data.val, "val"))
     files = {str(f.resolve()): f.stat().st_size for s in [*train, *(val or [])] for f in s.files}
     made_with = {"options": asdict(data), "files": files}
     done = folder / NUMBERS
@@ -158,17 +158,6 @@ def prepare(data: OwnData, folder: Path) -> dict[str, Any]:
     }
     save_json(done, {**numbers, "made_with": made_with})
     return numbers
-
-
-def _paths(patterns: Sequence[str], name: str) -> list[Path]:
-    paths = []
-    for pattern in patterns:
-        text = str(Path(pattern).expanduser())
-        matches = sorted(glob.glob(text)) if glob.has_magic(text) else [text]
-        if not matches:
-            raise FileNotFoundError(f"{name}={pattern}: no file fits this pattern")
-        paths += [Path(match) for match in matches]
-    return paths
 
 
 def _part(
@@ -238,7 +227,7 @@ def prepared(
 
     ``options`` are the other fields of `OwnData`, in their order.
     """
-    data = OwnData(_patterns(train), None if val is None else _patterns(val), *options)
+    data = OwnData(patterns(train), None if val is None else patterns(val), *options)
     if data.references == _REFIT:
         data = replace(data, references=FIT)
     numbers = prepare(data, Path(folder))
@@ -251,9 +240,5 @@ def data_name(train: str | tuple[str, ...], checkpoint: str | None = None) -> st
 
     With a checkpoint it is "mine-finetuned".
     """
-    name = Path(_patterns(train)[0]).name.split(".")[0].replace("*", "_") or "own"
+    name = Path(patterns(train)[0]).name.split(".")[0].replace("*", "_") or "own"
     return name if checkpoint is None else f"{name}-finetuned"
-
-
-def _patterns(given: str | tuple[str, ...]) -> tuple[str, ...]:
-    return given if isinstance(given, tuple) else (str(given),)

@@ -93,8 +93,8 @@ def _overview(split: str, found: SplitResults) -> Section:
 def _failed(split: str, found: SplitResults) -> list[Section]:
     rows = [(r.sid, r.steps, r.submitted or "-", r.error) for r in found.rows if r.error]
     text = (
-        f"{len(rows):,} structures, of which {len(found.missing):,} are missing in the EvalAI "
-        "files and in the scores."
+        f"{len(rows):,} structures, of which {len(found.missing):,} are missing in the files and "
+        "in the scores."
     )
     header = ("sid", "steps", "in the files", "reason")
     return [Section(f"{split}: failed", text, header, rows[:_ROWS])] if rows else []

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from eqv2_plugin.common.files import save_json
+from eqv2_plugin.common.files import save_json, save_text
 from eqv2_plugin.common.text import table
 from eqv2_plugin.inference.store import read_finished, read_made_with
 from eqv2_plugin.models.metadata import EnergyKind
@@ -18,8 +18,10 @@ from eqv2_plugin.tasks.relaxation.split_results import (
     IS2RE,
     IS2RS,
     SplitResults,
+    as_extxyz,
     split_results,
     write_split,
+    write_table,
 )
 from eqv2_plugin.tasks.submission.joined import CheckedFile, Written, join_splits, missing_splits
 from eqv2_plugin.tasks.submission.layout import SPLITS, check_dataset
@@ -33,7 +35,8 @@ _COLUMNS = ["split", "structures", "converged", "failed", "anomalies", "steps", 
 class ResultOptions:
     """What is written when all structures are relaxed."""
 
-    dataset: str  # "oc20" or "oc22", whose splits make a submission
+    # "oc20" or "oc22", whose splits make a submission; None: of no leaderboard.
+    dataset: str | None
     pictures: int  # relaxations per split that the report draws
     facts: Mapping[str, str | None]  # copied into ``metrics.json`` and the report
     # What stands in the files for a relaxation that failed: "refuse" (nothing, and no submission
@@ -41,7 +44,8 @@ class ResultOptions:
     failed: str = REFUSE
 
     def __post_init__(self) -> None:
-        check_dataset(self.dataset)
+        if self.dataset is not None:
+            check_dataset(self.dataset)
         if self.pictures < 0:
             raise ValueError(f"pictures must be a number from 0, got {self.pictures}")
         if self.failed not in CHOICES:
@@ -60,7 +64,8 @@ def write_results(
     Files: ``is2re/<split>.npz`` and ``is2rs/<split>.npz`` for EvalAI, their joined
     ``is2re_submission.npz`` and ``is2rs_submission.npz`` where all splits of the data set are
     there, ``tables/<split>.csv``, ``metrics.json`` and ``report.html``. The last three are
-    written where every relaxation failed, too.
+    written where every relaxation failed, too. Of no leaderboard's data there is
+    ``<split>.extxyz`` instead of the files for EvalAI.
 
     Args:
         results: folder with the relaxations, and for the files.
@@ -78,7 +83,11 @@ def write_results(
     }
     files: list[CheckedFile] = []
     for split, found in splits.items():
-        files += write_split(results, split, found, options.dataset)
+        write_table(results, split, found)
+        if options.dataset is None:
+            save_text(results / f"{split}.extxyz", as_extxyz(found))
+        else:
+            files += write_split(results, split, found, options.dataset)
     joined, refused = _submissions(results, splits, options)
     files += joined
     made_with = read_made_with(results)
@@ -102,6 +111,8 @@ def write_results(
     lines = [*(f"NOTE: {one}" for one in said), ""]
     lines += [table(_COLUMNS, [_cells(split, found) for split, found in splits.items()]), ""]
     lines += [f"EvalAI: {file.path}" for file in joined if not file.faults]
+    if options.dataset is None:
+        lines += [f"Relaxed structures: {results / split}.extxyz" for split in splits]
     lines += [refused] if refused else []
     error = nothing_relaxed(splits)
     where = f"Report: {results / REPORT}"
@@ -112,6 +123,8 @@ def _submissions(
     results: Path, splits: Mapping[str, SplitResults], options: ResultOptions
 ) -> tuple[list[CheckedFile], str]:
     """Join the splits; returns what was written, or why nothing was."""
+    if options.dataset is None:
+        return [], ""
     paths = {task: results / f"{task}_submission.npz" for task in (IS2RE, IS2RS)}
     refused = missing_splits(options.dataset, splits)
     if not refused:

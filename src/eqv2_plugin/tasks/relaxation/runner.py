@@ -96,7 +96,9 @@ class BatchedRelaxationRunner(InferenceRunner):
         )
         kind = predict.energy_kind
         labelled = {split: found.labelled() for split, found in splits.items()}
-        kinds = energy_note(kind, made_with["energy"], self.data_kind)
+        kinds = ""
+        if self.options.dataset is not None:
+            kinds = energy_note(kind, made_with["energy"], self.data_kind)
         notes = agreement_notes(kinds, predict, labelled)
         for note in notes:
             say(f"NOTE: {note}")

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from ase.calculators.singlepoint import SinglePointCalculator
 
 from eqv2_plugin.common.files import save_text
 from eqv2_plugin.common.text import listed
+from eqv2_plugin.data.conversion.extxyz_writing import extxyz_text
 from eqv2_plugin.data.ids import system_ids
 from eqv2_plugin.inference.relaxation import Relaxed
 from eqv2_plugin.inference.store import as_relaxed
@@ -60,13 +63,33 @@ def split_results(
     return SplitResults(relaxed, taken, targets, rows, _metrics(rows, taken, targets))
 
 
-def write_split(results: Path, split: str, found: SplitResults, dataset: str) -> list[CheckedFile]:
-    """Write ``is2re/<split>.npz``, ``is2rs/<split>.npz`` and ``tables/<split>.csv``.
-
-    What is not submitted is left out of the first two; where nothing is, they are not there.
-    They are checked, and returned.
-    """
+def write_table(results: Path, split: str, found: SplitResults) -> None:
+    """Write ``tables/<split>.csv``."""
     save_text(results / TABLES / f"{split}.csv", as_csv(found.rows))
+
+
+def as_extxyz(found: SplitResults) -> str:
+    """Where relaxations ended, with energies (eV) and forces (eV/Å) there, as text.
+
+    ``atoms.info`` holds whether it ``converged``. Failed ones are left out.
+    """
+    frames = []
+    for relaxed in found.relaxed:
+        if relaxed.failed:
+            continue
+        atoms = relaxed.atoms.copy()
+        atoms.info["converged"] = relaxed.converged
+        atoms.calc = SinglePointCalculator(atoms, energy=relaxed.energy, forces=relaxed.forces)
+        frames.append(extxyz_text(atoms, relaxed.id, Counter()))
+    return "".join(frames)
+
+
+def write_split(results: Path, split: str, found: SplitResults, dataset: str) -> list[CheckedFile]:
+    """Write ``is2re/<split>.npz`` and ``is2rs/<split>.npz``.
+
+    What is not submitted is left out; where nothing is, they are not there. They are checked, and
+    returned.
+    """
     ids = system_ids([row.sid for row in found.rows], split)
     good = [(one, r) for one, r in zip(ids, found.submitted, strict=True) if r is not None]
     paths = {task: results / task / f"{split}.npz" for task in (IS2RE, IS2RS)}
