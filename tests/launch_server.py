@@ -1,7 +1,8 @@
 """Forks jobs from a process that has imported everything once; see `launches`.
 
-Reads requests, one JSON object a line: {"arguments", "out", "err", "environment", "spawn"} starts
-``fairchem ARGUMENTS`` and answers with its process id; {"wait"} answers with how that one ended.
+Reads requests, one JSON object a line: {"arguments", "out", "err", "environment", "spawn",
+"folder"} starts ``fairchem ARGUMENTS`` and answers with its process id; {"wait"} answers with how
+that one ended.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ def _start(request: dict[str, Any]) -> int:
         for number, path in ((1, request["out"]), (2, request["err"])):
             os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        os.chdir(request["folder"])
         os.environ.clear()
         os.environ.update(request["environment"])
         quicken()

@@ -86,6 +86,7 @@ class Launch:
             err=str(self._err),
             environment={**os.environ, **added},
             spawn=spawn,
+            folder=os.getcwd(),
         )
 
     def wait(self) -> Done:

@@ -97,7 +97,9 @@ def corrupt_batch(data: AtomicData, corruption: Corruption, config: DenoisingCon
 
 def _copy(data: AtomicData) -> AtomicData:
     """A copy; fairchem's own refuses energies in float64 beside positions that are not."""
-    energy = data.energy
+    energy = data.get("energy", None)
+    if energy is None:  # of structures without labels
+        return data.clone()
     data.energy = energy.to(data.pos.dtype)
     copied = data.clone()
     data.energy = copied.energy = energy

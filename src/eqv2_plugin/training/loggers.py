@@ -6,6 +6,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
 
+import wandb
 from fairchem.core.common import distutils
 from fairchem.core.common.logger import WandBSingletonLogger
 
@@ -59,7 +60,8 @@ class _Wandb:
         WandBSingletonLogger.get_instance().log(figures, step=step, commit=False)
 
     def close(self) -> None:
-        """wandb ends with the process."""
+        # Now, not when the process ends: what it still holds would be lost with a killed one.
+        wandb.finish()
 
 
 class _TensorBoard:
