@@ -39,6 +39,7 @@ from emt_frames import (
     frames_of,
     relax_placements,
 )
+from one_thread import ENVIRONMENT
 
 from eqv2_plugin.common import manifest
 from eqv2_plugin.common.files import save_text
@@ -57,14 +58,6 @@ QUICK = {"train": 1, "val_id": 1, "epochs": 1, "placements": 2, "steps": 3}
 MAINS = {
     "fairchem": "from fairchem.core._cli import main; main()",
     "eqv2": "import sys; from eqv2_plugin.cli import main; sys.exit(main())",
-}
-# The allocator keeps its memory: small models otherwise spend a seventh of a step in page faults.
-ENVIRONMENT = {
-    "OMP_NUM_THREADS": "1",
-    "OMP_WAIT_POLICY": "passive",
-    "MALLOC_MMAP_THRESHOLD_": "33554432",
-    "MALLOC_TRIM_THRESHOLD_": "1000000000",
-    "MALLOC_TOP_PAD_": "67108864",
 }
 
 

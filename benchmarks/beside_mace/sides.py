@@ -16,19 +16,12 @@ import numpy as np
 from ase import Atoms
 from ase.data import atomic_numbers
 from ase.io import read
+from one_thread import ENVIRONMENT
 
 from beside_mace.sets import ENERGY, FORCES, FrameSet, write_parts
 
 BENCHMARKS = Path(__file__).parents[1]
 CONFIG = BENCHMARKS.parent / "configs" / "eqv2_train.yml"
-# As in dens_gain.py: one thread, and an allocator that keeps its memory.
-ENVIRONMENT = {
-    "OMP_NUM_THREADS": "1",
-    "OMP_WAIT_POLICY": "passive",
-    "MALLOC_MMAP_THRESHOLD_": "33554432",
-    "MALLOC_TRIM_THRESHOLD_": "1000000000",
-    "MALLOC_TOP_PAD_": "67108864",
-}
 OURS, DIRECT, MACE = "ours", "direct", "mace"
 _FAIRCHEM = "from fairchem.core._cli import main; main()"
 _HERE = Path(__file__).parent

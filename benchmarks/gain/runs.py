@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
+from one_thread import ENVIRONMENT
 
 from eqv2_plugin.data.sample import load_sample, write_ase_db
 from gain.arms import Arm
@@ -22,15 +23,6 @@ from gain.plan import Experiment
 
 BENCHMARKS = Path(__file__).parents[1]
 CONFIGS = BENCHMARKS.parent / "configs"
-# One thread per run, and an allocator that keeps its memory: a small model's steps otherwise spend
-# a seventh of their time in page faults.
-ENVIRONMENT = {
-    "OMP_NUM_THREADS": "1",
-    "OMP_WAIT_POLICY": "passive",
-    "MALLOC_MMAP_THRESHOLD_": "33554432",
-    "MALLOC_TRIM_THRESHOLD_": "1000000000",
-    "MALLOC_TOP_PAD_": "67108864",
-}
 _MAIN = "from fairchem.core._cli import main; main()"
 
 
