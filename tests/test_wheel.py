@@ -11,6 +11,9 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from ase.io import read, write
+
+from eqv2_plugin.data.sample import load_sample
 
 pytestmark = pytest.mark.slow  # builds and installs
 ROOT = Path(__file__).parents[1]
@@ -73,3 +76,24 @@ def test_an_installed_wheel_finds_and_describes_its_recipes(installed, tmp_path)
     assert run(installed, tmp_path, "eqv2", "--version").startswith("eqv2-plugin ")
     copy = run(installed, tmp_path, "eqv2", "config", "eqv2_md17", "--copy", "mine")
     assert "32" in run(installed, tmp_path, "eqv2", "info", "--config", copy)
+
+
+def test_200_frames_become_a_model_that_relaxes(installed, tmp_path):
+    """The README's commands, for one pass of training and few steps."""
+    write(tmp_path / "mine.extxyz", load_sample("rmd17_ethanol", "train")[:200])
+    write(tmp_path / "start.extxyz", load_sample("rmd17_ethanol", "val")[:4])
+
+    def fairchem(name: str, *overrides: str) -> None:
+        recipe = run(installed, tmp_path, "eqv2", "config", name)
+        job = (str(installed / "python"), "-c", "from fairchem.core._cli import main; main()")
+        run(installed, tmp_path, *job, "-c", recipe, *overrides, "job.device_type=CPU")
+
+    fairchem("eqv2_train", "train=mine.extxyz", "epochs=1")
+    results = tmp_path / "runs" / "eqv2_train" / "mine" / "results"
+    assert {path.name for path in results.glob("*.png")} >= {
+        "learning_curve.png", "parity_energy.png", "parity_forces.png",
+    }  # fmt: skip
+    model = results / "inference_ckpt.pt"
+    fairchem("relax", f"checkpoint={model}", "structures=start.extxyz", "settings.steps=3")
+    relaxed = read(tmp_path / "runs" / "relax" / "start" / "results" / "relaxed.extxyz", ":")
+    assert len(relaxed) == 4
