@@ -15,7 +15,7 @@ MAE, RMSE, SPREAD = "scalar_mae", "scalar_rmse", "scalar_std"
 
 
 def scalar_metrics(pairs: Sequence[np.ndarray]) -> dict[str, float]:
-    """Errors of [frames, 2] targets and predictions, and the spread of the targets around theirs
+    """Errors of [frames, 2] targets and predictions, and the spread of the targets around their
     mean, which is the RMSE of predicting that."""
     target, predicted = np.concatenate(pairs).astype(float).T
     errors = predicted - target

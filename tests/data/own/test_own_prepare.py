@@ -248,3 +248,44 @@ def test_constant_energies_of_one_composition_are_refused(data, tmp_path):
     write(tmp_path / "mine.extxyz", same)
     with pytest.raises(ValueError, match="energies of all 6 training frames are -3 eV"):
         prepare(data, tmp_path / "out")
+
+
+def _huge(frames):
+    for atoms in frames[:6]:
+        atoms.arrays["REF_forces"] *= 1000
+
+
+def _other_units(frames):
+    for atoms in frames[::2]:
+        atoms.info["REF_energy"] *= 23.06
+        atoms.arrays["REF_forces"] *= 23.06
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"), [(_huge, "force outliers"), (_other_units, "other units")]
+)
+def test_what_is_unusual_is_said(data, tmp_path, spoil, said):
+    mine = frames(60, energy_key="REF_energy", forces_key="REF_forces")
+    before = _summary(data, tmp_path / "before", mine)
+    spoil(mine)
+    after = _summary(data, tmp_path / "after", mine)
+    assert [any(said in line for line in lines) for lines in (before, after)] == [False, True]
+
+
+def test_labels_that_are_not_trained_are_nothing_unusual(data, tmp_path):
+    mine = frames(60, energy_key="gap", forces_key="REF_forces")
+    for atoms in mine:
+        atoms.info["gap"] *= 100
+    of_labels = ("(energy range)", "(force labels)", "(units of labels)")
+    for folder, options, unusual in (
+        ("energy", {"energy_key": "gap"}, True), ("property", {"target_key": "gap"}, False)
+    ):  # fmt: skip
+        lines = _summary(dataclasses.replace(data, **options), tmp_path / folder, mine)
+        assert any(kind in line for line in lines for kind in of_labels) == unusual
+
+
+def _summary(data, folder, mine):
+    folder.mkdir(exist_ok=True)
+    write(folder / "spoilt.extxyz", mine)
+    train = (str(folder / "spoilt.extxyz"),)
+    return prepare(dataclasses.replace(data, train=train), folder / "out")["summary"]

@@ -154,6 +154,7 @@ def prepare(data: OwnData, folder: Path) -> dict[str, Any]:
             *{s.energy_note: None for s in [*train, *(val or [])] if s.energy_note},
             _parts_line(parts, how),
             *lines,
+            *_findings(folder / "train", parts["train"], found.keys),
         ],
     }
     save_json(done, {**numbers, "made_with": made_with})
@@ -185,11 +186,18 @@ def _neighbours(train: Path, data: OwnData) -> float | None:
     return max(float(np.concatenate(counts).mean()), 1.0)
 
 
-def _findings(train: Path, notes: Sequence[Note]) -> list[str]:
-    """What a check of the data finds unusual: units, distances, outliers."""
+def _findings(train: Path, notes: Sequence[Note], keys: LabelKeys) -> list[str]:
+    """What a check of the data finds unusual: units, distances, outliers of what is trained."""
+    beside = set() if keys.forces is not None else {"force labels"}
+    if keys.is_property:
+        beside |= {"energy labels", "energy range", "units of labels"}
     mixed = mixed_units_note(notes)
     found = check_datasets([open_dataset(train)], sample=_FRAMES_CHECKED).all_findings()
-    unusual = [one for one in found if one.verdict in (Verdict.LOOK, Verdict.BAD)]
+    unusual = [
+        one
+        for one in found
+        if one.verdict in (Verdict.LOOK, Verdict.BAD) and one.check not in beside
+    ]
     lines = [f"{one.verdict} ({one.check}): {one.text}" for one in unusual]
     return [*lines, *([f"{Verdict.LOOK} (mixed units): {mixed}"] if mixed else [])]
 
