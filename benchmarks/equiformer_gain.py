@@ -107,11 +107,7 @@ def table(one: Experiment, results: Results) -> list[str]:
     ]
     differences = {"EquiformerV2": [], "DeNS": []}
     for seed in one.seeds:
-        other = THEIRS.get(one.name, one.name)
-        path = HERE / "results" / "dens_gain" / f"{other}-plain-{seed}.json"
-        theirs = results.get((other, "plain", seed))
-        if theirs is None and path.exists():
-            theirs = json.loads(path.read_text())
+        theirs = _theirs(one.name, seed, results)
         plain, dens = (results.get((one.name, arm, seed)) for arm in ("plain", "dens"))
         cells = [str(seed)]
         for result in (theirs, plain, dens):
@@ -131,6 +127,14 @@ def table(one: Experiment, results: Results) -> list[str]:
                 f"of {len(found)} seeds."
             )
     return lines
+
+
+def _theirs(name: str, seed: int, results: Results) -> dict | None:
+    """EquiformerV2's run on the same frames: of this plan where it names one, else a stored one."""
+    if name in THEIRS:
+        return results.get((THEIRS[name], "plain", seed))
+    path = HERE / "results" / "dens_gain" / f"{name}-plain-{seed}.json"
+    return json.loads(path.read_text()) if path.exists() else None
 
 
 def _error(result: dict) -> float:
