@@ -76,13 +76,6 @@ def test_steps_without_self_consistency_are_left_out(tmp_path, caplog, write):
     assert f"1 of 4 ionic steps took all {LIMIT} electronic steps" in caplog.text
 
 
-def test_steps_whose_electronic_ones_are_not_counted_are_read(tmp_path):
-    path = write_outcar(tmp_path / "OUTCAR", steps(3))
-    lines = [line for line in path.read_text().splitlines() if "Iteration" not in line]
-    path.write_text("\n".join(lines))
-    assert len(read(path)) == 3
-
-
 @pytest.mark.parametrize("kind", ["vasprun.xml", "OUTCAR"])
 def test_of_a_run_that_was_stopped_the_whole_steps_are_read(tmp_path, kind):
     text = WRITERS[kind](tmp_path / kind, steps(3)).read_text()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from itertools import chain, compress, islice, repeat
+from itertools import compress, islice
 from pathlib import Path
 from typing import IO, Any
 
@@ -152,8 +152,7 @@ def _converged(
             f"{path}: {good.count(False)} of {len(good)} ionic steps took all {limit} electronic "
             "steps (NELM) without reaching self-consistency, and are left out"
         )
-    # A file may not count its electronic steps.
-    for atoms in compress(frames, chain(good, repeat(True))):
+    for atoms in compress(frames, good):
         results = atoms.calc.results
         # ASE's name for the energy that is consistent with the forces.
         _label(atoms, results.get("free_energy"), results.get("forces"), results.get("stress"))
