@@ -94,7 +94,8 @@ def test_the_embedded_sample_has_no_other_split(tmp_path, monkeypatch):
 
 
 def test_a_task_without_head_and_a_head_without_task_are_refused():
-    model = SimpleNamespace(output_names={"energy", "forces"}, gradient_names=set())
+    names = {"output_names": {"energy", "forces"}, "gradient_names": set()}
+    model = SimpleNamespace(output_heads={}, **names)
     energy, forces, stress = (SimpleNamespace(name=n) for n in ("energy", "forces", "stress"))
     check_tasks_match_heads(model, [energy, forces])
     with pytest.raises(ValueError, match=r"\['stress'\] have no head"):

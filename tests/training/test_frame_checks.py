@@ -139,8 +139,11 @@ def test_a_gradient_has_the_scale_of_its_energy():
     model = SimpleNamespace(backbone=backbone)
 
     def tasks(mean: float, rmsd: float) -> list[SimpleNamespace]:
-        energy = SimpleNamespace(property="energy", normalizer=normalizer(0.0, 2.0))
-        return [energy, SimpleNamespace(property="forces", normalizer=normalizer(mean, rmsd))]
+        scales = {"energy": normalizer(0.0, 2.0), "forces": normalizer(mean, rmsd)}
+        return [
+            SimpleNamespace(name=label, property=label, normalizer=scale, datasets=["x"])
+            for label, scale in scales.items()
+        ]
 
     check_gradient_scales(model, tasks(0.0, 2.0))
     for wrong in ((0.0, 1.0), (0.1, 2.0)):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from types import SimpleNamespace
+from typing import ClassVar
 
 import pytest
 import torch
@@ -15,6 +16,8 @@ from eqv2_plugin.training import made_with
 
 class Frames(list):
     """Stands for a split."""
+
+    config: ClassVar[dict] = {}
 
 
 def frames(count: int = 3, shift: float = 0.0) -> SimpleNamespace:

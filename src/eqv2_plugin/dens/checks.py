@@ -26,9 +26,11 @@ def check_denoising_tasks(
     by_name = {task.name: task for task in tasks}
     for name in ("energy", "forces", NOISE_TARGET):
         if name not in by_name:
+            several = len({one for task in tasks for one in task.datasets}) > 1
+            hint = ". Data sets with tasks of their own are trained without DeNS" if several else ""
             raise ValueError(
                 f"DeNS needs the tasks energy, forces and {NOISE_TARGET}; {name!r} is missing "
-                f"(tasks: {sorted(by_name)})"
+                f"(tasks: {sorted(by_name)}){hint}"
             )
         if not isinstance(by_name[name].loss_fn, DenoisingLoss):
             raise ValueError(

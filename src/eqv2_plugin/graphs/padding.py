@@ -119,6 +119,7 @@ def pad(batch: StaticBatch, sizes: Sizes) -> StaticBatch:
         topology=padded,
         encoded_forces=_zeros_behind(batch.encoded_forces, atoms),
         noise_sigma=_zeros_behind(batch.noise_sigma, atoms),
+        head_of_structure=_zeros_behind(batch.head_of_structure, structures),
     )
 
 

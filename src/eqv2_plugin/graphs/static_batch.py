@@ -21,6 +21,8 @@ class StaticBatch(NamedTuple):
         atomic_numbers: [N].
         topology: the edges.
         encoded_forces, noise_sigma: [N, 3] eV/Å and [N] Å, of DeNS; None without.
+        head_of_structure: [B] which head each structure belongs to, of models with a head for
+            each data set; None of others.
     """
 
     pos: torch.Tensor
@@ -32,6 +34,7 @@ class StaticBatch(NamedTuple):
     topology: Topology
     encoded_forces: torch.Tensor | None = None
     noise_sigma: torch.Tensor | None = None
+    head_of_structure: torch.Tensor | None = None
 
     def as_data(self) -> dict[str, torch.Tensor]:
         """By fairchem's names, as heads read them."""

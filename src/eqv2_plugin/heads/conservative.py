@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -34,13 +35,17 @@ class ConservativeHead(nn.Module, HeadInterface):
 
     Args:
         backbone: any `Backbone` with ``direct_forces=false``.
+        dataset: name of the one data set that the head serves, of several that are trained
+            together: its outputs are then called "NAME_energy", "NAME_forces", ..., as fairchem
+            names tasks of several data sets. A model differentiates all such heads in one go,
+            see `of_data_sets`.
 
     Returns from ``forward``: {"energy": {"energy": [B]}, "forces": {"forces": [N, 3]},
     "stress": {"stress": [B, 9]}, "hessian": {"hessian": [1, 3N, 3N]}}, which `EquiformerV2` hands
     on as outputs of their own.
     """
 
-    def __init__(self, backbone: Backbone) -> None:
+    def __init__(self, backbone: Backbone, dataset: str | None = None) -> None:
         super().__init__()
         if not checked_backbone(backbone, "ConservativeHead").is_conservative:
             raise ValueError(
@@ -48,19 +53,36 @@ class ConservativeHead(nn.Module, HeadInterface):
                 "regress_forces=true (or regress_stress=true) on the backbone"
             )
         self.regress_config = backbone.regress_config
+        self.dataset = dataset
         self.energy = EnergyHead(backbone)
+
+    def output_name(self, label: str) -> str:
+        """What the output of a property ("energy", "forces", ...) is called."""
+        return label if self.dataset is None else f"{self.dataset}_{label}"
 
     @property
     def output_names(self) -> frozenset[str]:
         """Names of the outputs of `forward`."""
-        return frozenset(("energy", "forces", *(["stress"] if self.regress_config.stress else [])))
+        return frozenset((self.output_name("energy"), *self.gradient_names))
+
+    @property
+    def gradient_names(self) -> frozenset[str]:
+        """Those of them that are gradients of the energy."""
+        labels = ("forces", "stress") if self.regress_config.stress else ("forces",)
+        return frozenset(map(self.output_name, labels))
 
     def forward(self, data: AtomicData, emb: dict[str, Any]) -> dict[str, dict[str, torch.Tensor]]:
-        """Outputs by task.
+        """Outputs by task, of all structures.
 
         Raises:
             ValueError: a Hessian is wanted of a batch of several structures.
         """
+        with torch.enable_grad():
+            found = self._derived(self.energy(data, emb)["energy"], data)
+        return {self.output_name(label): {label: value} for label, value in found.items()}
+
+    def _derived(self, energy: torch.Tensor, data: AtomicData) -> dict[str, torch.Tensor]:
+        """The energy [B] and its derivatives, by property."""
         hessian = self.regress_config.hessian
         if hessian and len(data["natoms"]) != 1:
             raise ValueError(
@@ -68,21 +90,53 @@ class ConservativeHead(nn.Module, HeadInterface):
                 f"{len(data['natoms'])}: predict them one by one, or leave out "
                 "predict_untrained_hessian"
             )
-        with torch.enable_grad():
-            energy = self.energy(data, emb)["energy"]
-            outputs = {"energy": {"energy": energy}}
-            further = self.training or hessian
-            if self.regress_config.stress:
-                forces, stress = compute_forces_and_stress(
-                    energy, data["pos"], data["cell"], data["batch"], training=further
-                )
-                stress = where_volume(stress, data["pbc"], training=self.training)
-                outputs["stress"] = {"stress": stress.to(energy.dtype)}
-            else:
-                forces = compute_forces(energy, data["pos"], training=further)
-            outputs["forces"] = {"forces": forces}
-            if hessian:
-                # One row at a time: not every operator of the backbone can be vectorised.
-                values = compute_hessian(forces, data["pos"], vmap=False, training=self.training)
-                outputs["hessian"] = {"hessian": values}
-        return outputs
+        found = {"energy": energy}
+        further = self.training or hessian
+        if self.regress_config.stress:
+            forces, stress = compute_forces_and_stress(
+                energy, data["pos"], data["cell"], data["batch"], training=further
+            )
+            stress = where_volume(stress, data["pbc"], training=self.training)
+            found["stress"] = stress.to(energy.dtype)
+        else:
+            forces = compute_forces(energy, data["pos"], training=further)
+        found["forces"] = forces
+        if hessian:
+            # One row at a time: not every operator of the backbone can be vectorised.
+            found["hessian"] = compute_hessian(
+                forces, data["pos"], vmap=False, training=self.training
+            )
+        return found
+
+
+def of_data_sets(
+    heads: Sequence[ConservativeHead],
+    data: AtomicData,
+    emb: dict[str, Any],
+    head_of_structure: torch.Tensor,
+) -> dict[str, dict[str, torch.Tensor]]:
+    """Outputs of heads of different data sets, whose energies are differentiated together.
+
+    The energy of a structure is that of its own data set's head, so that one backward pass gives
+    the forces of all, however many heads there are.
+
+    Args:
+        heads: all on the same backbone.
+        head_of_structure: [B] index of the head that each structure belongs to; any other number
+            for one that belongs to none.
+
+    Returns:
+        Outputs by task, zero for structures of other data sets.
+    """
+    with torch.enable_grad():
+        own = [head_of_structure == index for index in range(len(heads))]  # each [B]
+        energies = [head.energy(data, emb)["energy"] for head in heads]  # each [B]
+        masked = [torch.where(o, e, 0.0) for o, e in zip(own, energies, strict=True)]
+        found = heads[0]._derived(torch.stack(masked).sum(0), data)
+        outputs = {}
+        for head, structures in zip(heads, own, strict=True):
+            for label, value in found.items():
+                rows = structures[data["batch"]] if label == "forces" else structures
+                rows = rows.view(-1, *[1] * (value.dim() - 1))
+                outputs[head.output_name(label)] = {label: torch.where(rows, value, 0.0)}
+    return outputs

@@ -13,8 +13,9 @@ from fairchem.core.models.base import HydraModel
 from torch import nn
 
 from eqv2_plugin.common.text import warn_once
+from eqv2_plugin.graphs.kept import KeptEdges
 from eqv2_plugin.graphs.static_batch import StaticBatch
-from eqv2_plugin.heads.conservative import ConservativeHead
+from eqv2_plugin.heads.conservative import ConservativeHead, of_data_sets
 from eqv2_plugin.models.compiled import Compiled
 from eqv2_plugin.models.known_elements import (
     elements_with_references,
@@ -109,7 +110,7 @@ class EquiformerV2(HydraModel):
         """
         compiling = torch.compiler.is_compiling()
         if self.region is not None and self.region.serves(self):
-            batch = self.backbone.static_batch(data, self.region.edges)
+            batch = self._static_batch(data, self.region.edges)
             found = self.region(self, batch)
             if found is not None or self.training:
                 return found or self.outputs_on(batch)
@@ -136,7 +137,7 @@ class EquiformerV2(HydraModel):
             if capture is None:
                 return self._outputs(data)
             self._static_calls = StaticCalls(capture)
-        return self._static_calls(self, self.backbone.static_batch(data))
+        return self._static_calls(self, self._static_batch(data))
 
     def _may_differentiate(self, data: AtomicData) -> bool:
         """Whether outputs may have to keep a graph.
@@ -153,7 +154,18 @@ class EquiformerV2(HydraModel):
         return trained or not (pos.requires_grad and pos.is_leaf and cell.is_leaf)
 
     def _outputs(self, data: AtomicData) -> dict[str, dict[str, torch.Tensor]]:
-        return self._by_task(super().forward(data))
+        if not self._heads_of_data_sets():
+            return self._by_task(super().forward(data))
+        # As HydraModel does.
+        self.device = data["pos"].device.type
+        belongs = self._head_of_structure(data)
+        return self._by_task(self._of_heads(data, self.backbone(data), belongs))
+
+    def _static_batch(self, data: AtomicData, kept: KeptEdges | None = None) -> StaticBatch:
+        batch = self.backbone.static_batch(data, kept)
+        if self._heads_of_data_sets():
+            batch = batch._replace(head_of_structure=self._head_of_structure(data))
+        return batch
 
     def outputs_on(self, batch: StaticBatch) -> dict[str, dict[str, torch.Tensor]]:
         """`forward` of a batch whose edges are known: a function of tensors of fixed shapes.
@@ -162,17 +174,47 @@ class EquiformerV2(HydraModel):
         """
         data = batch._replace(pos=batch.pos.detach()).as_data()
         embedding = self.backbone.on_edges(data, batch.topology)
+        return self._by_task(self._of_heads(data, embedding, batch.head_of_structure))
+
+    def _of_heads(
+        self, data: Any, embedding: dict[str, Any], belongs: torch.Tensor | None
+    ) -> dict[str, Any]:
+        """What each head returns; those of data sets together, see `of_data_sets`."""
+        shared = self._heads_of_data_sets()
         outputs: dict[str, Any] = {}
         for name, head in self.output_heads.items():
-            with torch.autocast(batch.pos.device.type, enabled=head.use_amp):
+            if head in shared:
+                continue
+            with torch.autocast(data["pos"].device.type, enabled=head.use_amp):
                 found = head(data, embedding)
             outputs.update(found if self.pass_through_head_outputs else {name: found})
-        return self._by_task(outputs)
+        if belongs is not None:
+            outputs.update(of_data_sets(shared, data, embedding, belongs))
+        return outputs
+
+    def _heads_of_data_sets(self) -> list[ConservativeHead]:
+        heads = (h for h in self.output_heads.values() if isinstance(h, ConservativeHead))
+        return [head for head in heads if head.dataset is not None]
+
+    @torch.compiler.disable
+    def _head_of_structure(self, data: AtomicData) -> torch.Tensor:
+        """[B] place of each structure's head among `_heads_of_data_sets`; -1 without one."""
+        heads = self._heads_of_data_sets()
+        places = {head.dataset: place for place, head in enumerate(heads)}
+        names = data["dataset"]
+        others = len(heads) < len(self.output_heads)
+        if not others and (unknown := sorted(set(map(str, names)) - set(map(str, places)))):
+            raise ValueError(
+                f"the batch holds structures of the data set {unknown[0]!r}, but the model has "
+                f"heads for {', '.join(map(str, places))}: name one of these"
+            )
+        indices = [places.get(name, -1) for name in names]
+        return torch.tensor(indices, device=data["pos"].device)
 
     def _by_task(self, outputs: dict[str, Any]) -> dict[str, dict[str, torch.Tensor]]:
         """One head may serve the energy and its gradients."""
         for name, head in self.output_heads.items():
-            if isinstance(head, ConservativeHead) and name in outputs:
+            if isinstance(head, ConservativeHead) and head.dataset is None and name in outputs:
                 outputs.update(outputs.pop(name))
         return outputs
 
@@ -188,7 +230,7 @@ class EquiformerV2(HydraModel):
     def gradient_names(self) -> set[str]:
         """Those of them that are gradients of the energy, without weights of their own."""
         conservative = (h for h in self.output_heads.values() if isinstance(h, ConservativeHead))
-        return {name for head in conservative for name in head.output_names} - {"energy"}
+        return {name for head in conservative for name in head.gradient_names}
 
     def no_weight_decay(self) -> set[str]:
         """Biases, and all parameters of layers that say so (normalisations, learnable bases)."""

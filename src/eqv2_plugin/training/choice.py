@@ -30,9 +30,10 @@ class ErrorWeights:
     forces: float  # of the force MAE in eV/Å
 
     def score(self, splits: Mapping[str, Mapping[str, float]]) -> float:
-        """Mean over the validation splits of `evaluated_metrics`."""
+        """Mean over the validation splits of `evaluated_metrics`; without forces, of energies."""
         scores = [
-            self.energy * split["energy_mae_meV"] + self.forces * split["forces_mae_meV_per_A"]
+            self.energy * split["energy_mae_meV"]
+            + self.forces * split.get("forces_mae_meV_per_A", 0.0)
             for split in splits.values()
         ]
         return _MILLI * sum(scores) / len(scores)

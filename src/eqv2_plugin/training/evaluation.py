@@ -11,13 +11,15 @@ from fairchem.core.common.distutils import get_device_for_local_rank
 from fairchem.core.units.mlip_unit.mlip_unit import MLIPTrainEvalUnit, Task
 
 from eqv2_plugin.common.progress import short_bar
-from eqv2_plugin.data.labels import SCALAR
+from eqv2_plugin.data.labels import LABELS, SCALAR
 from eqv2_plugin.training import scalar_report
+from eqv2_plugin.training.data_sets import data_set_of, data_sets_of, shown_split, tasks_of
 
 STRESS_MAE = "stress_mae_meV_per_A3"
 MAE_PER_ATOM = "energy_mae_meV_per_atom"
+_LABELS = (*LABELS, SCALAR)
 # What frames are merged by, and what goes with each.
-_PER_FRAME = ("energy", "forces", "stress", SCALAR, "natoms", "numbers")
+_PER_FRAME = (*_LABELS, "natoms", "numbers")
 
 
 @dataclass
@@ -72,10 +74,11 @@ def predict_splits(unit: MLIPTrainEvalUnit, dataloader) -> dict[str, SplitPredic
     A bar shows how far it is.
 
     Returns:
-        Predictions per split name ("val_id" of "oc20.val_id"), gathered from all ranks.
+        Predictions per split (`shown_split`), each by the tasks of its data set, gathered from all
+        ranks.
     """
     device = get_device_for_local_rank()
-    tasks = {task.property: task for task in unit.tasks}
+    tasks = {name: tasks_of(unit.tasks, name) for name in data_sets_of(unit.tasks)}
     model = unit.eval_unit.model
     was_training = model.training
     model.eval()
@@ -84,21 +87,23 @@ def predict_splits(unit: MLIPTrainEvalUnit, dataloader) -> dict[str, SplitPredic
         for batch in short_bar(dataloader, "predicting "):
             batch = batch.to(device)
             outputs = model(batch)
-            values = {
-                label: _physical(tasks[label], outputs, batch)
-                for label in ("energy", "forces", "stress", SCALAR)
-                if label in tasks
-            }
+            # A task of no data set has labels of training batches alone (DeNS).
+            labelled = [task for task in unit.tasks if task.datasets]
+            values = {task.name: _physical(task, outputs, batch) for task in labelled}
             free = batch.fixed == 0
             for index, name in enumerate(batch.dataset_name):
-                split = splits.setdefault(name.split(".", 1)[1], SplitPredictions())
+                split = splits.setdefault(shown_split(name, unit.tasks), SplitPredictions())
+                own = tasks[data_set_of(name)]
                 atoms = (batch.batch == index) & free
                 split.sids.append(batch.sid[index])
                 split.natoms.append(int(batch.natoms[index]))
                 split.numbers.append(batch.atomic_numbers[atoms].cpu().numpy())
-                for label, value in values.items():
+                for label in _LABELS:
+                    if label not in own:
+                        continue
+                    value = values[own[label].name]
                     rows = atoms if label == "forces" else [index]
-                    target = batch[label][rows]
+                    target = batch[own[label].name][rows]
                     pair = torch.stack((target, value[rows].to(target.dtype)), dim=1)
                     getattr(split, label).append(pair.detach().cpu().numpy())
     model.train(was_training)
@@ -116,19 +121,25 @@ def evaluated_metrics(unit: MLIPTrainEvalUnit) -> dict[str, dict[str, float]]:
         return float(total) / max(float(count), 1.0)
 
     found: dict[str, dict[str, float]] = {}
-    for dataset in sorted(unit.eval_unit.running_metrics.get(SCALAR, ())):
-        found[dataset.split(".", 1)[1]] = {scalar_report.MAE: mean(SCALAR, dataset, "mae")}
-    for dataset in sorted(unit.eval_unit.running_metrics.get("energy", ())):
-        split = found[dataset.split(".", 1)[1]] = {
-            "energy_mae_meV": 1e3 * mean("energy", dataset, "mae")
-        }
-        if "per_atom_mae" in unit.eval_unit.running_metrics["energy"][dataset]:
-            split[MAE_PER_ATOM] = 1e3 * mean("energy", dataset, "per_atom_mae")
-        if "forces" in unit.eval_unit.running_metrics:
-            split["forces_mae_meV_per_A"] = 1e3 * mean("forces", dataset, "mae")
-            split["forces_cosine"] = mean("forces", dataset, "cosine_similarity")
-        if "stress" in unit.eval_unit.running_metrics:
-            split[STRESS_MAE] = 1e3 * mean("stress", dataset, "mae")
+    for name in data_sets_of(unit.tasks):
+        tasks = {label: task.name for label, task in tasks_of(unit.tasks, name).items()}
+        leading = tasks.get(SCALAR, tasks.get("energy"))
+        for dataset in sorted(unit.eval_unit.running_metrics.get(leading, ())):
+            # fairchem also looks for a data set in the names of others.
+            if data_set_of(dataset) != name:
+                continue
+            split = found[shown_split(dataset, unit.tasks)] = {}
+            if SCALAR in tasks:
+                split[scalar_report.MAE] = mean(tasks[SCALAR], dataset, "mae")
+                continue
+            split["energy_mae_meV"] = 1e3 * mean(tasks["energy"], dataset, "mae")
+            if "per_atom_mae" in unit.eval_unit.running_metrics[tasks["energy"]][dataset]:
+                split[MAE_PER_ATOM] = 1e3 * mean(tasks["energy"], dataset, "per_atom_mae")
+            if "forces" in tasks:
+                split["forces_mae_meV_per_A"] = 1e3 * mean(tasks["forces"], dataset, "mae")
+                split["forces_cosine"] = mean(tasks["forces"], dataset, "cosine_similarity")
+            if "stress" in tasks:
+                split[STRESS_MAE] = 1e3 * mean(tasks["stress"], dataset, "mae")
     return found
 
 

@@ -182,9 +182,13 @@ def _described(datasets: ConcatDataset) -> dict[str, Any]:
 
 def _hash(dataset: Any) -> str:
     digest = hashlib.sha256()
+    # Those of several data sets are called after them; another property (scalar) is none of these.
+    mapping = dataset.config.get("key_mapping") or {}
+    renamed = {label: str(mapping.get(label, label)) for label in _LABELS}
+    names = [name if name.endswith(label) else label for label, name in renamed.items()]
     for index, frame in evenly_spaced(dataset, _FRAMES_HASHED):
         digest.update(str(index).encode())
-        labels = [label for label in _LABELS if label in frame]
+        labels = [label for label in names if label in frame]
         for key in ("atomic_numbers", "pos", "cell", "fixed", *labels):
             digest.update(frame[key].contiguous().numpy().tobytes())
     return digest.hexdigest()[:16]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from eqv2_plugin.training.breakdowns import EDGES, magnitude
 from eqv2_plugin.training.evaluation import SplitPredictions
 
 _ELEMENTS = 12  # that have bars
+_STYLES = ("-", "--", ":")  # of lines, when colours run out
 
 # Panels of a DeNS run: title, and the monitor's figures by their labels.
 _DENOISING_PANELS = {
@@ -74,7 +76,7 @@ def plot_learning_curve(
     ):
         lines = {split: ("splits", split, key) for split in splits}
         _draw(axis, title, history, lines, marker="o")
-    for colour, split in zip(COLOURS, splits, strict=False):
+    for colour, split in zip(cycle(COLOURS), splits, strict=False):
         if split in zero_forces:
             forces.axhline(zero_forces[split], color=colour, ls="--", lw=0.9)
     if zero_forces:
@@ -99,7 +101,8 @@ def _draw(
     marker: str = "",
 ) -> None:
     """A line for each label: the values at its keys, of the records that have them."""
-    for colour, (label, keys) in zip(COLOURS, lines.items(), strict=False):
+    for number, (label, keys) in enumerate(lines.items()):
+        colour, style = COLOURS[number % len(COLOURS)], _STYLES[number // len(COLOURS) % 3]
         points = []
         for record in history:
             value: Any = record
@@ -108,7 +111,8 @@ def _draw(
             if value != {}:
                 points.append((record["step"], value))
         if points:
-            axis.plot(*zip(*points, strict=True), color=colour, label=label, marker=marker, ms=4)
+            x, y = zip(*points, strict=True)
+            axis.plot(x, y, color=colour, ls=style, label=label, marker=marker, ms=4)
     axis.set(title=title, xlabel="step")
     axis.xaxis.set_major_locator(MaxNLocator(5, integer=True))
 
@@ -177,10 +181,10 @@ def plot_force_errors(errors: dict[str, dict[str, list[dict[str, Any]]]], path: 
     panels = (("by_element", "element"), ("by_magnitude", "force_eV_per_A"))
     for axis, (kind, key) in zip(axes, panels, strict=True):
         shown = _labels(errors, kind, key)
-        for index, (colour, split) in enumerate(zip(COLOURS, sorted(errors), strict=False)):
+        for index, (colour, split) in enumerate(zip(cycle(COLOURS), sorted(errors), strict=False)):
             rows = {row[key]: row["mae_meV_per_A"] for row in errors[split].get(kind, [])}
             places = [i for i, label in enumerate(shown) if label in rows]
-            width = 0.8 / min(len(errors), len(COLOURS))
+            width = 0.8 / len(errors)
             x = np.array(places) + (index + 0.5) * width - 0.4
             axis.bar(x, [rows[shown[i]] for i in places], width, color=colour, label=split)
         axis.set_xticks(range(len(shown)), shown)

@@ -22,6 +22,7 @@ from eqv2_plugin.training.breakdowns import force_errors
 from eqv2_plugin.training.callbacks import TaskLosses
 from eqv2_plugin.training.checkpoints import FINAL, Sums, load_averages, save_averages
 from eqv2_plugin.training.choice import ChooseByValidation
+from eqv2_plugin.training.data_sets import data_sets_of
 from eqv2_plugin.training.evaluation import evaluated_metrics, predict_splits
 from eqv2_plugin.training.loggers import FigureLog, open_log
 from eqv2_plugin.training.loss_curve import FILE as LOSSES
@@ -147,7 +148,7 @@ class RunReport(Callback):
         compared = {}
         if self.with_baselines:
             train, validation = self._loaders(state)
-            compared = baselines(train.dataset, validation.dataset)
+            compared = baselines(train.dataset, validation.dataset, unit.tasks)
         history = self._history.read()
         report = {
             "facts": {**self.facts, "parameters": unit.num_params},
@@ -157,6 +158,8 @@ class RunReport(Callback):
             "at_start": next((r["splits"] for r in history if r["step"] == 0), None),
             "baselines": compared,
         }
+        if len(sets := data_sets_of(unit.tasks)) > 1:
+            report["data_sets"] = sets
         if self.choice is not None and self.choice.chosen is not None:
             report["chosen"] = self.choice.chosen
         if history and "denoising" in history[-1]:
@@ -174,9 +177,10 @@ class RunReport(Callback):
         if any(report["force_errors"].values()):
             plot_force_errors(report["force_errors"], self.results / "force_errors.png")
         for kind in ("energy", "forces"):
-            if not all(getattr(split, kind) for split in splits.values()):
-                continue  # no such task
-            plot_parity(splits, kind, metrics, self.results / f"parity_{kind}.png")
+            # Data sets may lack the task.
+            having = {name: split for name, split in splits.items() if getattr(split, kind)}
+            if having:
+                plot_parity(having, kind, metrics, self.results / f"parity_{kind}.png")
         self._copy_checkpoint(report["steps"])
         print(summary(report, self.results, self.compare_with_start, self.closing_note), flush=True)
         if self.log is not None:

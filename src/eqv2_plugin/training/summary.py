@@ -23,7 +23,10 @@ def summary(
     """The table and the lines that close a run, from the content of ``metrics.json``."""
     if any(MAE in found for found in report["splits"].values()):
         return "\n".join(scalar_table(report, results / INFERENCE_CHECKPOINT))
-    head = f"{'split':<10} {'MAE of':<28} {'forces meV/Å':>13} {'energy meV':>11} {'per atom':>9}"
+    wide = max([10, *map(len, report["splits"])])
+    head = (
+        f"{'split':<{wide}} {'MAE of':<28} {'forces meV/Å':>13} {'energy meV':>11} {'per atom':>9}"
+    )
     lines = ["", head, "-" * len(head)]
 
     def row(
@@ -36,7 +39,7 @@ def summary(
         f = "-" if forces is None else f"{forces:.1f}"
         e = "-" if energy is None else f"{energy:.0f}"
         a = "-" if per_atom is None else f"{per_atom:.1f}"
-        lines.append(f"{split:<10} {what:<28} {f:>13} {e:>11} {a:>9}")
+        lines.append(f"{split:<{wide}} {what:<28} {f:>13} {e:>11} {a:>9}")
 
     def errors(split: str, what: str, found: dict[str, float], kind: str = "mae") -> None:
         keys = ("forces_{}_meV_per_A", "energy_{}_meV", "energy_{}_meV_per_atom")
@@ -54,7 +57,7 @@ def summary(
             row(name, "nearest training frame", near, b["nearest_frame_energy_mae_meV"])
             below = 100 * (1 - m["forces_mae_meV_per_A"] / b["zero_forces_mae_meV_per_A"])
             side = "below" if below >= 0 else "above"
-            lines.append(f"{name:<10} force MAE is {abs(below):.0f} % {side} zero forces")
+            lines.append(f"{name:<{wide}} force MAE is {abs(below):.0f} % {side} zero forces")
     if chosen := report.get("chosen"):
         lines += ["", f"weights of step {chosen['step']}, whose validation errors were the lowest"]
     worst = [_worst_line(*item) for item in report.get("force_errors", {}).items()]
@@ -66,9 +69,12 @@ def summary(
         lines += ["", *improvements(report["at_start"], report["splits"])]
     checkpoint = results / INFERENCE_CHECKPOINT
     lines += ["", f"Results (metrics, plots, checkpoint): {results}"]
+    sets = report.get("data_sets", [])
+    task = f'task_name="{sets[0]}", ' if sets else ""
+    others = f" (or {', '.join(sets[1:])})" if sets else ""
     lines.append(
-        f'Use it: FAIRChemCalculator.from_model_checkpoint("{checkpoint}", '
-        'inference_settings="batch")'
+        f'Use it: FAIRChemCalculator.from_model_checkpoint("{checkpoint}", {task}'
+        f'inference_settings="batch"){others}'
     )
     if closing_note:
         lines += ["", closing_note]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from numbers import Real
@@ -160,10 +161,17 @@ def frame_of(atoms: Atoms, index: int = 0) -> Frame:
     )
 
 
-def frame_of_data(data: AtomicData, index: int = 0) -> Frame:
-    """A frame from what training reads; labels in float32, sid and fid joined in the sid."""
+def frame_of_data(
+    data: AtomicData, index: int = 0, names: Mapping[str, str] | None = None
+) -> Frame:
+    """A frame from what training reads; labels in float32, sid and fid joined in the sid.
 
-    def array(name: str, *shape: int) -> np.ndarray | None:
+    Args:
+        names: under which labels are stored, {"forces": "dft_forces"}; by default their own.
+    """
+
+    def array(label: str, *shape: int) -> np.ndarray | None:
+        name = (names or {}).get(label, label)
         return data[name].numpy().astype(np.float64).reshape(shape) if name in data else None
 
     energy = array("energy", 1)
