@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gain.arms import (
@@ -178,6 +178,18 @@ def plan(part: str, arrays: Path | None = None) -> list[Experiment]:
             dens(23, "per_task", encoded=False),
         )
         return [molecule("ethanol", 100, 4000, PILOT, arms)]
+    if part == "passes":
+        arms = (PLAIN, MOLECULES)
+        return [
+            replace(
+                molecule("ethanol", 100, 4000, PILOT, arms, batch_size=2),
+                name="ethanol-100-4000-batch-2",
+            ),
+            replace(
+                molecule("aspirin", 100, 4000, PILOT, arms, batch_size=4),
+                name="aspirin-100-4000-batch-4",
+            ),
+        ]
     if part == "gain":
         unencoded = dens(23, "per_task", encoded=False)
         arms = (PLAIN, MOLECULES, dens(100, "per_task"), unencoded, FIRST_MOLECULES)
@@ -207,4 +219,4 @@ def plan(part: str, arrays: Path | None = None) -> list[Experiment]:
     return [molecule("malonaldehyde", 100, 4000, REPORTED, arms, arrays=arrays)]
 
 
-PARTS = ("quick", "scale", "causes", "gain", "long", "frames", "oc20", "molecule")
+PARTS = ("quick", "scale", "causes", "passes", "gain", "long", "frames", "oc20", "molecule")
