@@ -73,6 +73,17 @@ def test_a_bias_alone_gets_its_gradient(any_size, calls):
 
 
 @needs_onednn
+@pytest.mark.parametrize(("width", "copied"), [(96, False), (512, True)])
+def test_gradients_of_narrow_weights_need_no_transposed_copies(width, copied, any_size, calls):
+    features, weight = randn(0, 40, width).float(), randn(1, width, width).float()
+    out = linear(features, weight.requires_grad_())
+    calls.clear()
+    (found,) = torch.autograd.grad(out, weight, torch.ones_like(out))
+    assert bool(calls) == copied
+    assert largest(found - features.sum(dim=0)) < 1e-4
+
+
+@needs_onednn
 def test_the_operator_is_found_whatever_the_default_dtype_is():
     onednn_linear.cache_clear()
     torch.set_default_dtype(torch.float64)

@@ -17,7 +17,7 @@ from helpers import (
 )
 
 from eqv2_plugin.backbones.equiformer_v2.block import radial_options
-from eqv2_plugin.geometry.irreps import degree_of_row
+from eqv2_plugin.geometry.irreps import EdgeLayout, degree_of_row
 from eqv2_plugin.geometry.wigner import truncation_scale
 from eqv2_plugin.layers.edge_degree import EdgeDegreeEmbedding
 from eqv2_plugin.layers.edges import sort_by_target
@@ -57,7 +57,10 @@ def embedding(mmax: int, kind: str = "per_block") -> tuple[EdgeDegreeEmbedding, 
     config = tiny_config(lmax=3, mmax=mmax, atom_edge_embedding=kind)
     torch.manual_seed(0)
     embedding = EdgeDegreeEmbedding(
-        config.lmax, config.sphere_channels, radial_options(config), config.avg_degree
+        EdgeLayout(config.lmax, mmax),
+        config.sphere_channels,
+        radial_options(config),
+        config.avg_degree,
     )
     return randomise(embedding.double(), seed=1), config
 

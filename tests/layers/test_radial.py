@@ -86,6 +86,12 @@ def test_gaussians_stand_evenly_up_to_the_cutoff_twice_as_wide_as_their_spacing(
             assert abs(float(output[i, k]) - wanted) < 1e-13
 
 
+def test_far_gaussians_are_no_numbers_that_slow_a_processor_down():
+    values = GaussianBasis(6.0, 600)(torch.linspace(0.5, 5.5, 11))
+    assert float(values.min()) > torch.finfo(torch.float32).tiny
+    assert float(values.min()) < 1e-25
+
+
 def test_learnable_gaussians_equal_their_formula():
     basis = randomise(LearnableGaussianBasis(5.0, 6).double(), seed=7)
     with torch.no_grad():

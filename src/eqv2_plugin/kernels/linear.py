@@ -19,6 +19,9 @@ from eqv2_plugin.common.tracing import is_traced
 
 # Multiplications below which calling oneDNN costs more than it gains.
 _SMALL = 2**21
+# Columns of two factors (half their harmonic mean) below which copies of both cost more than oneDNN
+# gains, even where it is twice as fast as torch's own product.
+_NARROW = 128
 
 _Operator = Callable[[torch.Tensor, torch.Tensor, torch.Tensor | None], torch.Tensor]
 
@@ -41,8 +44,7 @@ def linear(
     rows = features.reshape(-1, features.shape[-1])
     given = (features, weight) if bias is None else (features, weight, bias)
     if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in given):
-        out = _Product.apply(rows, weight)
-        out = out if bias is None else out + bias
+        out = _Product.apply(rows, weight, bias)
     else:
         out = product(rows, weight, bias)
     return out.view(*features.shape[:-1], weight.shape[0])
@@ -85,22 +87,33 @@ def fits_onednn(features: torch.Tensor, weight: torch.Tensor) -> bool:
 
 
 class _Product(torch.autograd.Function):
-    """``left @ right.T``; the derivatives are products of the same kind."""
+    """``left @ right.T + bias``; the derivatives are products, too."""
 
     @staticmethod
-    def forward(ctx, left, right):
+    def forward(ctx, left, right, bias):
         ctx.save_for_backward(left, right)
-        return onednn_linear()(left.contiguous(), right.contiguous(), None)
+        return onednn_linear()(left.contiguous(), right.contiguous(), bias)
 
     @staticmethod
     def backward(ctx, gradient):
         left, right = ctx.saved_tensors
-        of_left = of_right = None
+        of_left = of_right = of_bias = None
         if ctx.needs_input_grad[0]:
             of_left = linear(gradient, right.T)
         if ctx.needs_input_grad[1]:
-            of_right = linear(gradient.T, left.T)
-        return of_left, of_right
+            of_right = _transposed_product(gradient, left)
+        if ctx.needs_input_grad[2]:
+            of_bias = gradient.sum(dim=0)
+        return of_left, of_right, of_bias
+
+
+def _transposed_product(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+    """``left.T @ right`` of two with many rows, the gradient of a weight."""
+    one, other = left.shape[1], right.shape[1]
+    # oneDNN takes transposed copies, which cost more than a narrow product does.
+    if one * other < _NARROW * (one + other):
+        return left.T @ right
+    return linear(left.T, right.T)
 
 
 @cache

@@ -2,7 +2,8 @@
 
 All arrays are float32 and contiguous. Loops run over the channels innermost, where the compiler
 vectorises them if every index is the loop's own: hence a view for each row. The number of channels
-is a constant of each kernel.
+is read from the arrays: a loop over a constant 32 of them would be unrolled into single numbers
+first.
 """
 
 from __future__ import annotations
@@ -16,10 +17,11 @@ from eqv2_plugin.kernels.numba_runtime import compile_kernel
 
 
 @cache
-def rotation_forward(channels: int) -> Any:
+def rotation_forward() -> Any:
     """Nodes at both ends of edges ``begin`` to ``end``, rotated, times radial weights."""
 
     def kernel(begin, end, nodes, source, target, wigner, radial, row, degree, first, block, out):
+        channels = nodes.shape[2]
         for edge in range(begin, end):
             for side in range(2):
                 node = source[edge] if side == 0 else target[edge]
@@ -39,18 +41,18 @@ def rotation_forward(channels: int) -> Any:
                     for c in range(channels):
                         rotated[c] *= weights[c]
 
-    return compile_kernel(kernel, "rotation_forward", channels)
+    return compile_kernel(kernel, "rotation_forward")
 
 
 @cache
-def rotation_backward(channels: int) -> Any:
+def rotation_backward() -> Any:
     """Gradients by nodes (added to) and radial weights (set)."""
 
     def kernel(
         begin, end, nodes, source, target, wigner, radial, row, degree, first, block,
         gradient, scratch, of_nodes, of_radial,
     ):  # fmt: skip
-        rotated, scaled = scratch[0], scratch[1]
+        rotated, scaled, channels = scratch[0], scratch[1], nodes.shape[2]
         for edge in range(begin, end):
             of_radial[edge] = 0.0
             for side in range(2):
@@ -77,17 +79,18 @@ def rotation_backward(channels: int) -> Any:
                         for c in range(channels):
                             x[c] += d * scaled[c]
 
-    return compile_kernel(kernel, "rotation_backward", channels)
+    return compile_kernel(kernel, "rotation_backward")
 
 
 @cache
-def reduction_forward(heads: int, per_head: int) -> Any:
+def reduction_forward() -> Any:
     """Weighed values, rotated to the global frame and summed: targets ``begin`` to ``end``."""
-    channels = heads * per_head
 
     def kernel(
         begin, end, values, attention, wigner, offsets, row, degree, first, scale, scratch, out
     ):
+        channels, heads = values.shape[2], attention.shape[1]
+        per_head = channels // heads
         for target in range(begin, end):
             out[target] = 0.0
             for edge in range(offsets[target], offsets[target + 1]):
@@ -104,18 +107,19 @@ def reduction_forward(heads: int, per_head: int) -> Any:
                         for c in range(channels):
                             summed[c] += d * scratch[c]
 
-    return compile_kernel(kernel, "reduction_forward", heads, per_head)
+    return compile_kernel(kernel, "reduction_forward")
 
 
 @cache
-def reduction_backward(heads: int, per_head: int) -> Any:
+def reduction_backward() -> Any:
     """Gradients by values and attention, both set."""
-    channels = heads * per_head
 
     def kernel(
         begin, end, values, attention, wigner, offsets, row, degree, first, scale,
         gradient, scratch, of_values, of_attention,
     ):  # fmt: skip
+        channels, heads = values.shape[2], attention.shape[1]
+        per_head = channels // heads
         for target in range(begin, end):
             for edge in range(offsets[target], offsets[target + 1]):
                 of_attention[edge] = 0.0
@@ -140,4 +144,4 @@ def reduction_backward(heads: int, per_head: int) -> Any:
                             of_part[c] = a * rotated[c]
                         of_attention[edge, h] += total
 
-    return compile_kernel(kernel, "reduction_backward", heads, per_head)
+    return compile_kernel(kernel, "reduction_backward")

@@ -46,7 +46,7 @@ class NumbaKernels(FusedKernels):
         channels = nodes.shape[2]
         out = nodes.new_empty(len(source), tables.size, 2 * channels)
         given = _arrays(nodes, source, target, wigner, radial) + _rotation_columns(tables)
-        kernel, filled = edge_loops.rotation_forward(channels), out.numpy()
+        kernel, filled = edge_loops.rotation_forward(), out.numpy()
         in_parts(lambda begin, end: kernel(begin, end, *given, filled), len(source), _EDGES)
         return out
 
@@ -54,7 +54,7 @@ class NumbaKernels(FusedKernels):
         channels = nodes.shape[2]
         of_radial = torch.empty_like(radial)
         given = _arrays(nodes, source, target, wigner, radial) + _rotation_columns(tables)
-        kernel = edge_loops.rotation_backward(channels)
+        kernel = edge_loops.rotation_backward()
         by_result, filled = gradient.numpy(), of_radial.numpy()
 
         def part(begin: int, end: int) -> torch.Tensor:
@@ -99,10 +99,10 @@ class NumbaKernels(FusedKernels):
         return out
 
     def _sum(self, tables, values, attention, wigner, offsets):
-        channels, heads = values.shape[2], attention.shape[1]
+        channels = values.shape[2]
         out = values.new_empty(len(offsets) - 1, num_coefficients(tables.lmax), channels)
         given = _arrays(values, attention, wigner, offsets) + _reduction_columns(tables)
-        kernel, filled = edge_loops.reduction_forward(heads, channels // heads), out.numpy()
+        kernel, filled = edge_loops.reduction_forward(), out.numpy()
 
         def part(begin: int, end: int) -> None:
             kernel(begin, end, *given, values.new_empty(channels).numpy(), filled)
@@ -111,15 +111,12 @@ class NumbaKernels(FusedKernels):
         return out
 
     def _sum_backward(self, tables, gradient, needed, values, attention, wigner, offsets):
-        channels, heads = values.shape[2], attention.shape[1]
+        channels = values.shape[2]
         of_values = torch.empty_like(values)
         # A sum over all rows and channels: in float32 it would round more than a product does.
         of_attention = torch.empty_like(attention, dtype=torch.float64)
         given = _arrays(values, attention, wigner, offsets) + _reduction_columns(tables)
-        kernel, by_result = (
-            edge_loops.reduction_backward(heads, channels // heads),
-            gradient.numpy(),
-        )
+        kernel, by_result = edge_loops.reduction_backward(), gradient.numpy()
         filled = of_values.numpy(), of_attention.numpy()
 
         def part(begin: int, end: int) -> None:

@@ -3,6 +3,9 @@
 A grid matrix is a product of a latitude and a longitude factor, ``P[b, i] S[a, m(i)]``. Rows of one
 order are summed first, so that a sample costs 2 M + 1 products instead of one per row, and the
 samples of one pair of longitudes at a time live in registers.
+
+Loops run over the channels innermost. How many there are is read from the arrays: LLVM would unroll
+a loop over a constant 32 of them into single numbers before it thinks of vectors.
 """
 
 from __future__ import annotations
@@ -11,8 +14,9 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-from numba import njit
+from numba import carray, njit
 
+from eqv2_plugin.kernels.numba_intrinsics import float_of_bits, floats_on_stack
 from eqv2_plugin.kernels.numba_runtime import OPTIONS, compile_kernel
 
 # 2^r on [-1/2, 1/2] to 1e-8 (Taylor series of exp(r ln 2)).
@@ -27,71 +31,67 @@ _BIAS, _MANTISSA = np.int32(127), np.int32(23)
 
 
 @njit(inline="always", **OPTIONS)
-def _exponential(sample, power, bits, channels):
-    """``exp(-sample)`` as ``power * 2^n``, with 2^n left as the bits of a float32."""
-    for h in range(2):
-        for c in range(channels):
-            t = min(max(-_LOG2_E * sample[h, c], -_LIMIT), _LIMIT)
-            whole = np.floor(t + _HALF)
-            r = t - whole
-            bits[h, c] = (np.int32(whole) + _BIAS) << _MANTISSA
-            p = _C3 + r * (_C4 + r * (_C5 + r * _C6))
-            power[h, c] = _ONE + r * (_C1 + r * (_C2 + r * p))
+def _sigmoid(y):
+    """``1 / (1 + exp(-y))``, with ``exp(-y) = p 2^n``."""
+    t = min(max(-_LOG2_E * y, -_LIMIT), _LIMIT)
+    whole = np.floor(t + _HALF)
+    r = t - whole
+    p = _C3 + r * (_C4 + r * (_C5 + r * _C6))
+    p = _ONE + r * (_C1 + r * (_C2 + r * p))
+    return _ONE / (_ONE + p * float_of_bits((np.int32(whole) + _BIAS) << _MANTISSA))
+
+
+@njit(inline="always", **OPTIONS)
+def _two_samples(longitude, a, sums, first, mmax, c):
+    """On longitudes half a turn apart, where even orders agree and odd ones change sign."""
+    even, odd = np.float32(0.0), np.float32(0.0)
+    for w in range(2 * mmax + 1):
+        if (w - mmax) % 2 == 0:
+            even += longitude[a, w] * sums[first + w, c]
+        else:
+            odd += longitude[a, w] * sums[first + w, c]
+    return even + odd, even - odd
+
+
+@njit(inline="always", **OPTIONS)
+def _add_two_samples(longitude, a, sums, first, mmax, c, y0, y1):
+    """The transpose of `_two_samples`."""
+    even, odd = y0 + y1, y0 - y1
+    for w in range(2 * mmax + 1):
+        if (w - mmax) % 2 == 0:
+            sums[first + w, c] += longitude[a, w] * even
+        else:
+            sums[first + w, c] += longitude[a, w] * odd
 
 
 @cache
 def sphere_forward(rows: int, channels: int, latitudes: int, longitudes: int, mmax: int) -> Any:
-    """``from_grid[first:] @ silu(to_grid @ x)`` of rows ``begin`` to ``end``.
-
-    Longitudes come in pairs half a turn apart, where even orders agree and odd ones change sign.
-    """
+    """``from_grid[first:] @ silu(to_grid @ x)`` of rows ``begin`` to ``end``."""
     orders, half = 2 * mmax + 1, longitudes // 2
+    # Sums by order on one latitude: of features, and of the result.
+    shape, size = (2 * orders, channels), 2 * orders * channels
+    back = orders
 
     def kernel(begin, end, features, to_lat, from_lat, longitude, order, first, out):
-        sums = np.empty((orders, channels), np.float32)
-        back = np.empty((orders, channels), np.float32)
-        sample = np.empty((2, channels), np.float32)
-        power = np.empty((2, channels), np.float32)
-        bits = np.empty((2, channels), np.int32)
-        scale = bits.view(np.float32)
+        sums = carray(floats_on_stack(size), shape)
+        width = features.shape[2]
         for n in range(begin, end):
-            for i in range(rows - first):
-                for c in range(channels):
-                    out[n, i, c] = 0.0
+            out[n] = 0.0
             for b in range(latitudes):
-                for w in range(orders):
-                    for c in range(channels):
-                        sums[w, c] = 0.0
-                        back[w, c] = 0.0
+                sums[:] = 0.0
                 for i in range(rows):
                     p, w = to_lat[b, i], order[i]
-                    for c in range(channels):
+                    for c in range(width):
                         sums[w, c] += p * features[n, i, c]
                 for a in range(half):
-                    for c in range(channels):
-                        even, odd = np.float32(0.0), np.float32(0.0)
-                        for w in range(orders):
-                            if (w - mmax) % 2 == 0:
-                                even += longitude[a, w] * sums[w, c]
-                            else:
-                                odd += longitude[a, w] * sums[w, c]
-                        sample[0, c] = even + odd
-                        sample[1, c] = even - odd
-                    _exponential(sample, power, bits, channels)
-                    for c in range(channels):
-                        # silu(y) = y / (1 + exp(-y)), with exp(-y) = power * scale.
-                        y0 = sample[0, c] / (_ONE + power[0, c] * scale[0, c])
-                        y1 = sample[1, c] / (_ONE + power[1, c] * scale[1, c])
-                        even, odd = y0 + y1, y0 - y1
-                        for w in range(orders):
-                            if (w - mmax) % 2 == 0:
-                                back[w, c] += longitude[a, w] * even
-                            else:
-                                back[w, c] += longitude[a, w] * odd
+                    for c in range(width):
+                        y0, y1 = _two_samples(longitude, a, sums, 0, mmax, c)
+                        y0, y1 = y0 * _sigmoid(y0), y1 * _sigmoid(y1)
+                        _add_two_samples(longitude, a, sums, back, mmax, c, y0, y1)
                 for i in range(first, rows):
-                    q, w = from_lat[b, i], order[i]
-                    for c in range(channels):
-                        out[n, i - first, c] += q * back[w, c]
+                    q, w = from_lat[b, i], back + order[i]
+                    for c in range(width):
+                        out[n, i - first, c] += q * sums[w, c]
 
     return compile_kernel(kernel, "sphere_forward", rows, channels, latitudes, longitudes, mmax)
 
@@ -100,66 +100,38 @@ def sphere_forward(rows: int, channels: int, latitudes: int, longitudes: int, mm
 def sphere_backward(rows: int, channels: int, latitudes: int, longitudes: int, mmax: int) -> Any:
     """``to_grid^T @ (silu'(to_grid @ x) * (from_grid[first:]^T @ gradient))``."""
     orders, half = 2 * mmax + 1, longitudes // 2
+    # Sums by order on one latitude: of features, of the gradient, and of the result.
+    shape, size = (3 * orders, channels), 3 * orders * channels
+    through, back = orders, 2 * orders
 
     def kernel(begin, end, features, gradient, to_lat, from_lat, longitude, order, first, out):
-        sums = np.empty((orders, channels), np.float32)
-        through = np.empty((orders, channels), np.float32)
-        back = np.empty((orders, channels), np.float32)
-        sample = np.empty((2, channels), np.float32)
-        slope = np.empty((2, channels), np.float32)
-        power = np.empty((2, channels), np.float32)
-        bits = np.empty((2, channels), np.int32)
-        scale = bits.view(np.float32)
+        sums = carray(floats_on_stack(size), shape)
+        width = features.shape[2]
         for n in range(begin, end):
-            for i in range(rows):
-                for c in range(channels):
-                    out[n, i, c] = 0.0
+            out[n] = 0.0
             for b in range(latitudes):
-                for w in range(orders):
-                    for c in range(channels):
-                        sums[w, c] = 0.0
-                        through[w, c] = 0.0
-                        back[w, c] = 0.0
+                sums[:] = 0.0
                 for i in range(rows):
                     p, w = to_lat[b, i], order[i]
-                    for c in range(channels):
+                    for c in range(width):
                         sums[w, c] += p * features[n, i, c]
                 for i in range(first, rows):
-                    q, w = from_lat[b, i], order[i]
-                    for c in range(channels):
-                        through[w, c] += q * gradient[n, i - first, c]
+                    q, w = from_lat[b, i], through + order[i]
+                    for c in range(width):
+                        sums[w, c] += q * gradient[n, i - first, c]
                 for a in range(half):
-                    for c in range(channels):
-                        even, odd = np.float32(0.0), np.float32(0.0)
-                        even_g, odd_g = np.float32(0.0), np.float32(0.0)
-                        for w in range(orders):
-                            if (w - mmax) % 2 == 0:
-                                even += longitude[a, w] * sums[w, c]
-                                even_g += longitude[a, w] * through[w, c]
-                            else:
-                                odd += longitude[a, w] * sums[w, c]
-                                odd_g += longitude[a, w] * through[w, c]
-                        sample[0, c] = even + odd
-                        sample[1, c] = even - odd
-                        slope[0, c] = even_g + odd_g
-                        slope[1, c] = even_g - odd_g
-                    _exponential(sample, power, bits, channels)
-                    for h in range(2):
-                        for c in range(channels):
-                            # silu'(y) = s (1 + y (1 - s)), s the sigmoid.
-                            s = _ONE / (_ONE + power[h, c] * scale[h, c])
-                            slope[h, c] *= s * (_ONE + sample[h, c] * (_ONE - s))
-                    for c in range(channels):
-                        even, odd = slope[0, c] + slope[1, c], slope[0, c] - slope[1, c]
-                        for w in range(orders):
-                            if (w - mmax) % 2 == 0:
-                                back[w, c] += longitude[a, w] * even
-                            else:
-                                back[w, c] += longitude[a, w] * odd
+                    for c in range(width):
+                        y0, y1 = _two_samples(longitude, a, sums, 0, mmax, c)
+                        g0, g1 = _two_samples(longitude, a, sums, through, mmax, c)
+                        s0, s1 = _sigmoid(y0), _sigmoid(y1)
+                        # silu'(y) = s (1 + y (1 - s)), s the sigmoid.
+                        g0 *= s0 * (_ONE + y0 * (_ONE - s0))
+                        g1 *= s1 * (_ONE + y1 * (_ONE - s1))
+                        _add_two_samples(longitude, a, sums, back, mmax, c, g0, g1)
                 for i in range(rows):
-                    p, w = to_lat[b, i], order[i]
-                    for c in range(channels):
-                        out[n, i, c] += p * back[w, c]
+                    p, w = to_lat[b, i], back + order[i]
+                    for c in range(width):
+                        out[n, i, c] += p * sums[w, c]
 
     return compile_kernel(kernel, "sphere_backward", rows, channels, latitudes, longitudes, mmax)
 
@@ -168,90 +140,50 @@ def sphere_backward(rows: int, channels: int, latitudes: int, longitudes: int, m
 def sphere_second(rows: int, channels: int, latitudes: int, longitudes: int, mmax: int) -> Any:
     """Gradients of ``sum(second * sphere_backward)`` by features and by gradient."""
     orders, half = 2 * mmax + 1, longitudes // 2
+    # Sums by order on one latitude: of features, gradient and second, and of both results.
+    shape, size = (5 * orders, channels), 5 * orders * channels
+    through, along, bent, back = orders, 2 * orders, 3 * orders, 4 * orders
 
     def kernel(
         begin, end, features, gradient, second,
         to_lat, from_lat, longitude, order, first, of_features, of_gradient,
     ):  # fmt: skip
-        # Of features, gradient and second, on one latitude; then of both results.
-        sums = np.empty((3, orders, channels), np.float32)
-        back = np.empty((2, orders, channels), np.float32)
-        sample = np.empty((2, channels), np.float32)
-        through = np.empty((2, channels), np.float32)
-        along = np.empty((2, channels), np.float32)
-        power = np.empty((2, channels), np.float32)
-        bits = np.empty((2, channels), np.int32)
-        scale = bits.view(np.float32)
+        sums = carray(floats_on_stack(size), shape)
+        width = features.shape[2]
         for n in range(begin, end):
-            for i in range(rows):
-                for c in range(channels):
-                    of_features[n, i, c] = 0.0
-            for i in range(rows - first):
-                for c in range(channels):
-                    of_gradient[n, i, c] = 0.0
+            of_features[n] = 0.0
+            of_gradient[n] = 0.0
             for b in range(latitudes):
-                for w in range(orders):
-                    for c in range(channels):
-                        sums[0, w, c] = 0.0
-                        sums[1, w, c] = 0.0
-                        sums[2, w, c] = 0.0
-                        back[0, w, c] = 0.0
-                        back[1, w, c] = 0.0
+                sums[:] = 0.0
                 for i in range(rows):
                     p, w = to_lat[b, i], order[i]
-                    for c in range(channels):
-                        sums[0, w, c] += p * features[n, i, c]
-                        sums[2, w, c] += p * second[n, i, c]
+                    for c in range(width):
+                        sums[w, c] += p * features[n, i, c]
+                        sums[along + w, c] += p * second[n, i, c]
                 for i in range(first, rows):
-                    q, w = from_lat[b, i], order[i]
-                    for c in range(channels):
-                        sums[1, w, c] += q * gradient[n, i - first, c]
+                    q, w = from_lat[b, i], through + order[i]
+                    for c in range(width):
+                        sums[w, c] += q * gradient[n, i - first, c]
                 for a in range(half):
-                    for c in range(channels):
-                        even, odd = np.float32(0.0), np.float32(0.0)
-                        even_g, odd_g = np.float32(0.0), np.float32(0.0)
-                        even_s, odd_s = np.float32(0.0), np.float32(0.0)
-                        for w in range(orders):
-                            if (w - mmax) % 2 == 0:
-                                even += longitude[a, w] * sums[0, w, c]
-                                even_g += longitude[a, w] * sums[1, w, c]
-                                even_s += longitude[a, w] * sums[2, w, c]
-                            else:
-                                odd += longitude[a, w] * sums[0, w, c]
-                                odd_g += longitude[a, w] * sums[1, w, c]
-                                odd_s += longitude[a, w] * sums[2, w, c]
-                        sample[0, c] = even + odd
-                        sample[1, c] = even - odd
-                        through[0, c] = even_g + odd_g
-                        through[1, c] = even_g - odd_g
-                        along[0, c] = even_s + odd_s
-                        along[1, c] = even_s - odd_s
-                    _exponential(sample, power, bits, channels)
-                    for h in range(2):
-                        for c in range(channels):
-                            # silu''(y) = s (1 - s) (2 + y (1 - 2 s)), s the sigmoid.
-                            s = _ONE / (_ONE + power[h, c] * scale[h, c])
-                            bend = s * (_ONE - s)
-                            y, d = sample[h, c], along[h, c]
-                            along[h, c] = d * (s + y * bend)
-                            through[h, c] *= d * bend * (_TWO + y * (_ONE - _TWO * s))
-                    for c in range(channels):
-                        even, odd = through[0, c] + through[1, c], through[0, c] - through[1, c]
-                        even_s, odd_s = along[0, c] + along[1, c], along[0, c] - along[1, c]
-                        for w in range(orders):
-                            if (w - mmax) % 2 == 0:
-                                back[0, w, c] += longitude[a, w] * even
-                                back[1, w, c] += longitude[a, w] * even_s
-                            else:
-                                back[0, w, c] += longitude[a, w] * odd
-                                back[1, w, c] += longitude[a, w] * odd_s
+                    for c in range(width):
+                        y0, y1 = _two_samples(longitude, a, sums, 0, mmax, c)
+                        g0, g1 = _two_samples(longitude, a, sums, through, mmax, c)
+                        d0, d1 = _two_samples(longitude, a, sums, along, mmax, c)
+                        s0, s1 = _sigmoid(y0), _sigmoid(y1)
+                        # silu''(y) = s (1 - s) (2 + y (1 - 2 s)), s the sigmoid.
+                        bend0, bend1 = s0 * (_ONE - s0), s1 * (_ONE - s1)
+                        g0 *= d0 * bend0 * (_TWO + y0 * (_ONE - _TWO * s0))
+                        g1 *= d1 * bend1 * (_TWO + y1 * (_ONE - _TWO * s1))
+                        _add_two_samples(longitude, a, sums, bent, mmax, c, g0, g1)
+                        d0, d1 = d0 * (s0 + y0 * bend0), d1 * (s1 + y1 * bend1)
+                        _add_two_samples(longitude, a, sums, back, mmax, c, d0, d1)
                 for i in range(rows):
-                    p, w = to_lat[b, i], order[i]
-                    for c in range(channels):
-                        of_features[n, i, c] += p * back[0, w, c]
+                    p, w = to_lat[b, i], bent + order[i]
+                    for c in range(width):
+                        of_features[n, i, c] += p * sums[w, c]
                 for i in range(first, rows):
-                    q, w = from_lat[b, i], order[i]
-                    for c in range(channels):
-                        of_gradient[n, i - first, c] += q * back[1, w, c]
+                    q, w = from_lat[b, i], back + order[i]
+                    for c in range(width):
+                        of_gradient[n, i - first, c] += q * sums[w, c]
 
     return compile_kernel(kernel, "sphere_second", rows, channels, latitudes, longitudes, mmax)

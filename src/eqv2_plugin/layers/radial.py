@@ -16,6 +16,9 @@ from eqv2_plugin.layers.constants import ExactConstants
 
 AtomPairs = Literal["per_block", "shared", "none"]
 
+# exp(-60) is 1e-26 of the largest value, lost in any sum.
+_VANISHING = -60.0
+
 
 class GaussianBasis(ExactConstants):
     """Fixed Gaussians on [0, cutoff] whose width is twice their spacing.
@@ -31,7 +34,11 @@ class GaussianBasis(ExactConstants):
         self.exponent = -0.5 / (2.0 * (centres[1] - centres[0])) ** 2
 
     def forward(self, distances: torch.Tensor) -> torch.Tensor:
-        return torch.exp(self.exponent * (distances.unsqueeze(1) - self.centres).square())
+        powers = self.exponent * (distances.unsqueeze(1) - self.centres).square()
+        if powers.device.type == "cpu":
+            # Most would be numbers too small for a processor's fast path: ten times as long.
+            powers = powers.clamp(min=_VANISHING)
+        return torch.exp(powers)
 
 
 class LearnableGaussianBasis(nn.Module):

@@ -74,7 +74,7 @@ class EquiformerV2Backbone(Backbone):
             else None
         )
         self.edge_degree_embedding = EdgeDegreeEmbedding(
-            config.lmax, channels, radial, config.avg_degree
+            self.layout, channels, radial, config.avg_degree
         )
         self.blocks = nn.ModuleList(TransformerBlock(config) for _ in range(config.num_layers))
         self.norm = make_norm(config.norm_type, config.lmax, channels)
