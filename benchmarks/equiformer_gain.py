@@ -61,6 +61,7 @@ def plan() -> list[Experiment]:
         experiment("ethanol", 100, 4000, REPORTED, both),
         experiment("aspirin", 100, 4000, REPORTED, both, batch_size=2),
         experiment("ethanol", 950, 3800, REPORTED[:3], (PLAIN,)),
+        experiment("ethanol", 100, 12000, REPORTED, both),
     ]
 
 
@@ -68,6 +69,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", nargs="+", help="names of experiments")
     parser.add_argument("--seeds", nargs="+", type=int, help="of the plan's")
+    parser.add_argument("--arms", nargs="+", help="plain, dens")
     parser.add_argument("--most", type=int, help="runs to do now")
     parser.add_argument("--out", type=Path, default=Path("runs/equiformer_gain"))
     parser.add_argument("--results", type=Path, default=HERE / "results" / "equiformer_gain")
@@ -84,6 +86,7 @@ def main() -> None:
         for seed in e.seeds
         for arm in e.arms
         if options.seeds is None or seed in options.seeds
+        if options.arms is None or arm.name in options.arms
     ]
     if not runs:
         parser.error("no run of the plan has these names and seeds")
