@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from functools import cached_property
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import numpy as np
 import torch
 from fairchem.core.datasets.atomic_data import AtomicData
 from helpers import CONSERVATIVE, V1
+from stored_case import StoredCase
 
 from eqv2_plugin.backbones.equiformer_v1.irreps import Channels, split_degrees
 from eqv2_plugin.backbones.protocol import ENCODED_FORCES, NOISE_SIGMA
@@ -21,18 +21,13 @@ NOISE = {"module": "eqv2_plugin.heads.forces.NoiseHead"}
 MODES = ("plain", "denoise_mask", "denoise_all")
 
 
-class EquiformerCase:
-    """One folder: config, weights, inputs and outputs of the reference."""
+class EquiformerCase(StoredCase):
+    """One folder."""
 
     def __init__(self, folder: Path) -> None:
-        self.name = folder.name
-        self.config = json.loads((folder / "config.json").read_text())
-        self.inputs = dict(np.load(folder / "inputs.npz"))
-        self.outputs = dict(np.load(folder / "outputs.npz"))
+        super().__init__(folder)
         earlier = folder / "outputs_e3nn044.npz"
         self.earlier_outputs = dict(np.load(earlier)) if earlier.exists() else {}
-        stored = np.load(folder / "state.npz")
-        self.state = {key: torch.from_numpy(value) for key, value in stored.items()}
 
     @property
     def modes(self) -> list[str]:
@@ -76,29 +71,14 @@ class EquiformerCase:
     def data(self, mode: str, dtype: torch.dtype) -> AtomicData:
         """The batch of a mode; DeNS's with encoded forces, in the reference's kcal/mol/Å."""
         inputs = {key: torch.from_numpy(value) for key, value in self.inputs.items()}
-        num, atoms = len(inputs["natoms"]), len(inputs["pos"])
-        periodic = "cell" in inputs
-        cell = inputs["cell"] if periodic else torch.eye(3).expand(num, 3, 3)
-        data = AtomicData(
-            pos=inputs.get(f"{mode}pos", inputs["pos"]).to(dtype),
-            atomic_numbers=inputs["atomic_numbers"],
-            cell=cell.to(dtype).clone(),
-            pbc=torch.full((num, 3), periodic),
-            natoms=inputs["natoms"],
-            edge_index=torch.empty(2, 0, dtype=torch.long),
-            cell_offsets=torch.empty(0, 3, dtype=dtype),
-            nedges=torch.zeros(num, dtype=torch.long),
-            charge=torch.zeros(num, dtype=torch.long),
-            spin=torch.zeros(num, dtype=torch.long),
-            fixed=torch.zeros(atoms, dtype=torch.long),
-            tags=inputs.get("tags", torch.zeros(atoms, dtype=torch.long)),
-            batch=inputs["batch"],
-            sid=[f"{self.name}-{i}" for i in range(num)],
-        )
+        num, periodic = len(inputs["natoms"]), "cell" in inputs
+        cell = inputs["cell"].clone() if periodic else torch.eye(3).repeat(num, 1, 1)
+        positions = self.inputs.get(f"{mode}pos", self.inputs["pos"])
+        data = self.batch(dtype, positions, cell, torch.full((num, 3), periodic))
         if mode.startswith("denoise"):
             forces = inputs[f"{mode}force"] * inputs[f"{mode}noise_mask"].unsqueeze(1)
             data[ENCODED_FORCES] = forces.to(dtype)
-            data[NOISE_SIGMA] = torch.zeros(atoms, dtype=dtype)
+            data[NOISE_SIGMA] = torch.zeros(len(data.pos), dtype=dtype)
         return data
 
     def run(self, model: EquiformerV2, mode: str) -> dict[str, torch.Tensor]:

@@ -10,7 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from eqv2_plugin.common.files import atomic_write, read_npz, save_npz, save_text
+from eqv2_plugin.common.files import (
+    atomic_write,
+    building_folder,
+    read_npz,
+    save_npz,
+    save_text,
+)
 
 # Importing the package again would take seconds.
 FORK = multiprocessing.get_context("fork")
@@ -121,3 +127,25 @@ def test_a_file_that_would_fill_memory_is_refused(tmp_path):
     assert path.stat().st_size < 1_000_000
     with pytest.raises(ValueError, match=r"small\.npz .*grow to 320,0.* bytes"):
         read_npz(path)
+
+
+def test_a_folder_appears_when_it_is_complete(tmp_path):
+    with building_folder(tmp_path / "data") as building:
+        (building / "a").write_text("1")
+        assert not (tmp_path / "data").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["data"]
+    assert (tmp_path / "data" / "a").read_text() == "1"
+
+
+def test_a_folder_that_is_there_stays_and_an_error_leaves_none(tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "a").write_text("0")
+    with (
+        pytest.raises(FileExistsError, match="data exists"),
+        building_folder(tmp_path / "data") as building,
+    ):
+        (building / "a").write_text("1")
+    assert (tmp_path / "data" / "a").read_text() == "0"
+    with pytest.raises(KeyError), building_folder(tmp_path / "other"):
+        raise KeyError
+    assert [path.name for path in tmp_path.iterdir()] == ["data"]

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 from ase import Atoms
-from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import write
+from ragged import read_frames
 
 from eqv2_plugin.data.sample import load_sample
 
@@ -69,10 +69,8 @@ def inorganic(seed: int, data: Path | None) -> Frames:
     Raises:
         ValueError: there is no ``inorganic_pbe.npz`` in --data.
     """
-    path = (data or Path()) / "inorganic_pbe.npz"
-    if not path.is_file():
-        raise ValueError(f"{path} is missing: give --data FOLDER with inorganic_pbe.npz")
-    frames, materials = _ragged(path)
+    frames = read_frames((data or Path()) / "inorganic_pbe.npz", "material")
+    materials = [atoms.info["sid"] for atoms in frames]
     test = _groups(materials, 300 / len(frames), seed)
     val = _groups([m for m in materials if m not in test], 100 / len(frames), seed + 1)
     parts: Frames = {part: [] for part in PARTS}
@@ -147,23 +145,3 @@ def _groups(names: Sequence[str], fraction: float, seed: int) -> set[str]:
     order = np.random.default_rng([seed, len(names)]).permutation(len(unique))
     enough = int(np.searchsorted(np.cumsum(counts[order]), fraction * len(names))) + 1
     return set(unique[order[:enough]].tolist())
-
-
-def _ragged(path: Path) -> tuple[list[Atoms], list[str]]:
-    """Frames of an ``.npz`` with a row per atom, and the name of each one's material."""
-    with np.load(path, allow_pickle=False) as file:
-        arrays = {key: file[key] for key in file.files}
-    ends = np.cumsum(arrays["natoms"])
-    frames = []
-    for i, (start, end) in enumerate(zip(ends - arrays["natoms"], ends, strict=True)):
-        atoms = Atoms(
-            arrays["numbers"][start:end],
-            arrays["pos"][start:end].astype(float),
-            cell=arrays["cell"][i],
-            pbc=arrays["pbc"][i],
-            info={"sid": str(arrays["material"][i])},
-        )
-        energy, forces = float(arrays["energy"][i]), arrays["forces"][start:end].astype(float)
-        atoms.calc = SinglePointCalculator(atoms, energy=energy, forces=forces)
-        frames.append(atoms)
-    return frames, [atoms.info["sid"] for atoms in frames]

@@ -19,6 +19,7 @@ from ase.io import read
 from one_thread import ENVIRONMENT
 
 from beside_mace.sets import ENERGY, FORCES, FrameSet, write_parts
+from eqv2_plugin.common.files import building_folder
 
 BENCHMARKS = Path(__file__).parents[1]
 CONFIG = BENCHMARKS.parent / "configs" / "eqv2_train.yml"
@@ -71,10 +72,8 @@ class Run:
         """
         parts = self.out / "frames" / f"{self.frames.name}-{self.seed}"
         if not parts.is_dir():
-            building = parts.with_name(f".{parts.name}")
-            shutil.rmtree(building, ignore_errors=True)
-            write_parts(self.frames.draw(self.seed, self.data), building)
-            building.rename(parts)
+            with building_folder(parts) as building:
+                write_parts(self.frames.draw(self.seed, self.data), building)
         folder = self.out / "runs" / self.name
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)

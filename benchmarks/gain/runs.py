@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 from one_thread import ENVIRONMENT
 
+from eqv2_plugin.common.files import building_folder
 from eqv2_plugin.data.sample import load_sample, write_ase_db
 from gain.arms import Arm
 from gain.plan import Experiment
@@ -152,16 +153,11 @@ def subset_folder(experiment: Experiment, seed: int, out: Path) -> Path:
         "val": [pool[i] for i in sorted(drawn[experiment.train_frames : stop])],
     }
     parts |= {split: _frames(experiment, split) for split in experiment.test_splits}
-    building = folder.with_name(f".{name}-{os.getpid()}-{time.monotonic_ns()}")
-    for split, frames in parts.items():
-        (building / split).mkdir(parents=True)
-        write_ase_db(frames, building / split)
-    try:
-        building.rename(folder)
-    except OSError:  # another run of the same seed was faster
-        shutil.rmtree(building)
-        if not folder.is_dir():
-            raise
+    # Another run of the same seed may be faster.
+    with suppress(FileExistsError), building_folder(folder) as building:
+        for split, frames in parts.items():
+            (building / split).mkdir()
+            write_ase_db(frames, building / split)
     return folder
 
 

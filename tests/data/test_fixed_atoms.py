@@ -13,7 +13,12 @@ from ase.constraints import (
     FixScaled,
 )
 
-from eqv2_plugin.data.fixed_atoms import fixed_mask, partly_fixed, use_fix_atoms
+from eqv2_plugin.data.fixed_atoms import (
+    fixed_mask,
+    held_along_axes,
+    partly_fixed,
+    use_fix_atoms,
+)
 
 
 def slab(*constraints) -> Atoms:
@@ -143,3 +148,19 @@ def test_a_cell_without_all_vectors_raises_nothing():
     atoms.set_constraint([FixScaled([0], (True, True, False)), FixedLine([0], [0, 0, 1])])
     assert not fixed_mask(atoms).any()
     assert partly_fixed(atoms) == 1
+
+
+def test_fixed_atoms_and_cartesian_directions_are_in_the_table():
+    atoms = Atoms("H5", positions=np.eye(5, 3) * 3)
+    atoms.set_constraint(
+        [
+            FixAtoms([0]),
+            FixCartesian(1, (True, False, False)),
+            FixedPlane(2, (0, 0, 1)),
+            # Together they fix it.
+            FixedPlane(3, (0, 0, 1)),
+            FixCartesian(3, (True, True, False)),
+        ]
+    )
+    expected = [[True] * 3, [True, False, False], [False] * 3, [True] * 3, [False] * 3]
+    np.testing.assert_array_equal(held_along_axes(atoms), expected)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from kill_at_call import kill_at_call
 
+from eqv2_plugin.common import files
 from eqv2_plugin.data import sample
 from eqv2_plugin.data.sample import sample_directory
 
@@ -19,15 +20,15 @@ FORK = multiprocessing.get_context("fork")
 
 def build_when_both_are_there(cache: Path, meeting: Path, answers) -> None:
     """Build one split; wait, with the finished database still unnamed, until both have one."""
-    publish = sample._publish
+    rename = files.os.rename
 
-    def publish_together(building, folder):
+    def rename_together(building, folder):
         (meeting / building.name).touch()
         while len(list(meeting.iterdir())) < 2:
             time.sleep(0.01)
-        publish(building, folder)
+        rename(building, folder)
 
-    sample._publish = publish_together
+    files.os.rename = rename_together
     answers.put(str(oc20_sample_directory("val_id", cache)))
 
 

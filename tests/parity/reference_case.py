@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from functools import cached_property
 from pathlib import Path
@@ -11,6 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 import torch
 from fairchem.core.datasets.atomic_data import AtomicData
+from stored_case import StoredCase
 
 from eqv2_plugin.checkpoints.record import NativeModel
 from eqv2_plugin.checkpoints.v1.convert import build
@@ -44,15 +44,8 @@ def case_folders(folder: Path, pattern: str = "model_*") -> list[Path]:
     return found[pattern]
 
 
-class ReferenceCase:
-    """One ``model_*`` folder: config, weights, inputs and outputs of the reference."""
-
-    def __init__(self, folder: Path) -> None:
-        self.name = folder.name
-        self.config = json.loads((folder / "config.json").read_text())
-        self.state = dict(np.load(folder / "state.npz"))
-        self.inputs = dict(np.load(folder / "inputs.npz"))
-        self.outputs = dict(np.load(folder / "outputs.npz"))
+class ReferenceCase(StoredCase):
+    """One ``model_*`` folder."""
 
     @property
     def output_names(self) -> list[str]:
@@ -65,10 +58,10 @@ class ReferenceCase:
         spec = self.config["model"]
         single_class = spec["class"] != "hydra"
         parts = spec["backbone"] if single_class else {k: spec[k] for k in ("backbone", "heads")}
-        state = {key: torch.from_numpy(value) for key, value in self.state.items()}
-        checkpoint = {"config": {"model": {"name": spec["class"], **parts}}, "state_dict": state}
+        model = {"name": spec["class"], **parts}
+        checkpoint = {"config": {"model": model}, "state_dict": dict(self.state)}
         # fairchem-core 1's hydra class held linear references, and never added them.
-        held = not single_class and any(key.endswith("energy_lin_ref") for key in state)
+        held = not single_class and any(key.endswith("energy_lin_ref") for key in self.state)
         wanted = "linear_residual" if held else None
         content = take_apart(checkpoint, Path(self.name), wanted_reference=wanted).content
         for head in content.header.model["heads"].values():
@@ -82,24 +75,9 @@ class ReferenceCase:
         return build(self.converted).to(dtype).eval()
 
     def data(self, dtype: torch.dtype) -> AtomicData:
-        inputs = {key: torch.from_numpy(np.array(value)) for key, value in self.inputs.items()}
-        num = len(inputs["natoms"])
-        return AtomicData(
-            pos=inputs["pos"].to(dtype),
-            atomic_numbers=inputs["atomic_numbers"],
-            cell=inputs["cell"].to(dtype).view(-1, 3, 3),
-            pbc=inputs["pbc"].view(-1, 3),
-            natoms=inputs["natoms"],
-            edge_index=torch.empty(2, 0, dtype=torch.long),
-            cell_offsets=torch.empty(0, 3, dtype=dtype),
-            nedges=torch.zeros(num, dtype=torch.long),
-            charge=torch.zeros(num, dtype=torch.long),
-            spin=torch.zeros(num, dtype=torch.long),
-            fixed=inputs["fixed"],
-            tags=inputs["tags"],
-            batch=inputs["batch"],
-            sid=[f"{self.name}-{i}" for i in range(num)],
-        )
+        cell = torch.from_numpy(self.inputs["cell"]).view(-1, 3, 3)
+        pbc = torch.from_numpy(np.array(self.inputs["pbc"])).view(-1, 3)
+        return self.batch(dtype, self.inputs["pos"], cell, pbc)
 
     def stored_graph(self, dtype: torch.dtype) -> tuple[Graph, torch.Tensor]:
         """The reference's edges and edge frames."""

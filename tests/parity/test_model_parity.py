@@ -126,7 +126,7 @@ def test_number_of_parameters_is_that_of_the_reference(folder):
     ours = sum(parameter.numel() for parameter in model.parameters())
     # The linear reference is a parameter there and a buffer here.
     linear_references = [v for k, v in case.state.items() if k.endswith("energy_lin_ref")]
-    assert ours == case.config["num_params"] - sum(v.size for v in linear_references)
+    assert ours == case.config["num_params"] - sum(v.numel() for v in linear_references)
 
 
 def test_frozen_parameters_are_those_without_effect_in_the_reference(folder):

@@ -90,3 +90,25 @@ def test_without_weights_of_errors_nothing_is_chosen(tmp_path, monkeypatch):
 def test_misspelt_weights_are_refused():
     with pytest.raises(ValueError, match="choose_by has no option 'force'; did you mean 'forces'"):
         ChooseByValidation({"energy": 1, "force": 80})
+
+
+class Marker:
+    def __reduce__(self):
+        return print, ("run",)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(b"", "no checkpoint"), (None, "print.*could run code")],
+    ids=["truncated", "with code"],
+)
+def test_a_bad_file_of_weights_is_named(tmp_path, content, message):
+    path = tmp_path / choice.FILE
+    if content is None:
+        torch.save({"score": Marker()}, path)
+    else:
+        path.write_bytes(content)
+    unit = Unit()
+    unit.train_progress.num_steps_completed = 10
+    with pytest.raises(ValueError, match=f"{choice.FILE}.*{message}"):
+        callback(tmp_path).on_train_start(None, unit)

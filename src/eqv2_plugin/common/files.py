@@ -51,15 +51,25 @@ def atomic_write(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def building_folder(folder: Path) -> Iterator[Path]:
-    """A hidden folder to build ``folder`` in and to rename then; removed if it still has its name.
+    """A hidden folder to write to; it appears as ``folder`` when the block ends without error.
 
-    What a killed process left of the same folder is removed, too.
+    What a killed process left of the same folder is removed, and nothing is left by an error.
+
+    Raises:
+        FileExistsError: there is such a folder by then, with something in it; it stays as it is.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     _remove_leftovers(folder)
     building, handle = _new(folder, _FOLDER)
     try:
         yield building
+        try:
+            os.rename(building, folder)
+        except OSError as error:
+            if folder.is_dir():
+                raise FileExistsError(f"{folder} exists") from error
+            raise
+        _sync_folder(folder.parent)
     finally:
         os.close(handle)
         shutil.rmtree(building, ignore_errors=True)

@@ -33,6 +33,19 @@ def partly_fixed(atoms: Atoms) -> int:
     return int(((held > 0) & (held < 3)).sum())
 
 
+def held_along_axes(atoms: Atoms) -> np.ndarray:
+    """[atoms, 3] True where an atom is fixed, or held in a Cartesian direction alone.
+
+    Other held directions (of cells, planes and lines) have no place in such a table, unless they
+    fix the atom.
+    """
+    held = np.repeat(fixed_mask(atoms)[:, None], 3, 1)
+    for constraint in atoms.constraints:
+        if isinstance(constraint, FixCartesian):
+            held[constraint.index] |= constraint.mask
+    return held
+
+
 def use_fix_atoms(atoms: Atoms) -> None:
     """Hold fixed atoms by ``FixAtoms``, the only constraint that fairchem counts; in place.
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from contextlib import suppress
 from pathlib import Path
 
 import lmdb
@@ -79,9 +80,9 @@ def sample_directory(sample: str, split: str, cache_root: Path | None = None) ->
 
     frames = load_sample(sample, split)
     try:
-        with building_folder(folder) as building:
+        # Another process may be faster: its folder holds the same.
+        with suppress(FileExistsError), building_folder(folder) as building:
             write_ase_db(frames, building)
-            _publish(building, folder)
     except (OSError, lmdb.Error) as error:
         raise OSError(
             f"cannot write the sample to the cache folder {root} ({error}); "
@@ -147,13 +148,3 @@ def write_ase_db(frames: list[Atoms], folder: Path) -> None:
             database.write(atoms, data=atoms.info)
     path.with_name(f"{path.name}-lock").unlink()  # only writers need LMDB's lock file
     np.savez(folder / "metadata.npz", natoms=np.array([len(a) for a in frames], np.int64))
-
-
-def _publish(building: Path, folder: Path) -> None:
-    """Give the finished folder its name, unless another process was faster."""
-    try:
-        os.rename(building, folder)
-    except OSError:
-        # Renaming onto a non-empty folder fails: it is the same sample, complete.
-        if not folder.is_dir():
-            raise

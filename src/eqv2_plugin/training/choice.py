@@ -13,6 +13,7 @@ from torchtnt.framework.callback import Callback
 from torchtnt.framework.state import State
 from torchtnt.framework.unit import TEvalUnit, TTrainUnit
 
+from eqv2_plugin.checkpoints.reading import read_checkpoint
 from eqv2_plugin.common.files import atomic_write
 from eqv2_plugin.common.options import make_options
 from eqv2_plugin.training.evaluation import evaluated_metrics
@@ -101,4 +102,5 @@ class ChooseByValidation(Callback):
         self.chosen = {"step": found["step"], "score": found["score"]}
 
     def _read(self) -> dict[str, Any]:
-        return torch.load(self._file, map_location="cpu", weights_only=True)
+        found: dict[str, Any] = read_checkpoint(self._file)
+        return found

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from eqv2_plugin.common.files import atomic_write
 from eqv2_plugin.data.conversion.sources import FileSource
-from eqv2_plugin.data.fixed_atoms import fixed_mask, partly_fixed
+from eqv2_plugin.data.fixed_atoms import held_along_axes, partly_fixed
 from eqv2_plugin.data.labels import drop_info_labels, read_labels
 
 SUFFIXES = (".extxyz", ".xyz")
@@ -110,18 +110,14 @@ def _keep_results(atoms: Atoms, whole: Atoms, notes: Counter[str]) -> None:
 
 def _move_mask(atoms: Atoms, notes: Counter[str]) -> np.ndarray:
     """[atoms] or [atoms, 3], False where an atom is held, as ASE reads it."""
-    fixed = fixed_mask(atoms)
-    moves = np.repeat(~fixed[:, None], 3, 1)
-    for constraint in atoms.constraints:
-        if isinstance(constraint, FixCartesian):
-            moves[constraint.index] &= ~constraint.mask
-    held = int((~moves).any(1).sum() - fixed.sum())
-    if lost := partly_fixed(atoms) - held:
+    held = held_along_axes(atoms)
+    partly = held.any(1) & ~held.all(1)
+    if lost := partly_fixed(atoms) - int(partly.sum()):
         notes[LOST_CONSTRAINTS] += lost
     others = [c for c in atoms.constraints if not isinstance(c, (FixAtoms, FixCartesian))]
     if others and not lost:
         notes[f"frames had the constraint {type(others[0]).__name__}, kept as far as it fixes"] += 1
-    return moves if held else ~fixed
+    return ~held if partly.any() else ~held.all(1)
 
 
 def _full(stress: Any) -> np.ndarray:

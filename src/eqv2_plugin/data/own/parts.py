@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -58,19 +57,16 @@ def write_parts(
     part_of, grouped_by, groups = _parts(frames, val_fraction, test_fraction, group_key, seed)
     notes: Counter[str] = Counter()
     counts = Counter(part_of)
-    with building_folder(folder) as building:
-        with ExitStack() as stack:
-            files = {
-                part: stack.enter_context((building / f"{part}.extxyz").open("w"))
-                for part in counts
-            }
-            parts = iter(part_of)
-            for source in tqdm(sources, unit=" files", desc="writing", disable=None):
-                for where, atoms in source.stored():
-                    files[next(parts)].write(extxyz_text(atoms, where, notes))
-                    if source.energy_note is not None:
-                        notes[source.energy_note] += 1
-        os.replace(building, folder)
+    with building_folder(folder) as building, ExitStack() as stack:
+        files = {
+            part: stack.enter_context((building / f"{part}.extxyz").open("w")) for part in counts
+        }
+        parts = iter(part_of)
+        for source in tqdm(sources, unit=" files", desc="writing", disable=None):
+            for where, atoms in source.stored():
+                files[next(parts)].write(extxyz_text(atoms, where, notes))
+                if source.energy_note is not None:
+                    notes[source.energy_note] += 1
     wanted = ("train", "val", "test")
     return Parts({p: counts[p] for p in wanted if p in counts}, grouped_by, groups, notes)
 
