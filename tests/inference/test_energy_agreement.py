@@ -133,3 +133,19 @@ def test_every_group_of_data_states_its_kind(path):
     kind = data_kind(yaml.safe_load(path.read_text()))
     wants_totals = path.stem in ("oc22_test", "oc22_val")
     assert kind is (EnergyKind.TOTAL if wants_totals else EnergyKind.ADSORPTION)
+
+
+@pytest.mark.parametrize(
+    ("factor", "meant"),
+    [(23.06, "in kcal/mol, not in eV"), (1 / 27.2, "in Hartree"), (-1.0, "of the opposite sign")],
+)
+def test_units_of_total_energies_are_named_though_frames_differ_little(factor, meant):
+    """As of one molecule, of whose energies a model has learned the mean alone."""
+    numbers = [np.array([6, 6, 8, *[1] * 6])] * 16
+    found = [Compared(n, -4209.6, factor * (-4209.6 + RNG.normal(scale=0.2))) for n in numbers]
+    assert meant in magnitudes_note(found, "x")
+
+
+def test_total_energies_per_atom_are_named():
+    found = [Compared(n, -3.0 * len(n), -3.05 + RNG.normal(scale=0.05)) for n in structures()]
+    assert "in eV per atom" in magnitudes_note(found, "x")

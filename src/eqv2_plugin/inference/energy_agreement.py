@@ -16,6 +16,7 @@ from ase import Atoms
 
 from eqv2_plugin.data.references.linear_fit import compositions_of
 from eqv2_plugin.data.references.ridge import fit_ridge
+from eqv2_plugin.inference.unit_agreement import ENERGY_UNITS, likely_unit
 from eqv2_plugin.models.metadata import EnergyKind, as_energy_kind, same_energies
 
 if TYPE_CHECKING:
@@ -32,6 +33,8 @@ _SPREADS = 2.0
 _LEFT, _BETTER = 0.1, 0.3
 # The same per atom, eV, and in units of its scatter.
 _SHIFT, _SCATTERS = 0.25, 2.0
+# Ratios of labels to predictions are alike where this share of them differs by less.
+_MOST, _ALIKE = 0.8, 0.2
 # Different compositions of which a constant is told from an error that frames of one share.
 _COMPOSITIONS = 5
 _MEANING = {
@@ -116,6 +119,12 @@ def magnitudes_note(found: Sequence[Compared], what: str, scale: float = 0.0) ->
     """
     if not found:
         return ""
+    if factor := _factor(found):
+        ratio = np.median([one.labelled / one.predicted for one in found])
+        return (
+            f"the energies of {what} are {ratio:.3g} times the predicted ones of nearly all "
+            f"structures: they seem to be {factor}. Energy errors then mean nothing."
+        )
     apart = np.array([one.predicted - one.labelled for one in found])
     atoms = np.array([len(one.numbers) for one in found])
     typical, per_atom = float(np.median(abs(apart))), float(np.median(abs(apart) / atoms))
@@ -150,6 +159,32 @@ def _explained(found: Sequence[Compared], apart: np.ndarray) -> str:
     if spread < _LEFT * abs(shift):
         return f", by nearly the same {shift:+.3g} eV everywhere"
     return ""
+
+
+def _factor(found: Sequence[Compared]) -> str:
+    """What labels are in that are predictions times one factor, or per atom; "" if none are.
+
+    It shows where most of an energy is references.
+    """
+    energies = np.array([(one.predicted, one.labelled) for one in found])
+    if len(found) < _COMPOSITIONS or not energies.all():
+        return ""
+    ratios = energies[:, 1] / energies[:, 0]
+    ratio = float(np.median(ratios))
+    sizes = np.array([len(one.numbers) for one in found])
+    if _is_nearly(ratios, -1.0):
+        return "of the opposite sign"
+    if _is_nearly(ratios * sizes, 1.0) and not _is_nearly(ratios, 1.0):
+        return "in eV per atom"
+    if ratio > 0 and _is_nearly(ratios, 1 / ENERGY_UNITS[(likely := likely_unit(ratio))]):
+        return f"in {likely}, not in eV"
+    return ""
+
+
+def _is_nearly(numbers: np.ndarray, value: float) -> bool:
+    """Whether most numbers are near a value, and their median nearer."""
+    apart = abs(numbers / value - 1)
+    return float(np.quantile(apart, _MOST)) < _ALIKE and float(np.median(apart)) < _ALIKE / 2
 
 
 def _per_atom(apart: np.ndarray) -> str:

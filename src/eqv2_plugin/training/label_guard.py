@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,8 @@ from fairchem.core.units.mlip_unit.api.inference import InferenceSettings
 from eqv2_plugin.common.text import say
 from eqv2_plugin.data.fixed_atoms import fixed_mask
 from eqv2_plugin.inference.energy_agreement import Compared, magnitudes_note
-from eqv2_plugin.inference.predictor import open_predictor
-from eqv2_plugin.inference.unit_agreement import Pairs, unit_notes
+from eqv2_plugin.inference.predictor import Predict, open_predictor
+from eqv2_plugin.inference.unit_agreement import Pairs, energy_unit_note, force_unit_note
 from eqv2_plugin.training.start import FROM_CHECKPOINT, read_start, start_normalizer
 
 CHECK, IGNORE = "check", "ignore_mismatch"
@@ -67,29 +67,9 @@ class LabelGuard:
         device: Any = "cuda" if torch.cuda.is_available() else "cpu"
         settings = InferenceSettings(activation_checkpointing=False)
         predict = open_predictor(self.checkpoint, device, settings, None, self._unsafe)
-        found, energies, forces = [], [], []
-        for atoms in _labelled(datasets):
-            bare = atoms.copy()
-            bare.calc = None
-            try:
-                predicted = predict([bare])[0]
-            except (ValueError, MemoryError, torch.OutOfMemoryError):
-                continue  # training itself will name what the model refuses
-            results = atoms.calc.results
-            free = ~fixed_mask(atoms)
-            energies.append((predicted.energy, results["energy"]))
-            found.append(Compared(atoms.numbers, predicted.energy, results["energy"]))
-            if "forces" in results:
-                pair = predicted.forces[free], np.asarray(results["forces"])[free]
-                forces.append(np.stack(pair, axis=1))
-        if not found:
-            return
-        vectors = np.concatenate(forces) if forces else np.empty((0, 2, 3))
-        notes = unit_notes(Pairs([one.numbers for one in found], np.array(energies), vectors))
-        if self._relative_to_the_same:
-            scale = start_normalizer("checkpoint", self.checkpoint, "energy", "rmsd", self._unsafe)
-            notes.append(magnitudes_note(found, "the training data", scale))
-        notes = [note for note in notes if note]
+        scale = start_normalizer("checkpoint", self.checkpoint, "energy", "rmsd", self._unsafe)
+        pairs = predicted_pairs(predict, _labelled(datasets))
+        notes = mismatches(pairs, scale, self._relative_to_the_same)
         if not notes:
             return
         text = f"{Path(self.checkpoint).name} and the labels do not belong together: "
@@ -97,6 +77,47 @@ class LabelGuard:
         if self._energy == CHECK:
             raise ValueError(f"{text} {_WAYS}")
         say(f"energy={IGNORE}: {text}")
+
+
+def predicted_pairs(predict: Predict, frames: Iterable[Atoms]) -> Pairs:
+    """Predictions beside the labels of frames that have an energy.
+
+    One that the model refuses, or that does not fit into memory, is left out: training itself will
+    name it.
+    """
+    numbers, energies, forces = [], [], []
+    for atoms in frames:
+        bare = atoms.copy()
+        bare.calc = None
+        try:
+            predicted = predict([bare])[0]
+        except (ValueError, MemoryError, torch.OutOfMemoryError):
+            continue
+        results, free = atoms.calc.results, ~fixed_mask(atoms)
+        labelled = np.asarray(results.get("forces", np.empty((0, 3))))
+        both = (predicted.forces[free], labelled[free]) if len(labelled) else (labelled, labelled)
+        numbers.append(atoms.numbers.copy())
+        energies.append((predicted.energy, results["energy"]))
+        forces.append(np.stack(both, axis=1))
+    return Pairs(numbers, np.array(energies).reshape(-1, 2), forces)
+
+
+def mismatches(pairs: Pairs, scale: float, relative_to_the_same: bool) -> list[str]:
+    """Why labels are not what a checkpoint predicts, in the same units, as sentences.
+
+    Args:
+        scale: eV, spread of the energies that the checkpoint has learned from.
+        relative_to_the_same: whether a run trains on energies relative to what the checkpoint's
+            are.
+    """
+    if not pairs.numbers:
+        return []
+    energy = energy_unit_note(pairs)
+    if not energy and relative_to_the_same:
+        both = zip(pairs.numbers, pairs.energies, strict=True)
+        found = [Compared(numbers, *energies) for numbers, energies in both]
+        energy = magnitudes_note(found, "the training data", scale)
+    return [note for note in (energy, force_unit_note(pairs)) if note]
 
 
 def _labelled(datasets: ConcatDataset) -> Iterator[Atoms]:
