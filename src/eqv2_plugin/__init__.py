@@ -57,7 +57,7 @@ def __getattr__(name: str) -> Any:
 def load(
     path: str | Path,
     device: Literal["cpu", "cuda"] | None = None,
-    inference_settings: InferenceSettings | str = "default",
+    inference_settings: InferenceSettings | str | None = None,
     unsafe: bool = False,
 ) -> MLIPPredictUnit:
     """fairchem's predict unit of a model file; nothing in the file is run.
@@ -70,7 +70,9 @@ def load(
         path: what ``eqv2 export`` wrote (``.safetensors``, of which nothing is unpickled), or
             an inference checkpoint (``.pt``), unpickled with the classes that it needs alone.
         device: by default a GPU if there is one.
-        inference_settings: as for fairchem's ``load_predict_unit``.
+        inference_settings: as for fairchem's ``load_predict_unit``; None is "default", but nothing
+            is compiled by torch on a CPU: that takes minutes, which long dynamics alone earn (give
+            "default", or see ``inference.compiled.compile_predictions``).
         unsafe: let fairchem load a ``.pt`` file as it likes, which may run any code.
 
     Raises:

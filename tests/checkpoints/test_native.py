@@ -20,6 +20,7 @@ from checkpoint_inputs import PLAIN
 from fairchem.core.models.base import HeadInterface
 from safetensors.torch import save_file
 
+import eqv2_plugin
 from eqv2_plugin import heads
 from eqv2_plugin.checkpoints.door import as_native, export_native
 from eqv2_plugin.checkpoints.native import read_native
@@ -269,3 +270,9 @@ def test_nothing_is_overwritten_and_nothing_half_written_stays(exported, tmp_pat
     with pytest.raises(OSError, match="disk full"):
         export_native(old, tmp_path / "model.safetensors")
     assert not os.listdir(tmp_path)
+
+
+def test_torch_compiles_nothing_on_a_cpu_unless_asked(exported):
+    native = exported["conservative"][1]
+    assert not eqv2_plugin.load(native, "cpu").inference_settings.compile
+    assert eqv2_plugin.load(native, "cpu", "default").inference_settings.compile

@@ -94,7 +94,7 @@ MISTAKES = {
         "eqv2_oc22": "set data_root=FOLDER",
         "eqv2_oc20 scale=oc20_2m data_root=data": "data",
         "eqv2_oc20 data_root=gone": "gone",
-        "eqv2_dens_md17 molecule=toluene": "data_root",
+        "eqv2_dens_md17 molecule=toluene": "md17_toluene.npz at sgdml.org",
     },
     "Checkpoints": {
         "eqv2_finetune checkpoint=gone.pt": "no checkpoint to start from: gone.pt is no file",

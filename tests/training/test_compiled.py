@@ -12,15 +12,26 @@ from eqv2_plugin.training import compiled
 from eqv2_plugin.training.compiled import CompileSteps
 
 
+class Loader(list):
+    """Batches of frames with these numbers of atoms."""
+
+    def __init__(self, batches, counts):
+        super().__init__(batches)
+        frames = [SimpleNamespace(atomic_numbers=range(count)) for count in counts]
+        self.dataset = SimpleNamespace(datasets=[frames])
+
+
 def region_after_start(
-    monkeypatch, mode, steps=5000, size=1000, ranks=1, bf16=False, conservative=True
+    monkeypatch, mode, steps=5000, size=1000, ranks=1, bf16=False, conservative=True, counts=(9, 5)
 ):
     """What the callback leaves on the model of a run that begins."""
     model = nn.Linear(size, 1, bias=False)
     model.region = None
     model.backbone = SimpleNamespace(is_conservative=conservative)
     unit = SimpleNamespace(model=SimpleNamespace(module=model), autocast_enabled=bf16)
-    train = SimpleNamespace(max_steps=None, max_epochs=10, dataloader=range(steps // 10))
+    train = SimpleNamespace(
+        max_steps=None, max_epochs=10, dataloader=Loader(range(steps // 10), counts)
+    )
     monkeypatch.setattr(compiled.distutils, "get_world_size", lambda: ranks)
     CompileSteps(mode).on_train_start(SimpleNamespace(train_state=train), unit)
     return model.region
@@ -30,7 +41,9 @@ def region_after_start(
     ("mode", "run", "wanted"),
     [
         ("auto", {}, True),
-        ("auto", {"steps": 100}, False),
+        ("auto", {"steps": 4000}, False),
+        ("auto", {"steps": 4000, "counts": (9, 9, 9)}, True),
+        ("auto", {"steps": 100, "counts": (9, 9)}, False),
         ("auto", {"size": 2_000_000}, False),
         ("auto", {"conservative": False}, False),
         (True, {"steps": 100}, True),

@@ -185,6 +185,15 @@ def test_averages_of_short_runs_forget_the_first_weights(frames, epochs, decay):
     assert options["ema_decay"] ** steps < 1e-4
 
 
+@pytest.mark.parametrize(
+    ("frames", "epochs", "steps"), [(400, None, 100), (3500, None, 100), (40, 5, 5), (8, 1, 0.2)]
+)
+def test_a_warm_up_takes_a_hundred_steps_or_a_tenth_of_the_run(frames, epochs, steps):
+    options = size_options("tiny", frames, epochs, None)
+    per_epoch = frames // options["batch_size"]
+    assert options["warmup_epochs"] * per_epoch == pytest.approx(steps)
+
+
 @pytest.mark.parametrize(("frames", "epochs"), [(400, 10), (4000, 3), (40, 30)])
 def test_a_checkpoint_brings_its_size_and_few_epochs(start, frames, epochs):
     options = size_options("auto", frames, None, None, str(start[0]))

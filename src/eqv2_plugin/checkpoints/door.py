@@ -78,7 +78,7 @@ def export_native(checkpoint: Path, out: Path, unsafe: bool = False) -> NativeMo
 def open_model(
     path: str | Path,
     device: Literal["cpu", "cuda"] | None = None,
-    inference_settings: InferenceSettings | str = "default",
+    inference_settings: InferenceSettings | str | None = "default",
     *,
     unsafe: bool = False,
     **options: Any,
@@ -88,7 +88,8 @@ def open_model(
     Args:
         path: see `read_model`.
         device: by default a GPU if there is one.
-        inference_settings: fairchem's, or the name of some.
+        inference_settings: fairchem's, or the name of some; None is "default", without compiling on
+            a CPU, which takes minutes.
         unsafe: hand the file to fairchem's ``load_predict_unit``, which unpickles it and makes
             whatever it names: only for files that are trusted as one would trust a program.
         **options: ``overrides``, ``seed``, ``atom_refs`` and ``form_elem_refs`` as fairchem has
@@ -97,7 +98,9 @@ def open_model(
     path = _existing(path)
     if device is None:
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    settings = guess_inference_settings(inference_settings)
+    settings = guess_inference_settings(inference_settings or "default")
+    if inference_settings is None and device == "cpu":
+        settings = dataclasses.replace(settings, compile=False)
     if not unsafe or path.suffix == SUFFIX:
         return CheckedPredictUnit(str(path), device=device, inference_settings=settings, **options)
     logging.getLogger(__name__).warning(

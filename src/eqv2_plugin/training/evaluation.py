@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -17,6 +18,7 @@ from eqv2_plugin.training.data_sets import data_set_of, data_sets_of, shown_spli
 
 STRESS_MAE = "stress_mae_meV_per_A3"
 MAE_PER_ATOM = "energy_mae_meV_per_atom"
+FORCE_RMSE = "forces_rmse_meV_per_A"
 _LABELS = (*LABELS, SCALAR)
 # What frames are merged by, and what goes with each.
 _PER_FRAME = (*_LABELS, "natoms", "numbers")
@@ -60,7 +62,7 @@ class SplitPredictions:
             norms = np.linalg.norm(target, axis=1) * np.linalg.norm(predicted, axis=1)
             cosine = (target * predicted).sum(1) / np.maximum(norms, 1e-12)
             found["forces_mae_meV_per_A"] = _mae(1e3 * (predicted - target))
-            found["forces_rmse_meV_per_A"] = _rmse(1e3 * (predicted - target))
+            found[FORCE_RMSE] = _rmse(1e3 * (predicted - target))
             found["forces_cosine"] = float(cosine.mean())
         if self.stress:
             stress = np.concatenate(self.stress)
@@ -111,7 +113,10 @@ def predict_splits(unit: MLIPTrainEvalUnit, dataloader) -> dict[str, SplitPredic
 
 
 def evaluated_metrics(unit: MLIPTrainEvalUnit) -> dict[str, dict[str, float]]:
-    """Metrics of fairchem's last evaluation per split, summed over the ranks."""
+    """Metrics of fairchem's last evaluation per split, summed over the ranks.
+
+    Root mean squares are among them where a task counts squares ("mse"), as earlier ones did not.
+    """
     device = get_device_for_local_rank()
 
     def mean(task: str, dataset: str, metric: str) -> float:
@@ -119,6 +124,10 @@ def evaluated_metrics(unit: MLIPTrainEvalUnit) -> dict[str, dict[str, float]]:
         total = distutils.all_reduce(part.total, average=False, device=device)
         count = distutils.all_reduce(part.numel, average=False, device=device)
         return float(total) / max(float(count), 1.0)
+
+    def rmse(task: str, dataset: str, name: str) -> dict[str, float]:
+        counted = "mse" in unit.eval_unit.running_metrics[task][dataset]
+        return {name: 1e3 * math.sqrt(mean(task, dataset, "mse"))} if counted else {}
 
     found: dict[str, dict[str, float]] = {}
     for name in data_sets_of(unit.tasks):
@@ -133,10 +142,12 @@ def evaluated_metrics(unit: MLIPTrainEvalUnit) -> dict[str, dict[str, float]]:
                 split[scalar_report.MAE] = mean(tasks[SCALAR], dataset, "mae")
                 continue
             split["energy_mae_meV"] = 1e3 * mean(tasks["energy"], dataset, "mae")
+            split |= rmse(tasks["energy"], dataset, "energy_rmse_meV")
             if "per_atom_mae" in unit.eval_unit.running_metrics[tasks["energy"]][dataset]:
                 split[MAE_PER_ATOM] = 1e3 * mean(tasks["energy"], dataset, "per_atom_mae")
             if "forces" in tasks:
                 split["forces_mae_meV_per_A"] = 1e3 * mean(tasks["forces"], dataset, "mae")
+                split |= rmse(tasks["forces"], dataset, FORCE_RMSE)
                 split["forces_cosine"] = mean(tasks["forces"], dataset, "cosine_similarity")
             if "stress" in tasks:
                 split[STRESS_MAE] = 1e3 * mean(tasks["stress"], dataset, "mae")

@@ -23,6 +23,8 @@ _PARAMETERS = {"tiny": 3e5, "small": 2e6, "medium": 1.5e7, "31M": 5e7, "83M": ma
 # Averages of weights reach back over a hundred steps, or a tenth of a shorter run's: over more they
 # would hold the first weights.
 _EMA_DECAY, _EMA_PART = 0.99, 0.1
+# The learning rate rises for a hundred steps, or a tenth of a shorter run.
+_WARMUP, _WARMUP_PART = 100, 0.1
 # The smallest size whose number of training frames is not exceeded; the largest is never chosen.
 LIMITS = {"tiny": 2_000, "small": 20_000, "medium": 200_000, "31M": math.inf, "83M": math.inf}
 
@@ -45,7 +47,7 @@ def size_options(
 
     Returns:
         ``name``, ``backbone`` (all options of `EquiformerV2Config`; None each with a checkpoint),
-        ``batch_size``, ``learning_rate``, ``epochs`` and ``ema_decay``.
+        ``batch_size``, ``learning_rate``, ``epochs``, ``warmup_epochs`` and ``ema_decay``.
 
     Raises:
         ValueError: no such size, one beside a checkpoint, or a batch size that cannot be.
@@ -86,6 +88,7 @@ def size_options(
         "batch_size": batch,
         "learning_rate": rate * options["learning_rate"],
         "epochs": epochs,
+        "warmup_epochs": min(_WARMUP / (frames // batch), _WARMUP_PART * epochs),
         "ema_decay": _ema_decay(epochs, frames // batch),
     }
 

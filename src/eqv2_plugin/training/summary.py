@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from eqv2_plugin.training.evaluation import MAE_PER_ATOM, STRESS_MAE
+from eqv2_plugin.training.evaluation import FORCE_RMSE, MAE_PER_ATOM, STRESS_MAE
 from eqv2_plugin.training.results import INFERENCE_CHECKPOINT
 from eqv2_plugin.training.scalar_report import MAE, scalar_line, scalar_table
 
@@ -131,6 +131,8 @@ def errors_line(metrics: dict[str, float]) -> str:
         shown += f" ({metrics[MAE_PER_ATOM]:.1f} per atom)"
     if "forces_mae_meV_per_A" in metrics:
         shown += f", forces {metrics['forces_mae_meV_per_A']:.1f} meV/Å"
+    if FORCE_RMSE in metrics:
+        shown += f" (rms {metrics[FORCE_RMSE]:.1f})"
     if STRESS_MAE in metrics:
         shown += f", stress {metrics[STRESS_MAE]:.2f} meV/Å^3"
     return shown

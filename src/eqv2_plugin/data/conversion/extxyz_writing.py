@@ -117,7 +117,7 @@ def _move_mask(atoms: Atoms, notes: Counter[str]) -> np.ndarray:
     others = [c for c in atoms.constraints if not isinstance(c, (FixAtoms, FixCartesian))]
     if others and not lost:
         notes[f"frames had the constraint {type(others[0]).__name__}, kept as far as it fixes"] += 1
-    return ~held if partly.any() else ~held.all(1)
+    return ~held if partly.any() else ~held[:, 0]
 
 
 def _full(stress: Any) -> np.ndarray:

@@ -18,6 +18,7 @@ FIT, NONE = "fit", "none"
 # Of a run that starts from a checkpoint: its references, which are not known here.
 CHECKPOINT = "checkpoint"
 _SHOWN = 12
+_MOST_MEDIANS = 10.0
 
 
 def fit_scales(
@@ -38,9 +39,9 @@ def fit_scales(
         target: name of what the energies are, if they are another number per structure.
 
     Returns:
-        ``energy_mean`` (eV), ``energy_rmsd`` (eV, of structures whose composition the references
-        have not seen), ``force_rms`` (eV/Å, free atoms), ``stress_rms`` (eV/Å^3; None without that
-        label, as for forces) and ``references`` ({symbol: eV per atom} or None).
+        ``energy_mean`` (eV), ``energy_rmsd`` (eV, see `_rms`, of structures whose composition the
+        references have not seen), ``force_rms`` (eV/Å, free atoms), ``stress_rms`` (eV/Å^3; None
+        without that label, as for forces) and ``references`` ({symbol: eV per atom} or None).
 
     Raises:
         ValueError: labels that do not vary, or an element without reference.
@@ -51,7 +52,7 @@ def fit_scales(
     if "stress" in labels:
         stress_rms = float(np.sqrt(np.mean([note.stress_square for note in notes]) / 9))
     coefficients, rest, poor = _references(notes, energies, elements, source)
-    energy_rmsd = float(np.sqrt(np.mean(rest**2)))
+    energy_rmsd = _rms(rest)
     if np.ptp(energies) == 0 and len(set(map(len, (n.numbers for n in notes)))) == 1:
         what, key = ("energies", "energy_key") if target is None else (target, "target_key")
         raise ValueError(
@@ -99,6 +100,19 @@ def _references(
     coefficients = load_coefficients(source)
     sums = [reference_energy(coefficients, note.numbers, note.where) for note in notes]
     return coefficients, energies - sums, ()
+
+
+def _rms(rest: np.ndarray) -> float:
+    """Root mean square in which no frame counts more than ten times the median.
+
+    One of thousands of atoms among small ones, or one that is wrong, would else be the scale of
+    all. What is left of ordinary energies lies within four medians.
+    """
+    sizes = np.abs(rest)
+    median = float(np.median(sizes))
+    if median > 0:
+        sizes = np.minimum(sizes, _MOST_MEDIANS * median)
+    return float(np.sqrt(np.mean(sizes**2)))
 
 
 def _force_rms(notes: Sequence[Note]) -> float:
