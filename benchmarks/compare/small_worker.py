@@ -49,7 +49,8 @@ class TrainingStep:
         self.tasks = [hydra.utils.instantiate(one) for one in unit.tasks]
         for one in self.tasks:
             one.loss_fn.level = one.level
-        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-6)
+        options = {"lr": 1e-6, "fused": unit.optimizer_fn.get("fused")}
+        self.optimizer = torch.optim.AdamW(self.model.parameters(), **options)
         frames = load_sample(sample, "train")
         picked = [frames[i * len(frames) // 4] for i in range(4)]
         batch = atomicdata_list_to_batch([AtomicData.from_ase(a, task_name=task) for a in picked])

@@ -6,7 +6,7 @@ import pytest
 import torch
 from e3nn import o3
 from helpers import batch_of, crystal, largest, randn, random_rotation, slab, tiny_config
-from torch.utils._python_dispatch import TorchDispatchMode
+from narrow_products import NarrowProducts, medium_precision
 
 from eqv2_plugin.geometry.edge_frames import edge_frames
 from eqv2_plugin.geometry.irreps import EdgeLayout, degree_slice
@@ -126,32 +126,10 @@ def test_rotation_helpers_equal_block_diagonal_products(lmax, mmax):
         assert largest(back[:, degree_slice(degree)] - wanted) < 1e-13
 
 
-@pytest.fixture
-def medium_precision():
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("medium")
-    yield
-    torch.set_float32_matmul_precision(before)
-
-
-class Rounded(TorchDispatchMode):
-    """Matrix products of float32 whose factors a GPU would round to TF32."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.found: list[str] = []
-
-    def __torch_dispatch__(self, function, types, arguments=(), options=None):
-        name, precision = function.overloadpacket.__name__, torch.get_float32_matmul_precision()
-        narrow = any(isinstance(t, torch.Tensor) and t.dtype == torch.float32 for t in arguments)
-        if name in ("mm", "bmm", "addmm", "baddbmm") and narrow and precision != "highest":
-            self.found.append(name)
-        return function(*arguments, **(options or {}))
-
-
-def test_reduced_precision_rounds_neither_rows_nor_their_derivative(medium_precision):
+@medium_precision()
+def test_reduced_precision_rounds_neither_rows_nor_their_derivative():
     vectors = edges().float().requires_grad_()
-    with Rounded() as products:
+    with NarrowProducts() as products:
         found = rows(edge_frames(vectors), 4, 2)
         (slope,) = torch.autograd.grad(sum(b.square().sum(0).sum() for b in found), vectors)
     assert not products.found
@@ -162,10 +140,11 @@ def test_reduced_precision_rounds_neither_rows_nor_their_derivative(medium_preci
         assert largest(one.double() - other) < 3e-7
 
 
-def test_reduced_precision_rounds_no_edge_of_periodic_structures(medium_precision):
+@medium_precision()
+def test_reduced_precision_rounds_no_edge_of_periodic_structures():
     data = batch_of(crystal(), slab(), dtype=torch.float32)
     data.cell.requires_grad_()
-    with Rounded() as products:
+    with NarrowProducts() as products:
         graph = build_graph(data, tiny_config())
         torch.autograd.grad(graph.vectors.square().sum(), data.cell)
     assert not products.found

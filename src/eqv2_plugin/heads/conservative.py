@@ -8,15 +8,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from fairchem.core.common.registry import registry
 from fairchem.core.models.base import HeadInterface
-from fairchem.core.models.uma.outputs import (
-    compute_forces,
-    compute_forces_and_stress,
-    compute_hessian,
-)
+from fairchem.core.models.uma.outputs import compute_forces, compute_hessian
 from torch import nn
 
 from eqv2_plugin.backbones.protocol import Backbone, checked_backbone
-from eqv2_plugin.heads.energy import EnergyHead
+from eqv2_plugin.geometry.exact import exact_einsum
+from eqv2_plugin.heads.energy import EnergyHead, sum_in_float64
 from eqv2_plugin.heads.stress import where_volume
 
 if TYPE_CHECKING:
@@ -93,9 +90,7 @@ class ConservativeHead(nn.Module, HeadInterface):
         found = {"energy": energy}
         further = self.training or hessian
         if self.regress_config.stress:
-            forces, stress = compute_forces_and_stress(
-                energy, data["pos"], data["cell"], data["batch"], training=further
-            )
+            forces, stress = forces_and_stress(energy, data, further)
             stress = where_volume(stress, data["pbc"], training=self.training)
             found["stress"] = stress.to(energy.dtype)
         else:
@@ -107,6 +102,30 @@ class ConservativeHead(nn.Module, HeadInterface):
                 forces, data["pos"], vmap=False, training=self.training
             )
         return found
+
+
+def forces_and_stress(
+    energy: torch.Tensor, data: AtomicData, further: bool
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """As fairchem's `compute_forces_and_stress`, but also on a GPU always the same bits.
+
+    Nor does TF32 round the product of cell and gradient.
+
+    Args:
+        energy: [B] eV.
+        data: the batch, by whose ``pos`` and ``cell`` the energy is differentiated.
+        further: whether derivatives of the result are wanted.
+
+    Returns:
+        [N, 3] eV/Å and [B, 9] eV/Å^3, of float64.
+    """
+    pos, cell, batch = data["pos"], data["cell"], data["batch"]
+    by_pos, by_cell = torch.autograd.grad([energy.sum()], [pos, cell], create_graph=further)
+    of_pos = sum_in_float64(by_pos.unsqueeze(2) * pos.unsqueeze(1), batch, len(cell))  # [B, 3, 3]
+    of_cell = exact_einsum("bji,bjk->bik", cell, by_cell)
+    virial = (of_pos + of_pos.mT + of_cell + of_cell.mT) / 2
+    volume = torch.det(cell).abs().view(-1, 1, 1)
+    return torch.neg(by_pos), (virial / volume).flatten(1)
 
 
 def of_data_sets(

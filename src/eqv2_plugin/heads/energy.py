@@ -19,9 +19,15 @@ if TYPE_CHECKING:
 # torch's CPU code generator fails on a float64 index_add fused into a float32 kernel.
 @torch.compiler.disable
 def sum_over_atoms(values: torch.Tensor, batch: torch.Tensor, num_structures: int) -> torch.Tensor:
-    """Sum [N, ...] per structure, [B, ...], in float64; ``batch`` ascends, as fairchem's does."""
-    total = sum_over_neighbours(values.double(), batch, segment_offsets(batch, num_structures))
+    """`sum_in_float64`, and back to float32 at least."""
+    total = sum_in_float64(values, batch, num_structures)
     return total.to(torch.promote_types(values.dtype, torch.float32))
+
+
+@torch.compiler.disable
+def sum_in_float64(values: torch.Tensor, batch: torch.Tensor, num_structures: int) -> torch.Tensor:
+    """Sum [N, ...] per structure, [B, ...]; ``batch`` ascends, as fairchem's does."""
+    return sum_over_neighbours(values.double(), batch, segment_offsets(batch, num_structures))
 
 
 @registry.register_model("equiformer_v2_energy_head")

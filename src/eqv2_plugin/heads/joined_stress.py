@@ -11,6 +11,7 @@ import torch
 from e3nn import o3
 
 from eqv2_plugin.backbones.protocol import Backbone
+from eqv2_plugin.geometry.exact import exact_einsum
 from eqv2_plugin.heads.stress import StressHead
 from eqv2_plugin.layers.constants import ExactConstants
 
@@ -29,10 +30,16 @@ def symmetric_tensor_basis() -> np.ndarray:
     return np.concatenate((np.eye(3).reshape(1, 9) / math.sqrt(3), coupling.reshape(5, 9)))
 
 
-class _Basis(ExactConstants):
+class TensorBasis(ExactConstants):
+    """Components [B, 6] to tensors [B, 9], which TF32 does not round."""
+
     def __init__(self) -> None:
         super().__init__()
         self.register_constant("tensors", symmetric_tensor_basis())
+
+    def forward(self, components: torch.Tensor) -> torch.Tensor:
+        tensors = self.tensors.to(components.dtype)
+        return exact_einsum("bk,ki->bi", components, tensors)
 
 
 class JoinedStressHead(StressHead):
@@ -62,7 +69,7 @@ class JoinedStressHead(StressHead):
             "isotropic": (float(isotropic["mean"]), float(isotropic["rmsd"])),
             "anisotropic": (float(anisotropic["mean"]), float(anisotropic["rmsd"])),
         }
-        self.basis = _Basis()
+        self.basis = TensorBasis()
 
     def forward(self, data: AtomicData, emb: dict[str, Any]) -> dict[str, torch.Tensor]:
         outputs = super().forward(data, emb)
@@ -71,4 +78,4 @@ class JoinedStressHead(StressHead):
             for part, (mean, rmsd) in self.scales.items()
         ]
         components = torch.cat(parts, dim=1)
-        return {self.output_name: components @ self.basis.tensors.to(components.dtype)}
+        return {self.output_name: self.basis(components)}

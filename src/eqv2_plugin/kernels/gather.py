@@ -13,6 +13,7 @@ import torch
 from torch.utils.weak import TensorWeakRef, WeakTensorKeyDictionary
 
 from eqv2_plugin.common.tracing import is_traced
+from eqv2_plugin.geometry.exact import exact_dtype
 from eqv2_plugin.kernels.segments import segment_offsets, sum_of_segments
 
 
@@ -49,8 +50,10 @@ class _GatherFew(torch.autograd.Function):
     @staticmethod
     def backward(ctx, gradient: torch.Tensor):
         (index,) = ctx.saved_tensors
-        selected = one_hot(index, ctx.rows, gradient.dtype)  # [E, rows]
-        summed = selected.T @ gradient.flatten(1)
+        # Some tables are cells, whose gradient is the stress.
+        exact = exact_dtype(gradient.dtype, gradient.device.type)
+        selected = one_hot(index, ctx.rows, exact)  # [E, rows]
+        summed = (selected.T @ gradient.flatten(1).to(exact)).to(gradient.dtype)
         return summed.view(ctx.rows, *gradient.shape[1:]), None
 
 

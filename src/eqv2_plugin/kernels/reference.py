@@ -120,6 +120,7 @@ def _tables(layout: EdgeLayout) -> tuple[np.ndarray, np.ndarray]:
 
 def blocks_of_orders(features: torch.Tensor, layout: EdgeLayout) -> Iterator[OrderBlock]:
     """Order-major features [E, layout.size, C], cut into orders 0..mmax."""
-    for order in range(layout.mmax + 1):
-        rows = features[:, layout.order_slice(order)].flatten(1)
-        yield rows.chunk(2 if order else 1, dim=1)
+    # The derivative of a split is one concatenation; a slice's fills a whole tensor with zeros.
+    rows = features.split([layout.num_rows(order) for order in range(layout.mmax + 1)], dim=1)
+    for order, block in enumerate(rows):
+        yield block.flatten(1).chunk(2 if order else 1, dim=1)

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from eqv2_plugin.geometry.exact import exact_einsum
 from eqv2_plugin.geometry.irreps import degree_of_row, degree_slice
 from eqv2_plugin.kernels.gather import gather_few
 from eqv2_plugin.kernels.layer_norm import apply_layer_norm
@@ -116,7 +117,8 @@ class DegreeLayerNorm(EquivariantNorm):
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         with torch.autocast(features.device.type, enabled=False):
             features = _centred(features.to(self.weight.dtype))
-            square = features.square().mean(dim=2) @ self.degree_pooling
+            square = features.square().mean(dim=2)  # [N, (lmax+1)^2]
+            square = exact_einsum("nk,kl->nl", square, self.degree_pooling)
             scale = torch.rsqrt(square + _EPSILON).unsqueeze(2) * self.weight
             return _add_to_scalars(features * gather_few(scale, self.row_degree, dim=1), self.bias)
 

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from eqv2_plugin.geometry.edge_frames import edge_frames
+from eqv2_plugin.geometry.exact import exact_einsum
 from eqv2_plugin.geometry.irreps import EdgeLayout
 from eqv2_plugin.geometry.wigner import stretched_coupling, wigner_rows
 from eqv2_plugin.graphs.build import Graph
@@ -60,7 +61,10 @@ class Rotations(ExactConstants):
     def forward(self, vectors: torch.Tensor) -> list[torch.Tensor]:
         couplings = [getattr(self, f"coupling_{l}") for l in range(2, self.layout.lmax + 1)]
         blocks = wigner_rows(edge_frames(vectors), self.layout, couplings)
-        ordered = [getattr(self, f"order_{l}") @ blocks[l] for l in range(1, len(blocks))]
+        ordered = [
+            exact_einsum("rk,ekc->erc", getattr(self, f"order_{l}"), blocks[l])
+            for l in range(1, len(blocks))
+        ]
         return [blocks[0], *ordered]
 
 
