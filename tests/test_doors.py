@@ -84,14 +84,25 @@ def finetuning(name: str = "eqv2_finetune.yml", *given: str) -> Callable[[], obj
     return open_it
 
 
-def training() -> Callable[[], object]:
-    """The same of one's own frames, of which there are a few here."""
+def own_frames() -> None:
+    """Write a few."""
     frames = [Atoms("Cu2", [[0, 0, 0], [0, 0, 2.2 + 0.1 * i]]) for i in range(4)]
     for atoms in frames:
         atoms.calc = EMT()
         atoms.get_forces()
     write("own.traj", frames)
+
+
+def training() -> Callable[[], object]:
+    """The same of one's own frames, of which there are a few here."""
+    own_frames()
     return finetuning("eqv2_train.yml", "train=own.traj")
+
+
+def training_several() -> Callable[[], object]:
+    """The same of two data sets."""
+    own_frames()
+    return finetuning("eqv2_train_several.yml", "sets={one: own.traj, other: own.traj}")
 
 
 FEW = [f"~is2re_data.splits.{name}" for name in ("ood_ads", "ood_cat", "ood_both")]
@@ -106,6 +117,7 @@ OPENERS: dict[str, Opener] = {
     "adsorbml_batched.yml": job("adsorbml_batched.yml", "input=in.pkl"),
     "eqv2_finetune.yml": finetuning,
     "eqv2_train.yml": training,
+    "eqv2_train_several.yml": training_several,
     "md17_simulation.yml": job("md17_simulation.yml"),
     "predict_s2ef_oc20.yml": job("predict_s2ef_oc20.yml", "test_data=oc20_sample"),
     "predict_s2ef_oc22.yml": job("predict_s2ef_oc22.yml", "test_data=oc20_sample"),

@@ -14,6 +14,7 @@ from ase import Atoms
 from ase.build import add_adsorbate, fcc111
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.constraints import FixAtoms, FixCartesian, FixScaled
+from fairchem.core.datasets.atomic_data import AtomicData
 from helpers import job_config
 from native_checkpoints import write_checkpoint
 from omegaconf import DictConfig
@@ -24,7 +25,7 @@ from eqv2_plugin.cli import main
 from eqv2_plugin.data.sample import write_ase_db
 
 SYSTEMS, FRAMES, ATOMS, HELD = 2, 3, 9, 4
-OWN = "configs/eqv2_train.yml"
+OWN, SEVERAL = "configs/eqv2_train.yml", "configs/eqv2_train_several.yml"
 # Relaxations of one split, which is enough.
 ONE_SPLIT = tuple(f"~is2re_data.splits.{name}" for name in ("ood_ads", "ood_cat", "ood_both"))
 PARTLY = FixCartesian([8], (True, False, False))
@@ -90,21 +91,33 @@ def training_data(name: str, data: Path) -> list:
     config = compose(name, *start_of(name, data.parent, data))
     read = []
     for loader in (config.runner.train_dataloader, config.runner.eval_dataloader):
-        if name == OWN:
+        if name in (OWN, SEVERAL):
             dataset = hydra.utils.instantiate(loader.dataset)
         else:
             for split in loader.dataset.splits.values():
                 if not (root / split.src).exists():
                     (root / split.src).symlink_to(data)
             dataset = hydra.utils.instantiate(loader.dataset, root=str(root))
-        read += [dataset[i] for i in range(len(dataset))]
-    return read
+        read += [_of_first_set(dataset[i]) for i in range(len(dataset))]
+    # The other data set is the same.
+    return [frame for frame in read if not frame.dataset_name.startswith("other.")]
+
+
+def _of_first_set(frame: AtomicData) -> AtomicData:
+    """With labels by their own names, where they are called after a data set."""
+    for label in ("energy", "forces"):
+        if f"first_{label}" in frame:
+            frame[label] = frame[f"first_{label}"]
+    return frame
 
 
 def start_of(name: str, folder: Path, data: Path) -> list[str]:
     """What a recipe needs: files, or a root and for fine-tuning the checkpoint to start with."""
     if name == OWN:
         return [f"train={data}", f"run_dir={folder / f'own_{data.name}'}"]
+    if name == SEVERAL:
+        sets = f"sets={{first: '{data}', other: '{data}'}}"
+        return [sets, f"run_dir={folder / f'several_{data.name}'}"]
     return ["data_root=ROOT"] + [f"checkpoint={model(folder)}"] * ("finetune" in name)
 
 

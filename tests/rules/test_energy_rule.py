@@ -25,6 +25,7 @@ V1 = Path(__file__).parents[1] / "fixtures" / "ckpt_hydra_dens_mptrj_best" / "ch
 RECIPES = tuple(sorted(n for n in configs() if n.startswith(("configs/eqv2_", "configs/equif"))))
 PREDICTIONS = ("configs/predict_s2ef_oc20.yml", "configs/predict_s2ef_oc22.yml")
 RELAXATION, BATCHED = "configs/relax_is2re_oc20.yml", "configs/adsorbml_batched.yml"
+SEVERAL = "configs/eqv2_train_several.yml"
 SIMULATION, OWN_RELAXATION = "configs/md17_simulation.yml", "configs/relax.yml"
 KIND = Rule("which energy a model predicts")
 ELEMENTS = Rule("elements without a reference")
@@ -35,6 +36,7 @@ OF_DATA = {
     "md17": "linear_residual",
     "finetune": "adsorption",  # the embedded copper alloys
     "train": "unknown",  # nobody has said
+    "several": "unknown",
 }
 
 
@@ -215,7 +217,18 @@ def tables_say_why_a_row_is_empty(folder: Path, name: str) -> None:
     assert re.search(LACKING, out.read_text())
 
 
-@ELEMENTS.behaviour(*RECIPES)
+@ELEMENTS.behaviour(SEVERAL)
+def each_data_set_refuses(folder: Path, name: str) -> None:
+    given = f"train: '{folder / 'data.traj'}'"
+    lacking = f"{given}, references: '{folder / 'oxygen.npz'}'"
+    config = compose(
+        name, f"sets={{first: {{{given}}}, other: {{{lacking}}}}}", f"run_dir={folder / 'sets'}"
+    )
+    with pytest.raises(Exception, match=r"data set other: .* no value for Cu"):
+        _ = config.own.data
+
+
+@ELEMENTS.behaviour(*(set(RECIPES) - {SEVERAL}))
 def training_refuses(folder: Path, name: str) -> None:
     maker = "eqv2_plugin.data.references.element_references"
     fit = f"energy_element_references={{_target_: {maker}, name: {folder / 'oxygen.npz'}}}"

@@ -90,6 +90,7 @@ def fits_normalizer(folder: Path, hold: str) -> None:
 
 @RULE.behaviour(
     *(f"configs/eqv2_{name}.yml" for name in ("oc20", "oc22", "md17", "finetune", "train")),
+    "configs/eqv2_train_several.yml",
     *(f"configs/eqv2_dens_{name}.yml" for name in ("oc20", "oc22", "md17")),
     *(f"configs/equiformer_v1_{name}.yml" for name in ("md17", "dens_md17")),
 )

@@ -33,6 +33,7 @@ POISON = {
 NAMED = r"(?s)(sid 2|2_2|2, frame 2|frame 5).*atoms\.info .*holds '(energy|forces|stress)'"
 RECIPES = (
     *(f"configs/eqv2_{name}.yml" for name in ("oc20", "oc22", "md17", "finetune", "train")),
+    "configs/eqv2_train_several.yml",
     *(f"configs/eqv2_dens_{name}.yml" for name in ("oc20", "oc22", "md17")),
     *(f"configs/equiformer_v1_{name}.yml" for name in ("md17", "dens_md17")),
 )

@@ -52,6 +52,13 @@ _RESOLVERS: dict[str, Callable[..., Any]] = {
     "eqv2_number": _function("training.numbers", "checked_number"),
     "eqv2_starts": _function("data.own.starts", "write_starts"),
     "eqv2_own_data": _function("data.own.prepare", "prepared"),
+    "eqv2_several": _function("data.own.several", "prepared_sets"),
+    "eqv2_several_name": _function("data.own.several", "several_name"),
+    "eqv2_several_sources": _function("data.own.several", "several_sources"),
+    "eqv2_several_data_sets": _function("training.several", "several_data_sets"),
+    "eqv2_several_heads": _function("training.several", "several_heads"),
+    "eqv2_several_stress": _function("training.several", "several_regress_stress"),
+    "eqv2_several_tasks": _function("training.several", "several_tasks"),
     "eqv2_size": _function("training.sizes", "size_options"),
     "eqv2_tasks": _function("training.tasks", "trained_tasks"),
 }

@@ -152,6 +152,7 @@ class CheckedCollater:
             name: _known_elements(tasks_of(tasks, name).values(), most)
             for name in data_sets_of(tasks)
         }
+        self._of_any = _known_elements(tasks, most)
         trained = [task for task in tasks if not task.inference_only]
         self._labels = {task.name for task in trained}
         self._energies = [task.name for task in trained if task.property == "energy"]
@@ -161,7 +162,8 @@ class CheckedCollater:
         most = len(chemical_symbols)
         for frame in frames:
             numbers, where = frame.atomic_numbers.numpy(), f"frame {_sid(frame)}"
-            references = self._references.get(_first(frame.dataset), {})
+            name = _first(getattr(frame, "dataset", None))
+            references = self._references.get(name, self._of_any)
             _refuse_elements(numbers, references, most, where)
         batch = self._collate(self._alike(frames))
         if EXACT_ENERGY in batch:

@@ -186,7 +186,9 @@ def _planned(
         if name in new_heads or (not alike and kind in (NoiseHead, ScalarHead)):
             plan[name] = _Head(dict(config), None)
         elif len(alike) == 1:
-            plan[name] = _Head(_plain(saved[alike[0]]), alike[0])
+            # The weights are the checkpoint's; the data set that they serve is not.
+            own = {"dataset": config["dataset"]} if "dataset" in config else {}
+            plan[name] = _Head(_plain(saved[alike[0]]) | own, alike[0])
         else:
             kinds = ", ".join(f"{n} ({c['module'].rsplit('.', 1)[-1]})" for n, c in saved.items())
             raise ValueError(

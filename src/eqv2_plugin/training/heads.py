@@ -8,7 +8,7 @@ from typing import Any
 from eqv2_plugin.data.labels import LABELS, SCALAR, label_set
 
 CONSERVATIVE = "eqv2_plugin.heads.conservative.ConservativeHead"
-_DIRECT = {
+DIRECT = {
     "energy": "eqv2_plugin.heads.energy.EnergyHead",
     "forces": "eqv2_plugin.heads.forces.ForceHead",
     "stress": "eqv2_plugin.heads.stress.StressHead",
@@ -38,5 +38,5 @@ def heads_for(
             kept = {"gradient": {"module": CONSERVATIVE}, **kept}
         # Left out where it is the default, as runs have been written.
         return kept, {**backbone, **({"regress_stress": True} if "stress" in wanted else {})}
-    found = {name: heads.get(name, {"module": _DIRECT[name]}) for name in wanted}
+    found = {name: heads.get(name, {"module": DIRECT[name]}) for name in wanted}
     return {**found, **{n: head for n, head in heads.items() if n not in LABELS}}, dict(backbone)

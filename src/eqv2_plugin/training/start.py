@@ -55,8 +55,19 @@ class StartCheckpoint:
     parameters: int  # how many numbers its weights hold
 
     def task(self, label: str) -> dict[str, Any] | None:
-        """Options of the task that predicts ``label`` ("energy", ...), if there is one."""
-        return next((task for task in self.tasks if task["property"] == label), None)
+        """Options of the task that predicts ``label`` ("energy", ...), if there is one.
+
+        Raises:
+            ValueError: several data sets have such a task each.
+        """
+        found = [task for task in self.tasks if task["property"] == label]
+        if len(found) > 1:
+            names = ", ".join(", ".join(task["datasets"]) for task in found)
+            raise ValueError(
+                f"{self.path} has heads for several data sets ({names}), and training starts from "
+                "a checkpoint of one: give another checkpoint"
+            )
+        return found[0] if found else None
 
 
 def read_start(path: str | Path, unsafe: bool = False) -> StartCheckpoint:

@@ -71,7 +71,7 @@ def summary(
     lines += ["", f"Results (metrics, plots, checkpoint): {results}"]
     sets = report.get("data_sets", [])
     task = f'task_name="{sets[0]}", ' if sets else ""
-    others = f" (or {', '.join(sets[1:])})" if sets else ""
+    others = f"; or task_name {', '.join(sets[1:])}" if sets else ""
     lines.append(
         f'Use it: FAIRChemCalculator.from_model_checkpoint("{checkpoint}", {task}'
         f'inference_settings="batch"){others}'

@@ -32,18 +32,18 @@ def trained_tasks(
         if name in (*LABELS, SCALAR) and name not in labels:
             if name != "forces" or direct_forces or "energy" not in labels:
                 continue
-            task = _plain(options[name])
-            scale = {**_plain(options["energy"])["normalizer"], "mean": 0.0}
+            task = plain_task(options[name])
+            scale = {**plain_task(options["energy"])["normalizer"], "mean": 0.0}
             task |= {"loss_fn": None, "normalizer": scale, "metrics": [], "inference_only": True}
         else:
-            task = _plain(options[name])
+            task = plain_task(options[name])
             loss = task["loss_fn"]
             task["loss_fn"] = {key: value for key, value in loss.items() if value is not None}
         found.append(task)
     return found
 
 
-def _plain(task: Any) -> dict[str, Any]:
+def plain_task(task: Any) -> dict[str, Any]:
     """One of them; of tasks that are not trained, numbers may be nowhere to be found."""
     if OmegaConf.is_config(task):
         found: Any = OmegaConf.to_container(task, resolve=True)
