@@ -12,7 +12,11 @@ from session.models import plugin, slabs, synchronize, timed
 from session.setting import Jobs, Setting
 from torch.profiler import ProfilerActivity, profile, record_function
 
-_LAUNCHES = ("cudaLaunchKernel", "cuLaunchKernel", "cudaMemcpyAsync", "cudaMemsetAsync")
+# Ordinary kernels, Triton's, clusters of Hopper's, graphs, copies.
+_LAUNCHES = (
+    "cudaLaunchKernel", "cudaLaunchKernelExC", "cuLaunchKernel", "cuLaunchKernelEx",
+    "cudaGraphLaunch", "cudaMemcpyAsync", "cudaMemsetAsync",
+)  # fmt: skip
 _TOP = 12
 _LISTED = 8
 

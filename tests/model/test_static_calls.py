@@ -155,6 +155,23 @@ def test_another_precision_is_recorded_apart(player):
     assert player.captured == 3
 
 
+def test_no_recording_reads_casts_that_autocast_frees_at_its_end(monkeypatch):
+    kept = []
+
+    def capture(function):
+        kept.append(torch.is_autocast_cache_enabled())
+        return function
+
+    monkeypatch.setattr(hydra, "capture_for", lambda device: capture)
+    model = predicting("toy", torch.float32)
+    data = batch_of(slab(), dtype=torch.float32)
+    for _ in range(2):
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+            model(data.clone())
+            assert torch.is_autocast_cache_enabled()
+    assert kept == [False]
+
+
 def test_what_needs_gradients_or_has_no_edges_runs_as_ever(player):
     model = predicting()
     for _ in range(3):

@@ -124,7 +124,9 @@ def forces_and_stress(
     of_pos = sum_in_float64(by_pos.unsqueeze(2) * pos.unsqueeze(1), batch, len(cell))  # [B, 3, 3]
     of_cell = exact_einsum("bji,bjk->bik", cell, by_cell)
     virial = (of_pos + of_pos.mT + of_cell + of_cell.mT) / 2
-    volume = torch.det(cell).abs().view(-1, 1, 1)
+    first, second, third = cell.unbind(1)
+    # No factorisation, which takes many launches and may not be recorded.
+    volume = (torch.linalg.cross(first, second) * third).sum(1).abs().view(-1, 1, 1)
     return torch.neg(by_pos), (virial / volume).flatten(1)
 
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, Protocol
 
@@ -175,7 +176,8 @@ class _Recorded:
         # Of the batch whose dummies the buffers hold.
         self._own = sizes_of(batch)
         self._buffers = pytree.tree_map_only(torch.Tensor, torch.clone, pad(batch, sizes))
-        self._replay = capture(lambda: _outputs(model, self._buffers))
+        with _own_casts():
+            self._replay = capture(lambda: _outputs(model, self._buffers))
         moved = batch._replace(pos=1.001 * batch.pos)
         found, expected = self(moved), _outputs(model, pad(moved, sizes))
         for one, other in zip(*map(pytree.tree_leaves, (found, expected)), strict=True):
@@ -206,6 +208,17 @@ def _real_part(buffer: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
     for dim, size in enumerate(value.shape):
         buffer = buffer.narrow(dim, 0, size)
     return buffer
+
+
+@contextmanager
+def _own_casts() -> Iterator[None]:
+    """Casts of weights that autocast keeps are freed at its end, while a recording reads them."""
+    before = torch.is_autocast_cache_enabled()
+    torch.set_autocast_cache_enabled(False)
+    try:
+        yield
+    finally:
+        torch.set_autocast_cache_enabled(before)
 
 
 def _outputs(model: Model, batch: StaticBatch) -> Outputs:
