@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 from ase import Atoms, units
 from ase.calculators.singlepoint import SinglePointCalculator
 from fairchem.core.units.mlip_unit.api.inference import InferenceSettings
+from finetuning_inputs import write_start
 
 from eqv2_plugin.data.datasets import create_datasets
 from eqv2_plugin.data.sample import write_ase_db
 from eqv2_plugin.inference.predictor import open_predictor
+from eqv2_plugin.training import start as start_module
 from eqv2_plugin.training.label_guard import LabelGuard
+from eqv2_plugin.training.refit import FILE
 from eqv2_plugin.training.start import start_references
 
 KCAL, HARTREE = units.kcal / units.mol, units.Hartree
 READER = {"format": "ase_db", "key_mapping": {"energy": "energy", "forces": "forces"}}
+REFERENCES = {"Cu": -1.0, "C": -2.0, "O": 3.0}
 OF_ELEMENTS = {29: -3.0, 6: -7.0, 8: -5.0}
 
 
@@ -83,12 +89,24 @@ def test_other_references_pass_where_the_run_has_its_own(start, predicted, tmp_p
     LabelGuard(str(start[0]), "refit").check(frames)
 
 
-def test_refitted_references_are_those_of_the_training_frames(start, predicted, tmp_path):
-    datasets(tmp_path, predicted, energy=0.0, of_element=OF_ELEMENTS)
+def test_refitted_references_turn_predictions_into_labels(start, predicted, tmp_path):
+    """As the checkpoint's own, plus what the labels are shifted by; kept for other machines."""
+    datasets(tmp_path, predicted, of_element=OF_ELEMENTS)
     data = {"name": "mine", "root": str(tmp_path), "reader": READER, "how_to_get": ""}
     data["train_splits"] = {"train": {"src": "train"}}
-    found = start_references("refit", str(start[0]), False, data)["values"]
-    assert found == pytest.approx({"C": -7.0, "O": -5.0, "Cu": -3.0}, abs=0.05)
+    references = {"_target_": "eqv2_plugin.data.references.written_out_references"}
+    write_start(tmp_path / "start.pt", references=references | {"values": REFERENCES})
+    wanted = {"C": -7.0, "O": -5.0, "Cu": -3.0}
+    for checkpoint, folder in ((start[0], "a"), (tmp_path / "start.pt", "b")):
+        arguments = (str(checkpoint), False, data, str(tmp_path / folder))
+        found = start_references("refit", *arguments)["values"]
+        assert found == pytest.approx(wanted, abs=0.05)
+        kept = json.loads((tmp_path / folder / FILE).read_text())
+        assert kept["references"] == found
+    kept["references"]["O"] = -4.9
+    (tmp_path / "b" / FILE).write_text(json.dumps(kept))
+    start_module._refitted.cache_clear()
+    assert start_references("refit", *arguments)["values"]["O"] == -4.9
 
 
 def test_another_word_for_the_check_is_refused(start):

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from ase import Atoms
 from fairchem.core.datasets.atomic_data import AtomicData
 from fairchem.core.datasets.mt_concat_dataset import ConcatDataset, create_concat_dataset
 from omegaconf import OmegaConf
@@ -140,6 +141,17 @@ def _readable(name: str, options: Mapping[str, Any]) -> Iterator[None]:
             f"cannot read the data set {name} below {options['root']}: {error}. If a file is "
             "damaged, make it again"
         ) from error
+
+
+def labelled_frames(datasets: ConcatDataset, most: int) -> Iterator[Atoms]:
+    """About ``most`` frames with an energy, as stored, evenly spaced over all splits."""
+    total = sum(map(len, datasets.datasets))
+    for split in datasets.datasets:
+        share = max(1, round(most * len(split) / total))
+        for place in np.unique(np.linspace(0, len(split) - 1, share).astype(int)):
+            atoms = split.dataset.get_atoms(int(split.indices[place]))
+            if atoms.calc is not None and np.isfinite(atoms.calc.results.get("energy", np.nan)):
+                yield atoms
 
 
 def evenly_spaced(dataset: Any, most: int = FRAMES_READ) -> Iterator[tuple[int, AtomicData]]:

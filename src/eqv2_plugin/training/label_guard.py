@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from fairchem.core.datasets.mt_concat_dataset import ConcatDataset
 from fairchem.core.units.mlip_unit.api.inference import InferenceSettings
 
 from eqv2_plugin.common.text import say
+from eqv2_plugin.data.datasets import labelled_frames
 from eqv2_plugin.data.fixed_atoms import fixed_mask
 from eqv2_plugin.inference.energy_agreement import Compared, magnitudes_note
 from eqv2_plugin.inference.predictor import Predict, open_predictor
@@ -68,7 +69,7 @@ class LabelGuard:
         settings = InferenceSettings(activation_checkpointing=False)
         predict = open_predictor(self.checkpoint, device, settings, None, self._unsafe)
         scale = start_normalizer("checkpoint", self.checkpoint, "energy", "rmsd", self._unsafe)
-        pairs = predicted_pairs(predict, _labelled(datasets))
+        pairs = predicted_pairs(predict, labelled_frames(datasets, FRAMES))
         notes = mismatches(pairs, scale, self._relative_to_the_same)
         if not notes:
             return
@@ -118,14 +119,3 @@ def mismatches(pairs: Pairs, scale: float, relative_to_the_same: bool) -> list[s
         found = [Compared(numbers, *energies) for numbers, energies in both]
         energy = magnitudes_note(found, "the training data", scale)
     return [note for note in (energy, force_unit_note(pairs)) if note]
-
-
-def _labelled(datasets: ConcatDataset) -> Iterator[Atoms]:
-    """Frames with an energy, evenly spaced over all splits."""
-    total = sum(map(len, datasets.datasets))
-    for split in datasets.datasets:
-        share = max(1, round(FRAMES * len(split) / total))
-        for place in np.unique(np.linspace(0, len(split) - 1, share).astype(int)):
-            atoms = split.dataset.get_atoms(int(split.indices[place]))
-            if atoms.calc is not None and np.isfinite(atoms.calc.results.get("energy", np.nan)):
-                yield atoms

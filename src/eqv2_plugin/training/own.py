@@ -6,12 +6,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from eqv2_plugin.common.text import warn_once
 from eqv2_plugin.data.labels import SCALAR, label_set
 from eqv2_plugin.data.own.scales import FIT
 from eqv2_plugin.data.references.coefficients import exact_references_config
+from eqv2_plugin.data.structures import open_structures
+from eqv2_plugin.training.refit import FRAMES, refitted_references
 from eqv2_plugin.training.start import (
     FROM_CHECKPOINT,
+    REFIT,
     read_start,
     start_normalizer,
     start_references,
@@ -58,17 +63,37 @@ def own_scale(
 
 
 def own_references(
-    source: str, checkpoint: str | None, unsafe: bool, fitted: Mapping[str, float] | None
+    source: str,
+    checkpoint: str | None,
+    unsafe: bool,
+    fitted: Mapping[str, float] | None,
+    root: str | None = None,
+    folder: str | None = None,
 ) -> dict[str, Any] | None:
     """Config of the energy's element references of a run on one's own data.
 
-    ``source`` is "checkpoint", or what ``fitted`` ({symbol: eV per atom} or None) came from.
+    Args:
+        source: "checkpoint", "refit" (`refitted_references`, where there is a checkpoint), or what
+            ``fitted`` ({symbol: eV per atom} or None) came from.
+        root: folder of the prepared data.
+        folder: of the run.
     """
+    if source == REFIT and checkpoint is not None and fitted is not None and root is not None:
+        return exact_references_config(_refitted(checkpoint, unsafe, fitted, root, folder))
     if source != FROM_CHECKPOINT:
         return exact_references_config(fitted)
     if checkpoint is None:
         raise ValueError("references=checkpoint needs a checkpoint: give checkpoint=FILE")
     return start_references(source, checkpoint, unsafe)
+
+
+def _refitted(
+    checkpoint: str, unsafe: bool, fitted: Mapping[str, float], root: str, folder: str | None
+) -> dict[str, float]:
+    structures = open_structures({"format": "ase_db", "src": str(Path(root) / "train")})
+    places = np.unique(np.linspace(0, len(structures) - 1, FRAMES).astype(int))
+    some = (structures[int(place)] for place in places)
+    return refitted_references(checkpoint, unsafe, some, fitted, folder)
 
 
 def start_direct_forces(

@@ -21,7 +21,7 @@ from fairchem.core.units.mlip_unit.api.inference import MLIPInferenceCheckpoint
 
 from eqv2_plugin.checkpoints.door import read_inference_checkpoint
 from eqv2_plugin.checkpoints.inference_checkpoint import averaged_weights
-from eqv2_plugin.data.datasets import create_datasets
+from eqv2_plugin.data.datasets import create_datasets, labelled_frames
 from eqv2_plugin.data.references.coefficients import (
     by_symbol,
     load_coefficients,
@@ -31,13 +31,14 @@ from eqv2_plugin.data.references.linear_fit import compositions_of
 from eqv2_plugin.data.references.ridge import fit_ridge
 from eqv2_plugin.data.structures import plain
 from eqv2_plugin.dens.force_scale import resolved_force_scale
+from eqv2_plugin.training.refit import FRAMES, refitted_references
 
 _ADVICE = (
     "give checkpoint=FILE: what `eqv2 convert` writes, or results/inference_ckpt.pt of a run. The "
     "default is what `make train` leaves"
 )
 # In place of a file's name.
-FROM_CHECKPOINT, _NONE, _REFIT = "checkpoint", "none", "refit"
+FROM_CHECKPOINT, _NONE, REFIT = "checkpoint", "none", "refit"
 _BLOCKS = {
     "energy": "energy_normalizer",
     "forces": "force_normalizer",
@@ -146,27 +147,35 @@ def start_force_scale(
 
 
 def start_references(
-    source: str, checkpoint: str, unsafe: bool = False, data: Mapping[str, Any] | None = None
+    source: str,
+    checkpoint: str,
+    unsafe: bool = False,
+    data: Mapping[str, Any] | None = None,
+    folder: str | None = None,
 ) -> dict[str, Any] | None:
     """Config of the energy's element references.
 
-    ``source`` is "checkpoint", "none", "refit" (to the training frames of the config group
-    ``data``), a published name, or an ``.npz`` file that ``eqv2 data fit-references`` wrote.
+    ``source`` is "checkpoint", "none", "refit" (`refitted_references`, to the training frames of
+    the config group ``data``; ``folder`` is the run's), a published name, or an ``.npz`` file that
+    ``eqv2 data fit-references`` wrote.
     """
     if source == _NONE:
         return None
     if source == FROM_CHECKPOINT:
         task = read_start(checkpoint, unsafe).task("energy")
         return task.get("element_references") if task else None
-    if source == _REFIT:
-        return references_config(_refitted(json.dumps(plain(data or {}), sort_keys=True)))
+    if source == REFIT:
+        config = json.dumps(plain(data or {}), sort_keys=True)
+        return references_config(_refitted(config, checkpoint, unsafe, folder))
     return references_config(by_symbol(load_coefficients(source)))
 
 
 # Hydra resolves a config more than once.
 @lru_cache(maxsize=4)
-def _refitted(data_config: str) -> dict[str, float]:
-    """{symbol: eV per atom} by `fit_ridge` to the energies of all training frames."""
+def _refitted(
+    data_config: str, checkpoint: str, unsafe: bool, folder: str | None
+) -> dict[str, float]:
+    """{symbol: eV per atom} from some of all training frames, which must have energies."""
     data = json.loads(data_config)
     splits, reader = data["train_splits"], data["reader"]
     datasets = create_datasets(data["name"], data["root"], splits, reader, data["how_to_get"])
@@ -176,7 +185,9 @@ def _refitted(data_config: str) -> dict[str, float]:
     compositions = compositions_of([frame.atomic_numbers.numpy() for frame in frames])
     _, groups = np.unique(compositions, axis=0, return_inverse=True)
     energies = np.array([float(frame.energy) for frame in frames])
-    return by_symbol(fit_ridge(compositions, energies, groups.ravel()).coefficients)
+    fitted = by_symbol(fit_ridge(compositions, energies, groups.ravel()).coefficients)
+    some = labelled_frames(datasets, FRAMES)
+    return refitted_references(checkpoint, unsafe, some, fitted, folder)
 
 
 def _fitted(path: Path) -> dict[str, Any]:
