@@ -25,6 +25,7 @@ from fairchem.core.units.mlip_unit.predict import MLIPPredictUnit
 
 from eqv2_plugin.checkpoints.inference_checkpoint import as_native, plain_checkpoint
 from eqv2_plugin.checkpoints.native import SUFFIX, read_native, write_native
+from eqv2_plugin.checkpoints.one_data_set import of_one_data_set
 from eqv2_plugin.checkpoints.reading import read_checkpoint
 from eqv2_plugin.checkpoints.record import NativeModel, as_checkpoint
 from eqv2_plugin.models.known_elements import references_or_nan
@@ -63,12 +64,19 @@ def _read(path: Path, unsafe: bool, checked: Callable[[Any, bool], Content]) -> 
         raise ValueError(f"{path}: {error}") from error
 
 
-def export_native(checkpoint: Path, out: Path, unsafe: bool = False) -> NativeModel:
+def export_native(
+    checkpoint: Path, out: Path, unsafe: bool = False, dataset: str | None = None
+) -> NativeModel:
     """Write the native form of a checkpoint (``.pt``) of one of our models.
 
     Losses and metrics of its tasks stay behind: they serve training only.
+
+    Args:
+        dataset: of a model of several data sets the one of which alone it shall be.
     """
     content = read_model(checkpoint, unsafe)
+    if dataset is not None:
+        content = of_one_data_set(content, dataset)
     references = {name: references_or_nan(values) for name, values in content.references.items()}
     content = dataclasses.replace(content, references=references)
     write_native(content, out)

@@ -15,6 +15,9 @@ def add_parsers(commands: argparse._SubParsersAction) -> None:
     )
     export.add_argument("checkpoint", type=Path, help="fairchem inference checkpoint (.pt)")
     export.add_argument("out", type=Path, help="new file, ending with .safetensors")
+    export.add_argument(
+        "--task", metavar="NAME", help="of a model of several data sets this one's part alone"
+    )
     add_unsafe(export)
     export.set_defaults(run=run_export)
 
@@ -24,7 +27,7 @@ def run_export(options: argparse.Namespace) -> int:
     # These imports take seconds; `eqv2 --help` should not.
     from eqv2_plugin.checkpoints.door import export_native
 
-    content = export_native(options.checkpoint, options.out, options.unsafe)
+    content = export_native(options.checkpoint, options.out, options.unsafe, options.task)
     count = sum(weight.numel() for weight in content.weights.values())
     tasks = ", ".join(task.name for task in content.header.tasks)
     print(f"{options.out}: {count:,} EMA weights; tasks {tasks}")

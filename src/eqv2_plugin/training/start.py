@@ -17,13 +17,17 @@ from typing import Any
 import numpy as np
 import torch
 import yaml
+from ase.data import chemical_symbols
 from fairchem.core.units.mlip_unit.api.inference import MLIPInferenceCheckpoint
 
-from eqv2_plugin.checkpoints.door import read_inference_checkpoint
+from eqv2_plugin.checkpoints.door import read_inference_checkpoint, read_model
 from eqv2_plugin.checkpoints.inference_checkpoint import averaged_weights
+from eqv2_plugin.checkpoints.native import SUFFIX
+from eqv2_plugin.checkpoints.record import NativeModel, as_checkpoint
 from eqv2_plugin.data.datasets import create_datasets, labelled_frames
 from eqv2_plugin.data.references.coefficients import (
     by_symbol,
+    exact_references_config,
     load_coefficients,
     references_config,
 )
@@ -48,7 +52,8 @@ _BLOCKS = {
 
 @dataclass(frozen=True)
 class StartCheckpoint:
-    """Options of the model and of its tasks in a fairchem 2 inference checkpoint of ours."""
+    """Options of the model and of its tasks in a fairchem 2 inference checkpoint of ours, or in a
+    native file."""
 
     path: Path
     model: dict[str, Any]
@@ -66,7 +71,7 @@ class StartCheckpoint:
             names = ", ".join(", ".join(task["datasets"]) for task in found)
             raise ValueError(
                 f"{self.path} has heads for several data sets ({names}), and training starts from "
-                "a checkpoint of one: give another checkpoint"
+                f"those of one: eqv2 export {self.path} ONE.safetensors --task NAME takes it out"
             )
         return found[0] if found else None
 
@@ -74,7 +79,8 @@ class StartCheckpoint:
 def read_start(path: str | Path, unsafe: bool = False) -> StartCheckpoint:
     """Read the configs of a checkpoint; the file is read once as long as it does not change.
 
-    With ``unsafe`` whatever is in it is unpickled and believed.
+    It may also be a native file (``.safetensors``). With ``unsafe`` whatever is in it is unpickled
+    and believed.
 
     Raises:
         ValueError: it is damaged, holds what could run code, or is no inference checkpoint of
@@ -214,6 +220,20 @@ def _read_configs(path: Path, changed: int, size: int, unsafe: bool) -> StartChe
 
 def _read(path: Path, unsafe: bool) -> MLIPInferenceCheckpoint:
     try:
+        if path.suffix == SUFFIX:
+            return _of_native(read_model(path))
         return read_inference_checkpoint(path, unsafe)
     except ValueError as error:
         raise ValueError(f"{error}; {_ADVICE}") from error
+
+
+def _of_native(content: NativeModel) -> MLIPInferenceCheckpoint:
+    """As a checkpoint whose tasks are plain data: element references by their symbols."""
+    checkpoint = as_checkpoint(content)
+    for task in checkpoint.tasks_config:
+        values = content.references.get(task["name"])
+        if values is not None:
+            exact = task["out_spec"]["dtype"] == "float64"
+            written = exact_references_config if exact else references_config
+            task["element_references"] = written(by_symbol(values[: len(chemical_symbols)].numpy()))
+    return checkpoint
