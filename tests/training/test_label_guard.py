@@ -15,7 +15,7 @@ from eqv2_plugin.data.datasets import create_datasets
 from eqv2_plugin.data.sample import write_ase_db
 from eqv2_plugin.inference.predictor import open_predictor
 from eqv2_plugin.training import start as start_module
-from eqv2_plugin.training.label_guard import LabelGuard
+from eqv2_plugin.training.label_guard import LabelGuard, work_note
 from eqv2_plugin.training.refit import FILE
 from eqv2_plugin.training.start import start_references
 
@@ -112,3 +112,36 @@ def test_refitted_references_turn_predictions_into_labels(start, predicted, tmp_
 def test_another_word_for_the_check_is_refused(start):
     with pytest.raises(ValueError, match="energy must be check or ignore_mismatch"):
         LabelGuard(str(start[0]), "checkpoint", "ignore")
+
+
+def relaxing(energy: float, force: float, noise: float = 0.0) -> list[Atoms]:
+    """Frames along a valley, E = k x^2 / 2, labels times factors."""
+    rng, frames = np.random.default_rng(0), []
+    for x in 0.3 - 0.02 * np.arange(12):
+        atoms = Atoms("CuO", positions=[[0, 0, 0], [2 + x, 0, 0]], info={"sid": "a"})
+        forces = np.zeros((2, 3))
+        forces[:, 0] = 8 * x, -8 * x
+        labels = {"energy": energy * (4 * x**2) + noise * rng.normal(), "forces": force * forces}
+        atoms.calc = SinglePointCalculator(atoms, **labels)
+        frames.append(atoms)
+    return frames
+
+
+@pytest.mark.parametrize(
+    ("energy", "force", "said"),
+    [
+        (1 / HARTREE, 1.0, "energies in Hartree"),
+        (-1.0, 1.0, "gradients in place of forces"),
+        (1 / KCAL, 1 / KCAL, ""),
+        (2.0, 1.0, ""),
+    ],
+)
+def test_energies_that_change_otherwise_than_forces_say_are_told(energy, force, said):
+    note = work_note(relaxing(energy, force))
+    assert said in note
+    assert bool(note) == bool(said)
+
+
+def test_energies_with_large_errors_are_no_mismatch():
+    assert work_note(relaxing(1.0, 1.0, noise=3.0)) == ""
+    assert work_note(relaxing(1.0, 1.0)[:3]) == ""

@@ -24,7 +24,7 @@ _RELATED = 0.2
 # The same where one system after the other agrees.
 _RELATED_EVERYWHERE = 0.05
 # Units differ by 13.6 at least; what a model errs, and harder frames than it knows, stay below.
-_FAR = 8.0
+FAR = 8.0
 # A cosine that is beyond chance, in standard deviations of a normal distribution.
 _CERTAIN = 3.0
 # eV/Å: shorter forces have no direction.
@@ -104,7 +104,7 @@ def likely_unit(ratio: float, known: dict[str, float] | None = None) -> str:
 
 def _is_far(found: _Relation) -> bool:
     root = found.cosine**0.5
-    return found.ratio * root > _FAR or found.ratio / root < 1 / _FAR
+    return found.ratio * root > FAR or found.ratio / root < 1 / FAR
 
 
 def _of_energies(numbers: list[np.ndarray], energies: np.ndarray) -> _Relation:

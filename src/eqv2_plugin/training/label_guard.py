@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +15,17 @@ from fairchem.core.units.mlip_unit.api.inference import InferenceSettings
 from eqv2_plugin.common.text import say
 from eqv2_plugin.data.datasets import labelled_frames
 from eqv2_plugin.data.fixed_atoms import fixed_mask
+from eqv2_plugin.data.inspection.frames import frame_of
+from eqv2_plugin.data.inspection.units import UnitCheck
 from eqv2_plugin.inference.energy_agreement import Compared, magnitudes_note
 from eqv2_plugin.inference.predictor import Predict, open_predictor
-from eqv2_plugin.inference.unit_agreement import Pairs, energy_unit_note, force_unit_note
+from eqv2_plugin.inference.unit_agreement import FAR, Pairs, energy_unit_note, force_unit_note
 from eqv2_plugin.training.start import FROM_CHECKPOINT, read_start, start_normalizer
 
 CHECK, IGNORE = "check", "ignore_mismatch"
 FRAMES = 48
+# Frames of each split among which neighbours of a trajectory are looked for.
+_IN_ORDER = 500
 _WAYS = (
     "Fix the labels. If they are right as they are, in eV and eV/Å, give references=refit, which "
     f"fits references per element to them, or energy={IGNORE} to train on them in any case"
@@ -56,7 +60,8 @@ class LabelGuard:
         """Predict up to 48 training frames, evenly spaced.
 
         Raises:
-            ValueError: units, signs or what energies are relative to differ.
+            ValueError: units, signs or what energies are relative to differ, or energies and forces
+            belong to different units.
         """
         if self.checkpoint is None:
             return
@@ -72,12 +77,34 @@ class LabelGuard:
         pairs = predicted_pairs(predict, labelled_frames(datasets, FRAMES))
         notes = mismatches(pairs, scale, self._relative_to_the_same)
         if not notes:
+            notes = [note for split in datasets.datasets if (note := work_note(_in_order(split)))]
+        if not notes:
             return
         text = f"{Path(self.checkpoint).name} and the labels do not belong together: "
         text += "; ".join(notes).removesuffix(".") + "."
         if self._energy == CHECK:
             raise ValueError(f"{text} {_WAYS}")
         say(f"energy={IGNORE}: {text}")
+
+
+def work_note(frames: Iterable[Atoms]) -> str:
+    """A sentence where energies change otherwise along trajectories than forces say; else "".
+
+    Labels alone tell this, where a checkpoint has learned too little of the energies.
+    """
+    check = UnitCheck()
+    for index, atoms in enumerate(frames):
+        check.add(frame_of(atoms, index))
+    ratio = check.work_ratio
+    if ratio is None or 1 / FAR < ratio < FAR:
+        return ""
+    return f"the labelled {check.findings()[0].text.removesuffix('?')}"
+
+
+def _in_order(split: Any) -> Iterator[Atoms]:
+    """The first frames of a split, as stored."""
+    for index in split.indices[:_IN_ORDER]:
+        yield split.dataset.get_atoms(int(index))
 
 
 def predicted_pairs(predict: Predict, frames: Iterable[Atoms]) -> Pairs:

@@ -145,9 +145,17 @@ def test_the_command_and_training_ask_the_same(tmp_path, capsys, times):
     assert ("units of stress    bad" in capsys.readouterr().out) == (times == GPA)
     reader = {"format": "ase_db", "key_mapping": {"energy": "energy", "stress": "stress"}}
     data = create_datasets("mine", str(tmp_path), {"train": {"src": "train"}}, reader, "")
-    tasks = [SimpleNamespace(name="energy", datasets=["mine"], element_references=None)]
+    tasks = [
+        SimpleNamespace(
+            name="energy", property="energy", datasets=["mine"], element_references=None
+        )
+    ]
     check_frames(data, tasks, 100)
-    tasks.append(SimpleNamespace(name="stress", datasets=["mine"], element_references=None))
+    tasks.append(
+        SimpleNamespace(
+            name="stress", property="stress", datasets=["mine"], element_references=None
+        )
+    )
     if times == GPA:
         assert status == 1
         with pytest.raises(ValueError, match=r"mine\.train: units of stress: .* GPa"):

@@ -81,6 +81,17 @@ class UnitCheck:
             self.stiffnesses.append(float(ratio))
         self._start()
 
+    @property
+    def work_ratio(self) -> float | None:
+        """Change of the energy over the work of the forces, if most pairs of frames agree on it."""
+        if len(self.slopes) < _MIN_PAIRS:
+            return None
+        slopes = np.asarray(self.slopes)
+        median = float(np.median(slopes))
+        if not median or float(np.median(abs(slopes / median - 1))) > _TOLERANCE:
+            return None
+        return median
+
     def findings(self) -> list[Finding]:
         self._close()
         if len(self.slopes) >= _MIN_PAIRS:
