@@ -149,6 +149,20 @@ def test_every_head_begins_with_the_checkpoints_weights(tmp_path):
     assert {name: head["dataset"] for name, head in kept.items()} == {n: n for n in NAMES}
 
 
+def test_references_of_a_run_from_a_checkpoint_make_its_predictions_those_labels(files, tmp_path):
+    path = tmp_path / "start.pt"
+    write_start(path, {"gradient": CONSERVATIVE}, direct_forces=False)
+    found = config(files, tmp_path / "runs", f"checkpoint={path}", hybrid="references: fit")
+    assert found.runner.label_guard.references == {"pbe": "refit", "hybrid": "fit"}
+    made = tasks(found)
+    written = {name: made[f"{name}_energy"].element_references["values"] for name in NAMES}
+    fitted = {name: found.own.data.sets[name].references for name in NAMES}
+    assert dict(written["hybrid"]) == dict(fitted["hybrid"])
+    assert written["pbe"].keys() == fitted["pbe"].keys()
+    assert written["pbe"]["Cu"] != fitted["pbe"]["Cu"]
+    assert {task.normalizer.rmsd for task in made.values()} == {2.0}
+
+
 def test_no_run_starts_from_a_checkpoint_of_several(tmp_path):
     path = tmp_path / "start.pt"
     write_start(path)

@@ -87,7 +87,7 @@ def several_tasks(
             own[label]["normalizer"] |= {"mean": mean, "rmsd": rmsd}
             own[label]["loss_fn"]["coefficient"] *= one["weight"]
         own["energy"]["element_references"] = own_references(
-            one["source"], checkpoint, unsafe, one["references"]
+            one["source"], checkpoint, unsafe, one["references"], one["root"], one["root"]
         )
         for task in trained_tasks(own, one["labels"], direct_forces):
             found.append({**task, "name": f"{name}_{task['name']}", "datasets": [name]})

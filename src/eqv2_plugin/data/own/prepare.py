@@ -26,7 +26,7 @@ from eqv2_plugin.data.labels import label_set
 from eqv2_plugin.data.own.given import given_paths, patterns
 from eqv2_plugin.data.own.keys import LabelKeys
 from eqv2_plugin.data.own.mixed_units import mixed_units_note
-from eqv2_plugin.data.own.scales import FIT, fit_scales
+from eqv2_plugin.data.own.scales import FIT, REFIT, fit_scales
 from eqv2_plugin.data.own.split import split
 from eqv2_plugin.data.own.survey import Note, Survey, Wanted, survey
 from eqv2_plugin.data.structures import open_structures
@@ -36,8 +36,6 @@ _FRAMES_FOR_NEIGHBOURS = 50
 _FRAMES_CHECKED = 1000
 # Of the published models, so that further elements can be fine-tuned.
 _MAX_NUM_ELEMENTS = 90
-# Fine-tuning's word for it.
-_REFIT = "refit"
 _OF_EARLIER_VERSIONS = {"labels": "energy_forces", "stress_rms": None}
 
 
@@ -236,7 +234,7 @@ def prepared(
     ``options`` are the other fields of `OwnData`, in their order.
     """
     data = OwnData(patterns(train), None if val is None else patterns(val), *options)
-    if data.references == _REFIT:
+    if data.references == REFIT:
         data = replace(data, references=FIT)
     numbers = prepare(data, Path(folder))
     print("\n".join(["Your data:", *(f"  {line}" for line in numbers["summary"])]), flush=True)

@@ -17,6 +17,8 @@ from eqv2_plugin.data.references.ridge import fit_ridge
 FIT, NONE = "fit", "none"
 # Of a run that starts from a checkpoint: its references, which are not known here.
 CHECKPOINT = "checkpoint"
+# Of such a run: fitted, and then to what its predictions lack (`eqv2_plugin.training.refit`).
+REFIT = "refit"
 _SHOWN = 12
 _MOST_MEDIANS = 10.0
 

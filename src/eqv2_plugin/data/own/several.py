@@ -14,7 +14,7 @@ from eqv2_plugin.data.datasets import check_data_set_name
 from eqv2_plugin.data.labels import LABEL_SETS, SCALAR
 from eqv2_plugin.data.own.given import patterns
 from eqv2_plugin.data.own.prepare import OwnData, prepare
-from eqv2_plugin.data.own.scales import FIT
+from eqv2_plugin.data.own.scales import FIT, REFIT
 from eqv2_plugin.data.structures import plain
 
 
@@ -29,8 +29,8 @@ class SetOptions:
     stress_key: str | None = None
     group_key: str | None = None
     labels: str | None = None
-    # Of the energy, as in `OwnData`; ``checkpoint`` where training starts from one.
-    references: str = FIT
+    # Of the energy, as in `OwnData`; None is ``fit``, and ``refit`` of a run from a checkpoint.
+    references: str | None = None
     repeats: int = 1  # times that every training frame occurs in an epoch
     weight: float = 1.0  # of its losses
 
@@ -69,11 +69,13 @@ def prepared_sets(
     cutoff: float | None,
     max_neighbors: int | None,
     seed: int,
+    checkpoint: str | None = None,
 ) -> dict[str, Any]:
     """`prepare` of each data set, below a folder of its name; said once, as `prepared` does.
 
     Args:
         sets: see `set_options`; the rest as in `OwnData`.
+        checkpoint: that training starts from.
 
     Returns:
         ``sets`` ({name: what `prepare` returns, with ``source`` of its references, ``repeats`` and
@@ -84,14 +86,14 @@ def prepared_sets(
         ValueError: see `set_options` and `prepare`; the data set is named.
     """
     text = json.dumps(plain({"sets": sets})["sets"])
-    return _prepared(folder, text, val_fraction, cutoff, max_neighbors, seed)
+    return _prepared(folder, text, checkpoint, val_fraction, cutoff, max_neighbors, seed)
 
 
 @cache
-def _prepared(folder: str, sets: str, *shared: Any) -> dict[str, Any]:
+def _prepared(folder: str, sets: str, checkpoint: str | None, *shared: Any) -> dict[str, Any]:
     val_fraction, cutoff, max_neighbors, seed = shared
     found: dict[str, dict[str, Any]] = {}
-    sources = several_sources(json.loads(sets))
+    sources = several_sources(json.loads(sets), checkpoint)
     for name, one in set_options(json.loads(sets)).items():
         data = OwnData(
             train=patterns(one.train),
@@ -100,7 +102,7 @@ def _prepared(folder: str, sets: str, *shared: Any) -> dict[str, Any]:
             group_key=one.group_key,
             energy_key=one.energy_key,
             forces_key=one.forces_key,
-            references=sources[name],
+            references=FIT if sources[name] == REFIT else sources[name],
             cutoff=cutoff,
             max_neighbors=max_neighbors,
             seed=seed,
@@ -133,11 +135,10 @@ def _prepared(folder: str, sets: str, *shared: Any) -> dict[str, Any]:
     }
 
 
-def several_sources(sets: Mapping[str, Any]) -> dict[str, str]:
+def several_sources(sets: Mapping[str, Any], checkpoint: str | None = None) -> dict[str, str]:
     """{data set: where the references of its energies come from}."""
-    # Fine-tuning's word for it.
-    words = {"refit": FIT}
-    return {n: words.get(o.references, o.references) for n, o in set_options(sets).items()}
+    default = FIT if checkpoint is None else REFIT
+    return {name: one.references or default for name, one in set_options(sets).items()}
 
 
 def several_name(sets: Mapping[str, Any], checkpoint: str | None = None) -> str:
