@@ -128,16 +128,19 @@ def rotation(
     return Operation([randn(12, num_coefficients(lmax), channels), randn(count, width)], run)
 
 
-def reduction(lmax: int, mmax: int, heads: int, per_head: int, count: int = 37) -> Operation:
-    """Result [12, (lmax+1)^2, C]."""
+def reduction(
+    lmax: int, mmax: int, heads: int, per_head: int, count: int = 37, degree: int | None = None
+) -> Operation:
+    """Result [12, (lmax+1)^2, C], or [12, 2 degree + 1, C]."""
     edges = random_edges(lmax, mmax, count)
 
     def run(kernels: Kernels, tensors: list[torch.Tensor], form: Callable) -> torch.Tensor:
         values, attention = tensors
         mine = edges.for_kernels(kernels, attention.dtype, form)
-        return kernels.weigh_rotate_sum(values, attention, mine, degree=None)
+        return kernels.weigh_rotate_sum(values, attention, mine, degree)
 
-    return Operation([randn(count, edges.layout.size, heads * per_head), randn(count, heads)], run)
+    rows = edges.layout.size if degree is None else 2 * min(degree, mmax) + 1
+    return Operation([randn(count, rows, heads * per_head), randn(count, heads)], run)
 
 
 def sphere_grid(lmax: int, mmax: int, resolution: int | None) -> SphereGrid:
@@ -159,6 +162,19 @@ def activation(
         return kernels.sampled_silu(features, grid.double() if exact else grid, first_row)
 
     return Operation([2 * randn(count, EdgeLayout(lmax, mmax).size, channels)], run)
+
+
+def separable(lmax: int, mmax: int, resolution: int, channels: int, count: int = 19) -> Operation:
+    """The activation whose row 0 is SiLU of scalars: result [E, size, C]."""
+    grid = sphere_grid(lmax, mmax, resolution)
+
+    def run(kernels: Kernels, tensors: list[torch.Tensor], form: Callable) -> torch.Tensor:
+        features, scalars = tensors
+        exact = features.dtype == torch.float64
+        return kernels.separable_silu(features, scalars, grid.double() if exact else grid)
+
+    shape = count, EdgeLayout(lmax, mmax).size, channels
+    return Operation([2 * randn(*shape), randn(count, channels)], run)
 
 
 def outputs_and_gradients(model: torch.nn.Module, atoms: Atoms) -> dict[str, torch.Tensor]:

@@ -14,6 +14,7 @@ from kernel_inputs import (
     reduction,
     relative_error,
     rotation,
+    separable,
     strided,
 )
 
@@ -56,6 +57,16 @@ def test_reduction_equals_the_reference(lmax, mmax):
     assert not out[[0, 5, 11]].any()
 
 
+@pytest.mark.parametrize(("lmax", "mmax", "degree"), [(2, 1, 1), (3, 2, 0), (3, 2, 1), (4, 2, 3)])
+def test_reduction_to_one_degree_equals_the_reference(lmax, mmax, degree):
+    assert_equal_to_reference(reduction(lmax, mmax, 2, CHANNELS // 2, degree=degree, **FEW))
+
+
+@pytest.mark.parametrize(("lmax", "mmax", "resolution"), [(1, 0, 4), (2, 2, 6)])
+def test_separable_activation_equals_the_reference(lmax, mmax, resolution):
+    assert_equal_to_reference(separable(lmax, mmax, resolution, CHANNELS, **FEW))
+
+
 @pytest.mark.parametrize(
     ("lmax", "mmax", "resolution", "first_row"),
     [(*sizes, 1) for sizes in GRIDS] + [(*sizes, 0) for sizes in GRIDS if small(*sizes)],
@@ -85,6 +96,7 @@ OPERATIONS = {
     "rotation": lambda **few: rotation(2, 1, CHANNELS, **few),
     "reduction": lambda **few: reduction(2, 1, 2, CHANNELS // 2, **few),
     "activation": lambda **few: activation(2, 1, 6, CHANNELS, **few),
+    "separable": lambda **few: separable(2, 1, 6, CHANNELS, **few),
 }
 
 

@@ -2,7 +2,8 @@
 
 Each operation is a pair of methods on contiguous tensors, which a compiler's kernels define. They
 differentiate once, and pass no gradient to the Wigner matrices. A single degree of the result (a
-force head) is left to the reference implementation: it is a fifth of the work.
+force head), a fifth of the work, is left to the reference implementation where a compiler does not
+say otherwise.
 """
 
 from __future__ import annotations

@@ -114,6 +114,13 @@ class Kernels(ABC):
     def sampled_silu(self, features: torch.Tensor, grid: Grid, first_row: int) -> torch.Tensor:
         """SiLU on samples on the sphere, and back: [E, K, C] -> [E, K - first_row, C]."""
 
+    def separable_silu(
+        self, features: torch.Tensor, scalars: torch.Tensor, grid: Grid
+    ) -> torch.Tensor:
+        """`sampled_silu` of [E, K, C] from row 1 on, and SiLU of scalars [E, C] as row 0."""
+        tensors = self.sampled_silu(features, grid, first_row=1)
+        return torch.cat((torch.nn.functional.silu(scalars).unsqueeze(1), tensors), dim=1)
+
     @abstractmethod
     def weigh_rotate_sum(
         self, values: torch.Tensor, attention: torch.Tensor, edges: Edges, degree: int | None

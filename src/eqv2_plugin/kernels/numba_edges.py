@@ -87,7 +87,19 @@ def reduction_forward() -> Any:
     """Weighed values, rotated to the global frame and summed: targets ``begin`` to ``end``."""
 
     def kernel(
-        begin, end, values, attention, wigner, offsets, row, degree, first, scale, scratch, out
+        begin,
+        end,
+        values,
+        attention,
+        wigner,
+        offsets,
+        row,
+        degree,
+        first,
+        scale,
+        place,
+        scratch,
+        out,
     ):
         channels, heads = values.shape[2], attention.shape[1]
         per_head = channels // heads
@@ -103,7 +115,7 @@ def reduction_forward() -> Any:
                         for c in range(per_head):
                             weighed[c] = a * part[c]
                     for k in range(2 * l + 1):
-                        d, summed = wigner[edge, w + k], out[target, l * l + k]
+                        d, summed = wigner[edge, w + k], out[target, place[i] + k]
                         for c in range(channels):
                             summed[c] += d * scratch[c]
 
@@ -115,7 +127,7 @@ def reduction_backward() -> Any:
     """Gradients by values and attention, both set."""
 
     def kernel(
-        begin, end, values, attention, wigner, offsets, row, degree, first, scale,
+        begin, end, values, attention, wigner, offsets, row, degree, first, scale, place,
         gradient, scratch, of_values, of_attention,
     ):  # fmt: skip
         channels, heads = values.shape[2], attention.shape[1]
@@ -126,11 +138,12 @@ def reduction_backward() -> Any:
                 for i in range(row.shape[0]):
                     l, w = degree[i], first[i]
                     value, of_value = values[edge, row[i]], of_values[edge, row[i]]
-                    d, given = wigner[edge, w] * scale[i], gradient[target, l * l]
+                    d, given = wigner[edge, w] * scale[i], gradient[target, place[i]]
                     for c in range(channels):
                         scratch[c] = d * given[c]
                     for k in range(1, 2 * l + 1):
-                        d, given = wigner[edge, w + k] * scale[i], gradient[target, l * l + k]
+                        d = wigner[edge, w + k] * scale[i]
+                        given = gradient[target, place[i] + k]
                         for c in range(channels):
                             scratch[c] += d * given[c]
                     for h in range(heads):

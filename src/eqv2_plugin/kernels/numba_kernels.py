@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 import numpy as np
 import torch
 
-from eqv2_plugin.geometry.irreps import num_coefficients
+from eqv2_plugin.kernels import fused
 from eqv2_plugin.kernels import numba_edges as edge_loops
 from eqv2_plugin.kernels import numba_sphere as sphere_loops
 from eqv2_plugin.kernels.fused import ODD_CHANNELS, FusedKernels, decline
 from eqv2_plugin.kernels.interface import Edges, Grid, OrderBlock, RadialWeights
 from eqv2_plugin.kernels.numba_runtime import in_parts
 from eqv2_plugin.kernels.reference import REFERENCE
-from eqv2_plugin.kernels.tables import EdgeTables, GridFactors, order_tables
+from eqv2_plugin.kernels.tables import EdgeTables, GridFactors, degree_tables, order_tables
 
 # Edges, targets, and rows of features that are worth a thread.
 _EDGES, _TARGETS, _ROWS = 32, 2, 16
@@ -41,6 +42,25 @@ class NumbaKernels(FusedKernels):
             decline(self.device, ODD_CHANNELS)
             return REFERENCE.sampled_silu(features, grid, first_row)
         return super().sampled_silu(features, grid, first_row)
+
+    def separable_silu(
+        self, features: torch.Tensor, scalars: torch.Tensor, grid: Grid
+    ) -> torch.Tensor:
+        # All rows in their place: joining them would be one more pass over the result, and back.
+        if grid.factors is None or features.shape[2] % 16:
+            return super().separable_silu(features, scalars, grid)
+        forward = partial(self._separable, grid.factors)
+        backward = partial(self._separable_backward, grid.factors)
+        return fused.SampledSiLU.apply(forward, backward, features, scalars)
+
+    def weigh_rotate_sum(
+        self, values: torch.Tensor, attention: torch.Tensor, edges: Edges, degree: int | None
+    ) -> torch.Tensor:
+        if degree is None:
+            return super().weigh_rotate_sum(values, attention, edges, degree)
+        tables = degree_tables(edges.layout, degree)
+        steps = partial(self._sum, tables), partial(self._sum_backward, tables)
+        return fused.WeighRotateSum.apply(*steps, values, attention, edges.packed, edges.offsets)
 
     def _rotate(self, tables, nodes, radial, source, target, wigner):
         channels = nodes.shape[2]
@@ -70,17 +90,21 @@ class NumbaKernels(FusedKernels):
     def _silu(self, factors, first_row, features):
         count, rows, channels = features.shape
         out = features.new_empty(count, rows - first_row, channels)
-        kernel = sphere_loops.sphere_forward(*_grid_sizes(features, factors))
-        given = *_arrays(features), *_grid_tables(factors), first_row, out.numpy()
-        in_parts(lambda begin, end: kernel(begin, end, *given), count, _ROWS)
+        _sphere_forward(factors, (first_row, first_row), features, out)
         return out
 
     def _silu_backward(self, factors, first_row, gradient, needed, features):
+        return (_sphere_backward(factors, (first_row, first_row), features, gradient),)
+
+    def _separable(self, factors, features, scalars):
         out = torch.empty_like(features)
-        kernel = sphere_loops.sphere_backward(*_grid_sizes(features, factors))
-        given = *_arrays(features, gradient), *_grid_tables(factors), first_row, out.numpy()
-        in_parts(lambda begin, end: kernel(begin, end, *given), len(features), _ROWS)
-        return (out,)
+        _sphere_forward(factors, (1, 0), features, out)
+        out[:, 0] = torch.nn.functional.silu(scalars)
+        return out
+
+    def _separable_backward(self, factors, gradient, needed, features, scalars):
+        of_scalars = torch.ops.aten.silu_backward(gradient[:, 0], scalars)
+        return _sphere_backward(factors, (1, 0), features, gradient), of_scalars
 
     def silu_second(
         self,
@@ -93,14 +117,15 @@ class NumbaKernels(FusedKernels):
         """Gradients of ``sum(second * _silu_backward)`` by features and by gradient."""
         out = torch.empty_like(features), torch.empty_like(gradient)
         kernel = sphere_loops.sphere_second(*_grid_sizes(features, factors))
-        given = *_arrays(features, gradient, second), *_grid_tables(factors), first_row
+        rows = first_row, first_row
+        given = *_arrays(features, gradient, second), *_grid_tables(factors), *rows
         filled = _arrays(*out)
         in_parts(lambda begin, end: kernel(begin, end, *given, *filled), len(features), _ROWS)
         return out
 
     def _sum(self, tables, values, attention, wigner, offsets):
         channels = values.shape[2]
-        out = values.new_empty(len(offsets) - 1, num_coefficients(tables.lmax), channels)
+        out = values.new_empty(len(offsets) - 1, _rows_of_result(tables), channels)
         given = _arrays(values, attention, wigner, offsets) + _reduction_columns(tables)
         kernel, filled = edge_loops.reduction_forward(), out.numpy()
 
@@ -126,6 +151,21 @@ class NumbaKernels(FusedKernels):
         return of_values, of_attention.to(attention.dtype)
 
 
+def _sphere_forward(factors, rows, features, out) -> None:
+    """``rows``: the first one that is wanted, and by how many it stands further up in ``out``."""
+    kernel = sphere_loops.sphere_forward(*_grid_sizes(features, factors))
+    given = *_arrays(features), *_grid_tables(factors), *rows, out.numpy()
+    in_parts(lambda begin, end: kernel(begin, end, *given), len(features), _ROWS)
+
+
+def _sphere_backward(factors, rows, features, gradient) -> torch.Tensor:
+    out = torch.empty_like(features)
+    kernel = sphere_loops.sphere_backward(*_grid_sizes(features, factors))
+    given = *_arrays(features, gradient), *_grid_tables(factors), *rows, out.numpy()
+    in_parts(lambda begin, end: kernel(begin, end, *given), len(features), _ROWS)
+    return out
+
+
 def _arrays(*tensors: torch.Tensor) -> tuple[np.ndarray, ...]:
     return tuple(tensor.detach().numpy() for tensor in tensors)
 
@@ -135,7 +175,15 @@ def _rotation_columns(tables: EdgeTables) -> tuple[np.ndarray, ...]:
 
 
 def _reduction_columns(tables: EdgeTables) -> tuple[np.ndarray, ...]:
-    return tables.row, tables.degree, tables.first, tables.scale
+    """With the place of each row's degree in the result: where it begins among those that are."""
+    place = tables.degree**2 - tables.degree[0] ** 2
+    return tables.row, tables.degree, tables.first, tables.scale, place
+
+
+def _rows_of_result(tables: EdgeTables) -> int:
+    """Of all degrees up to lmax, or of one."""
+    first, last = int(tables.degree[0]), int(tables.degree[-1])
+    return (last + 1) ** 2 - first**2
 
 
 def _grid_tables(factors: GridFactors) -> tuple[np.ndarray, ...]:

@@ -5,7 +5,8 @@ order are summed first, so that a sample costs 2 M + 1 products instead of one p
 samples of one pair of longitudes at a time live in registers.
 
 Loops run over the channels innermost. How many there are is read from the arrays: LLVM would unroll
-a loop over a constant 32 of them into single numbers before it thinks of vectors.
+a loop over a constant 32 of them into single numbers before it thinks of vectors. Row ``i`` of the
+features, of which those from ``first`` on are wanted, is row ``i - shift`` of the result.
 """
 
 from __future__ import annotations
@@ -72,7 +73,7 @@ def sphere_forward(rows: int, channels: int, latitudes: int, longitudes: int, mm
     shape, size = (2 * orders, channels), 2 * orders * channels
     back = orders
 
-    def kernel(begin, end, features, to_lat, from_lat, longitude, order, first, out):
+    def kernel(begin, end, features, to_lat, from_lat, longitude, order, first, shift, out):
         sums = carray(floats_on_stack(size), shape)
         width = features.shape[2]
         for n in range(begin, end):
@@ -91,7 +92,7 @@ def sphere_forward(rows: int, channels: int, latitudes: int, longitudes: int, mm
                 for i in range(first, rows):
                     q, w = from_lat[b, i], back + order[i]
                     for c in range(width):
-                        out[n, i - first, c] += q * sums[w, c]
+                        out[n, i - shift, c] += q * sums[w, c]
 
     return compile_kernel(kernel, "sphere_forward", rows, channels, latitudes, longitudes, mmax)
 
@@ -104,7 +105,9 @@ def sphere_backward(rows: int, channels: int, latitudes: int, longitudes: int, m
     shape, size = (3 * orders, channels), 3 * orders * channels
     through, back = orders, 2 * orders
 
-    def kernel(begin, end, features, gradient, to_lat, from_lat, longitude, order, first, out):
+    def kernel(
+        begin, end, features, gradient, to_lat, from_lat, longitude, order, first, shift, out
+    ):
         sums = carray(floats_on_stack(size), shape)
         width = features.shape[2]
         for n in range(begin, end):
@@ -118,7 +121,7 @@ def sphere_backward(rows: int, channels: int, latitudes: int, longitudes: int, m
                 for i in range(first, rows):
                     q, w = from_lat[b, i], through + order[i]
                     for c in range(width):
-                        sums[w, c] += q * gradient[n, i - first, c]
+                        sums[w, c] += q * gradient[n, i - shift, c]
                 for a in range(half):
                     for c in range(width):
                         y0, y1 = _two_samples(longitude, a, sums, 0, mmax, c)
@@ -146,7 +149,7 @@ def sphere_second(rows: int, channels: int, latitudes: int, longitudes: int, mma
 
     def kernel(
         begin, end, features, gradient, second,
-        to_lat, from_lat, longitude, order, first, of_features, of_gradient,
+        to_lat, from_lat, longitude, order, first, shift, of_features, of_gradient,
     ):  # fmt: skip
         sums = carray(floats_on_stack(size), shape)
         width = features.shape[2]
@@ -163,7 +166,7 @@ def sphere_second(rows: int, channels: int, latitudes: int, longitudes: int, mma
                 for i in range(first, rows):
                     q, w = from_lat[b, i], through + order[i]
                     for c in range(width):
-                        sums[w, c] += q * gradient[n, i - first, c]
+                        sums[w, c] += q * gradient[n, i - shift, c]
                 for a in range(half):
                     for c in range(width):
                         y0, y1 = _two_samples(longitude, a, sums, 0, mmax, c)
@@ -184,6 +187,6 @@ def sphere_second(rows: int, channels: int, latitudes: int, longitudes: int, mma
                 for i in range(first, rows):
                     q, w = from_lat[b, i], back + order[i]
                     for c in range(width):
-                        of_gradient[n, i - first, c] += q * sums[w, c]
+                        of_gradient[n, i - shift, c] += q * sums[w, c]
 
     return compile_kernel(kernel, "sphere_second", rows, channels, latitudes, longitudes, mmax)

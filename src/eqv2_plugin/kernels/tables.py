@@ -84,6 +84,16 @@ def order_tables(layout: EdgeLayout, order: int) -> EdgeTables:
     )
 
 
+@cache
+def degree_tables(layout: EdgeLayout, degree: int) -> EdgeTables:
+    """The rows of one degree, orders ascending."""
+    whole = edge_tables(layout)
+    mine = whole.degree == degree
+    columns = (column[mine] for column in (whole.degree, whole.first, whole.block, whole.scale))
+    row = np.arange(int(mine.sum()))
+    return EdgeTables(layout.lmax, row, *columns, packed_size=whole.packed_size)
+
+
 @dataclass(frozen=True, eq=False)
 class GridFactors:
     """Grid matrices as products of a latitude and a longitude factor.

@@ -73,5 +73,4 @@ class EquivariantActivation(nn.Module):
             return gate(features, scalars, self.gate_of_row)
         if self.kind == "s2":
             return kernels.sampled_silu(features, self.grid, first_row=0)
-        tensors = kernels.sampled_silu(features, self.grid, first_row=1)
-        return torch.cat((nn.functional.silu(scalars).unsqueeze(1), tensors), dim=1)
+        return kernels.separable_silu(features, scalars, self.grid)
