@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 from matplotlib.figure import Figure
@@ -23,6 +25,12 @@ TALK = {"font.size": 12, "axes.titlesize": 12, "axes.labelsize": 12, "legend.fon
 COLOURS = ("#1b6ca8", "#d1495b", "#3c896d", "#8d6a9f", "#c98b2b", "#555555")
 
 
+def for_a_talk(picture: Callable[..., bytes], *arguments: Any) -> bytes:
+    """A picture in letters that can be read from the back of a room."""
+    with plt.rc_context(TALK):
+        return picture(*arguments)
+
+
 def as_png(figure: Figure, dpi: int = 130) -> bytes:
     """The content of a PNG file; the figure is closed."""
     content = io.BytesIO()
@@ -37,9 +45,9 @@ def save_png(figure: Figure, path: Path) -> None:
         building.write_bytes(as_png(figure))
 
 
-def plain_log_scale(axis: Axis) -> None:
-    """A logarithmic axis whose labels are numbers: 50, 100, 200."""
+def plain_log_scale(axis: Axis, steps: Sequence[float] = (1.0, 2.0, 5.0)) -> None:
+    """A logarithmic axis whose labels are numbers, ``steps`` of each decade: 50, 100, 200."""
     axis.axes.set_yscale("log") if axis.axis_name == "y" else axis.axes.set_xscale("log")
-    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axis.set_major_locator(LogLocator(subs=steps))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.set_minor_formatter(NullFormatter())

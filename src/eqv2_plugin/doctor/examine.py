@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
 
-from eqv2_plugin.common.figures import save_png
+from eqv2_plugin.common.figures import TALK, save_png
 from eqv2_plugin.common.findings import Finding, Verdict
 from eqv2_plugin.doctor import denoising, gradient, nve, speed, symmetry
 from eqv2_plugin.doctor.examination import CannotRunError, Examination, Outcome
@@ -73,7 +74,12 @@ def as_json(findings: Sequence[Finding]) -> list[dict[str, Any]]:
 
 def plot(exam: Examination, title: str, path: Path) -> None:
     """Write the measurements behind the table into a PNG file; one without says so."""
-    figure, axes = plt.subplots(2, 2, figsize=(9.6, 7.4), layout="constrained")
+    with plt.rc_context(TALK):
+        save_png(_figure(exam, title), path)
+
+
+def _figure(exam: Examination, title: str) -> Figure:
+    figure, axes = plt.subplots(2, 2, figsize=(11.0, 8.4), layout="constrained")
     for axis, (name, (draw, heading, x, y)) in zip(axes.flat, _PANELS.items(), strict=True):
         axis.set(title=heading, xlabel=x, ylabel=y)
         if name in exam.measured:
@@ -81,5 +87,5 @@ def plot(exam: Examination, title: str, path: Path) -> None:
         else:
             axis.text(0.5, 0.5, "not run", ha="center", transform=axis.transAxes, color="grey")
         axis.grid(alpha=0.3)
-    figure.suptitle(title, fontsize=10)
-    save_png(figure, path)
+    figure.suptitle(title, wrap=True)
+    return figure

@@ -76,7 +76,7 @@ def plot(axis: Axes, differences: Differences) -> None:
     axis.plot([-reach, reach], [-reach, reach], color="black", lw=0.8, label="gradient field")
     axis.scatter(upper, lower, s=10, alpha=0.5, edgecolors="none")
     axis.set(xlim=(-reach, reach), ylim=(-reach, reach))
-    axis.legend(fontsize=8)
+    axis.legend()
 
 
 def _measured(exam: Examination) -> Differences:

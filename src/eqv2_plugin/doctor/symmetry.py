@@ -143,7 +143,7 @@ def plot(axis: Axes, rotations: dict[str, np.ndarray]) -> None:
         # Both outlines stay visible where the two lie upon each other.
         axis.hist(v, bins, color=colour, histtype="step", lw=1.5, ls=style, label=name)
     axis.set_xscale("log")
-    axis.legend(fontsize=8)
+    axis.legend()
 
 
 def _rotated(

@@ -10,7 +10,7 @@ from ase import Atoms
 from ase.visualize.plot import plot_atoms
 from matplotlib import pyplot as plt
 
-from eqv2_plugin.common.figures import COLOURS, as_png
+from eqv2_plugin.common.figures import COLOURS, as_png, for_a_talk, plain_log_scale
 from eqv2_plugin.inference.relaxation import Relaxed
 
 # ASE's rotation of the view: from above, and from the side.
@@ -23,7 +23,7 @@ def drawn(picture: Callable[..., bytes], *arguments: Any) -> list[bytes]:
     A report that comes after hours of work must not be lost for a picture.
     """
     try:
-        return [picture(*arguments)]
+        return [for_a_talk(picture, *arguments)]
     except (ValueError, ArithmeticError):
         plt.close("all")
         return []
@@ -42,7 +42,7 @@ def views(initial: Atoms, relaxed: Atoms) -> bytes:
             shift = np.floor(initial.cell.scaled_positions(initial.positions) + 1e-6)
             shown.positions -= (shift * initial.pbc) @ np.array(initial.cell)
         plot_atoms(shown, axis, rotation=_VIEWS[name], radii=0.8, show_unit_cell=0)
-        axis.set_title(f"{when}, {name}", fontsize=9)
+        axis.set_title(f"{when}, {name}")
         axis.set_axis_off()
     for pair in (axes[:2], axes[2:]):
         # The same part of space in both, so that atoms can be compared.
@@ -55,7 +55,7 @@ def views(initial: Atoms, relaxed: Atoms) -> bytes:
 
 def curves(relaxed: Relaxed, fmax: float | None = None) -> bytes:
     """Energy and largest force against the step; ``fmax`` (eV/Å) is drawn as a line."""
-    figure, axes = plt.subplots(1, 2, figsize=(8.4, 2.9), layout="constrained")
+    figure, axes = plt.subplots(1, 2, figsize=(9.6, 3.6), layout="constrained")
     steps = np.arange(len(relaxed.energies))
     marker = "o" if len(steps) < 3 else None
     axes[0].plot(steps, relaxed.energies, color=COLOURS[0], lw=1.4, marker=marker)
@@ -64,10 +64,10 @@ def curves(relaxed: Relaxed, fmax: float | None = None) -> bytes:
     axes[1].plot(steps, relaxed.fmax, color=COLOURS[1], lw=1.4, marker=marker)
     axes[1].set(title="largest force on an atom", xlabel="step", ylabel="eV/Å")
     if len(steps) and (relaxed.fmax > 0).all():
-        axes[1].set_yscale("log")
+        plain_log_scale(axes[1].yaxis)
     if fmax is not None:
         axes[1].axhline(fmax, color="black", lw=0.8, ls="--", label=f"fmax {fmax:g}")
-        axes[1].legend(fontsize=8)
+        axes[1].legend()
     for axis in axes:
         axis.grid(alpha=0.3)
         axis.xaxis.get_major_locator().set_params(integer=True)
@@ -82,14 +82,15 @@ def overview(relaxed: list[tuple[int, float]], errors: list[tuple[float, float]]
         errors: (DFT energy, predicted energy) in eV where DFT's is known.
     """
     panels = 3 if errors else 2
-    figure, axes = plt.subplots(1, panels, figsize=(3.7 * panels, 3.3), layout="constrained")
+    figure, axes = plt.subplots(1, panels, figsize=(4.4 * panels, 3.8), layout="constrained")
     steps, forces = zip(*relaxed, strict=True)
     axes[0].hist(steps, bins=np.linspace(0, max(steps) + 1, 31).tolist(), color=COLOURS[0])
     axes[0].set(title="steps", xlabel="steps", ylabel="structures")
     positive = np.clip(forces, 1e-4, None)
     low, high = np.floor(np.log10(positive.min())), np.ceil(np.log10(positive.max() * 1.01))
     axes[1].hist(positive, bins=np.logspace(low, high, 31).tolist(), color=COLOURS[1])
-    axes[1].set(title="largest force at the end", xlabel="eV/Å", xscale="log")
+    axes[1].set(title="largest force at the end", xlabel="eV/Å")
+    plain_log_scale(axes[1].xaxis, (1.0,))
     if errors:
         dft, predicted = zip(*errors, strict=True)
         axes[2].scatter(dft, predicted, s=10, alpha=0.6, color=COLOURS[0], edgecolors="none")

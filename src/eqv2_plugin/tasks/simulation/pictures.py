@@ -16,7 +16,7 @@ from eqv2_plugin.tasks.simulation.metrics import BROKEN, EDGES
 def distances(replicas: Sequence[Replica], reference: Reference) -> bytes:
     """h(r) of every replica against the reference, and the difference below."""
     figure, axes = plt.subplots(
-        2, 1, figsize=(8.4, 4.8), sharex=True, height_ratios=(3, 1), layout="constrained"
+        2, 1, figsize=(9.6, 5.6), sharex=True, height_ratios=(3, 1), layout="constrained"
     )
     middle = (EDGES[1:] + EDGES[:-1]) / 2
     axes[0].fill_between(middle, reference.density, color="black", alpha=0.2, lw=0, label="DFT")
@@ -25,7 +25,7 @@ def distances(replicas: Sequence[Replica], reference: Reference) -> bytes:
         axes[0].plot(middle, replica.density, color=colour, lw=0.9, alpha=0.8)
         axes[1].plot(middle, replica.density - reference.density, color=colour, lw=0.8, alpha=0.8)
     axes[0].plot([], [], color=COLOURS[0], label="replicas")
-    axes[0].legend(fontsize=8)
+    axes[0].legend()
     axes[0].set(title="distances between atoms", ylabel="h(r), 1/Å")
     axes[1].set(xlabel="r, Å", ylabel="difference")
     seen = np.flatnonzero(np.array([reference.density, *(r.density for r in replicas)]).any(0))
@@ -40,7 +40,7 @@ def along(replicas: Sequence[Replica], temperature: float) -> bytes:
         replicas: what is drawn.
         temperature: K, wanted.
     """
-    figure, axes = plt.subplots(3, 1, figsize=(8.4, 7.2), sharex=True, layout="constrained")
+    figure, axes = plt.subplots(3, 1, figsize=(9.6, 8.4), sharex=True, layout="constrained")
     for replica in replicas:
         style = {"color": _colour(replica), "lw": 0.9, "alpha": 0.8}
         axes[0].plot(replica.times, replica.temperature, label=f"{replica.number}", **style)
@@ -53,7 +53,7 @@ def along(replicas: Sequence[Replica], temperature: float) -> bytes:
                 axis.plot(replica.times[-1], values[-1], "x", color=style["color"], ms=8, mew=2)
     axes[0].axhline(temperature, color="black", lw=0.8, ls="--")
     if len(replicas) <= len(COLOURS):
-        axes[0].legend(title="replica", fontsize=8, title_fontsize=8, loc="upper right", ncols=3)
+        axes[0].legend(title="replica", loc="upper right", ncols=3)
     axes[0].set(title="temperature (crosses: ended early)", ylabel="K")
     axes[1].axhline(BROKEN, color="black", lw=0.8, ls="--")
     # Parts of a broken molecule fly apart, and would hide the others.

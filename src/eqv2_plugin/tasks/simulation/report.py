@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from eqv2_plugin.common.figures import for_a_talk
 from eqv2_plugin.common.html import Section, write_report
 from eqv2_plugin.tasks.simulation.analysis import Reference, Replica
 from eqv2_plugin.tasks.simulation.pictures import along, distances
@@ -41,8 +42,8 @@ def write_simulation_report(
     sections = [
         _job(report),
         _spread(report["summary"]),
-        Section("Distances", images=[distances(replicas, reference)]),
-        Section("Along the simulation", images=[along(replicas, settings.temperature)]),
+        Section("Distances", images=[for_a_talk(distances, replicas, reference)]),
+        Section("Along the simulation", images=[for_a_talk(along, replicas, settings.temperature)]),
         Section("Replicas", header=header, rows=rows),
     ]
     write_report(path, f"Simulation of {report['molecule']}", sections)
