@@ -2,11 +2,13 @@
 
     git worktree add /tmp/earlier COMMIT
     python benchmarks/small_systems.py --earlier /tmp/earlier [--repeats 9] [--cases NAME ...]
+    python benchmarks/small_systems.py --together --cases NAME NAME ...
 
 Training steps of four structures (forward, loss, backward, AdamW) and steps of molecular dynamics
 of ethanols, with one thread. Processes of both commits take turns, a few steps each; printed are
 medians of the processor's time, ratios, the time of the first step (which compiles; the clock's)
-and how many operators a step runs.
+and how many operators a step runs. With ``--together`` it is the cases that take turns, and ratios
+are to the first of them.
 """
 
 from __future__ import annotations
@@ -42,6 +44,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--earlier", type=Path, help="a working tree of the commit to compare with")
     parser.add_argument("--repeats", type=int, default=9)
+    parser.add_argument("--together", action="store_true", help="cases take turns")
     parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))
     options = parser.parse_args()
     trees = {"now": (ROOT, False), "compiled": (ROOT, True)}
@@ -49,33 +52,38 @@ def main() -> None:
         trees = {"earlier": (options.earlier.resolve(), False), **trees}
     print("| step | version | ms (least to largest) | times as fast | first step, s | operators |")
     print("|---|---|---|---|---|---|")
-    for name in options.cases:
-        kind, recipe, *rest = CASES[name]
-        workers = {version: started(tree) for version, (tree, _) in trees.items()}
-        first = {
-            version: worker.ask(
-                "prepare",
-                name=name,
-                kind=kind,
-                config=str(trees[version][0] / "configs" / f"{recipe}.yml"),
-                arguments=[*rest, trees[version][1]],
-            )
-            for version, worker in workers.items()
-        }
-        times: dict[str, list[float]] = {version: [] for version in workers}
-        for _ in range(options.repeats):
-            for version, worker in workers.items():
-                times[version].append(1e3 * worker.ask("steps", name=name, count=STEPS)["seconds"])
-        for worker in workers.values():
-            worker.close()
-        base = next(iter(times.values()))
-        for version, found in times.items():
-            ratio = statistics.median(b / f for b, f in zip(base, found, strict=True))
-            operators = first[version]["operators"] or ""
-            took = f"{statistics.median(found):.0f} ({min(found):.0f} to {max(found):.0f})"
-            start = f"{first[version]['seconds']:.0f}"
-            cells = name, version, took, f"{ratio:.1f}", start, str(operators)
-            print(f"| {' | '.join(cells)} |", flush=True)
+    if options.together:
+        turns = [{(case, version): trees[version] for case in options.cases} for version in trees]
+    else:
+        turns = [{(case, version): trees[version] for version in trees} for case in options.cases]
+    for contestants in turns:
+        in_turns(contestants, options.repeats)
+
+
+def in_turns(contestants: dict[tuple[str, str], tuple[Path, bool]], repeats: int) -> None:
+    """Time {(case, version): (working tree, whether it compiles)}, and print a row of each."""
+    workers = {one: started(tree) for one, (tree, _) in contestants.items()}
+    first = {}
+    for (case, version), worker in workers.items():
+        kind, recipe, *rest = CASES[case]
+        tree, compiles = contestants[case, version]
+        config = str(tree / "configs" / f"{recipe}.yml")
+        first[case, version] = worker.ask(
+            "prepare", name=case, kind=kind, config=config, arguments=[*rest, compiles]
+        )
+    times: dict[tuple[str, str], list[float]] = {one: [] for one in workers}
+    for _ in range(repeats):
+        for one, worker in workers.items():
+            times[one].append(1e3 * worker.ask("steps", name=one[0], count=STEPS)["seconds"])
+    for worker in workers.values():
+        worker.close()
+    base = next(iter(times.values()))
+    for (case, version), found in times.items():
+        ratio = statistics.median(b / f for b, f in zip(base, found, strict=True))
+        seen = first[case, version]
+        took = f"{statistics.median(found):.0f} ({min(found):.0f} to {max(found):.0f})"
+        cells = case, version, took, f"{ratio:.1f}", f"{seen['seconds']:.0f}"
+        print(f"| {' | '.join([*cells, str(seen['operators'] or '')])} |", flush=True)
 
 
 def started(tree: Path) -> Worker:
