@@ -6,9 +6,11 @@ import pytest
 import torch
 from ase import Atoms
 from helpers import CONSERVATIVE, batch_of, crystal, molecule, slab, tiny_model
+from torch.utils import _pytree as pytree
 
 from eqv2_plugin.graphs.padding import Sizes, pad, sizes_of, unpad
 from eqv2_plugin.models.hydra import EquiformerV2
+from eqv2_plugin.models.region import inputs_of, record
 
 STRUCTURES = [crystal(), molecule(), slab(), Atoms("He2", [[0, 0, 0], [0, 0, 2.0]])]
 SETS = ["dft", "hybrid", "dft", "hybrid"]
@@ -87,6 +89,20 @@ def test_padded_batches_as_they_are_recorded_give_the_same():
         torch.testing.assert_close(
             unpad(found, sizes, own), wanted, rtol=1e-10, atol=1e-10, equal_nan=True
         )
+
+
+@pytest.mark.slow
+def test_what_is_recorded_for_compiled_steps_tells_data_sets_apart():
+    model = tiny_model(HEADS, num_layers=1, **OPTIONS).train()
+    mixed, other = batch(), batch(sets=SETS[::-1])
+    graph, form = record(model, model._static_batch(mixed))
+    for data in (mixed, other):
+        static = model._static_batch(data)
+        outputs = pytree.tree_unflatten(graph(*inputs_of(model, static)), form)
+        expected = model.outputs_on(static)
+        for name, value in pytree.tree_leaves_with_path(expected):
+            found = pytree.key_get(outputs, name)
+            torch.testing.assert_close(found, value, rtol=1e-9, atol=1e-9)
 
 
 def test_a_data_set_without_a_head_is_named():

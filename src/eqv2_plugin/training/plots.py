@@ -67,7 +67,13 @@ def plot_learning_curve(
     tasks = sorted({name for record in points for name in record.get("losses", {})})
     lines = {task: ("losses", task) for task in tasks}
     _draw(
-        losses, "training loss, running mean", points, lines, marker="." if len(points) < 3 else ""
+        losses,
+        "training loss, running mean",
+        points,
+        lines,
+        marker="." if len(points) < 3 else "",
+        # Of steps without frames of a data set.
+        without_zeros=True,
     )
     splits = sorted({name for record in history for name in record.get("splits", {})})
     for axis, key, title in (
@@ -99,8 +105,13 @@ def _draw(
     history: list[dict[str, Any]],
     lines: dict[str, tuple[str, ...]],
     marker: str = "",
+    without_zeros: bool = False,
 ) -> None:
-    """A line for each label: the values at its keys, of the records that have them."""
+    """A line for each label: the values at its keys, of the records that have them.
+
+    Args:
+        without_zeros: leave them out, which a logarithmic axis cannot show.
+    """
     for number, (label, keys) in enumerate(lines.items()):
         colour, style = COLOURS[number % len(COLOURS)], _STYLES[number // len(COLOURS) % 3]
         points = []
@@ -108,7 +119,7 @@ def _draw(
             value: Any = record
             for key in keys:
                 value = value.get(key, {})
-            if value != {}:
+            if value != {} and not (without_zeros and value == 0):
                 points.append((record["step"], value))
         if points:
             x, y = zip(*points, strict=True)
