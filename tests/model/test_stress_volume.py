@@ -20,6 +20,9 @@ from helpers import (
     tiny_model,
 )
 
+from eqv2_plugin.heads.conservative import forces_and_stress
+from eqv2_plugin.heads.stress import where_volume
+
 JOINED = {
     "module": "eqv2_plugin.heads.joined_stress.JoinedStressHead",
     "isotropic": {"mean": 0.1, "rmsd": 2.0},
@@ -94,3 +97,25 @@ def test_a_batch_with_a_molecule_trains_stress_as_one_without_does(kind):
         assert all(gradient.isfinite().all() for gradient in found)
         gradients.append(torch.cat([gradient.flatten() for gradient in found]))
     assert relative_error(gradients[1], gradients[0]) < 1e-9
+
+
+def test_a_structure_without_volume_spoils_no_derivative_of_the_others():
+    generator = torch.Generator().manual_seed(0)
+    weights = torch.randn(3, generator=generator, dtype=torch.float64, requires_grad=True)
+    pos = torch.randn(5, 3, generator=generator, dtype=torch.float64, requires_grad=True)
+    slab = torch.diag(torch.tensor([4.0, 4.0, 0.0], dtype=torch.float64))
+    cell = torch.stack([4 * torch.eye(3, dtype=torch.float64), slab]).requires_grad_()
+    batch = torch.tensor([0, 0, 0, 1, 1])
+    terms = (pos @ weights).square()
+    energy = torch.zeros(2, dtype=torch.float64).index_add(0, batch, terms)
+    energy = energy + (cell @ weights).square().sum(1)
+    data = {"pos": pos, "cell": cell, "batch": batch}
+    forces, stress = forces_and_stress(energy, data, True)
+    pbc = torch.tensor([[True, True, True], [True, True, False]])
+    stress = where_volume(stress, pbc, training=True)
+    (by_both,) = torch.autograd.grad(
+        forces.square().sum() + stress.square().sum(), weights, retain_graph=True
+    )
+    (expected,) = torch.autograd.grad(forces.square().sum() + stress[0].square().sum(), weights)
+    assert torch.isfinite(by_both).all()
+    torch.testing.assert_close(by_both, expected)

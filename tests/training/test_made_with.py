@@ -52,6 +52,7 @@ CHANGES = {
     ("energy_coefficient=3",): r"\(tasks.energy.loss_fn.coefficient: 2 -> 3\)",
     ("num_workers=2", "run_dir=elsewhere", "compile=true", "data_root=moved"): None,
     ("checkpoint_every_n_steps=3", "with_baselines=false"): None,
+    ("runner.train_eval_unit.optimizer_fn.fused=false",): None,
 }
 
 

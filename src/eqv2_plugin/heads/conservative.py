@@ -127,6 +127,8 @@ def forces_and_stress(
     first, second, third = cell.unbind(1)
     # No factorisation, which takes many launches and may not be recorded.
     volume = (torch.linalg.cross(first, second) * third).sum(1).abs().view(-1, 1, 1)
+    # `where_volume` masks the stress of a slab without third vector, but not 0/0 in its derivative.
+    volume = torch.where(volume > 0, volume, 1.0)
     return torch.neg(by_pos), (virial / volume).flatten(1)
 
 

@@ -36,7 +36,8 @@ _NO_MATTER = frozenset(
         *("job_config", "facts", "closing_note", "with_baselines", "compare_with_start"),
         *("num_workers", "print_every", "checkpoint_every_n_steps", "max_saved_checkpoints"),
         *("refresh_seconds", "collate_fn", "label_guard", "logger", "how_to_get", "root", "src"),
-        *("checkpoint", "unsafe", "metrics"),
+        # The last: one operator of the optimizer that does what several did.
+        *("checkpoint", "unsafe", "metrics", "fused"),
     }
 )
 # Objects that do, as a list of callbacks names them.
